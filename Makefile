@@ -1,0 +1,251 @@
+# memwatch's build. `make help` lists the targets.
+#
+# Files are built below $(B). A sanitizer build is the same rules again with another $(B), CC and SANITIZE, so that
+# nothing is ever linked from objects of two kinds. The file targets ($(B)/libmemwatch.a, ...) need a compiler and the
+# libraries' headers, nothing else: setup.py asks for them by name. The named targets install what is missing first.
+
+B         ?= build
+CC        ?= gcc
+AR        ?= ar
+PYTHON    ?= python3
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+WERROR    ?= -Werror
+CFLAGS    ?= -O2 -g
+SANITIZE  ?=
+DEMO_SECONDS ?= 20
+JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
+
+VENV      := .venv
+VENV_PY   := $(VENV)/bin/python
+VERSION   := $(shell sed -n 's/^.define MEMWATCH_VERSION "\(.*\)"/\1/p' native/include/memwatch/memwatch.h)
+SONAME    := $(firstword $(subst ., ,$(VERSION)))
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-6s %s\n'
+MAKEFLAGS += --no-print-directory
+endif
+
+# The rules that build in parallel do so in a make of their own, so that what they need is installed before this file is
+# read again, and so that a plain `make test` uses every core.
+SUBMAKE = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+
+# The sanitizers' code makes gcc see variables without a value; its fences are not known to the thread sanitizer.
+SAN_CFLAGS = -O1 -g -Wno-maybe-uninitialized
+ASAN  = B=build/asan SANITIZE=address CFLAGS="$(SAN_CFLAGS)"
+UBSAN = B=build/ubsan SANITIZE=undefined CFLAGS="$(SAN_CFLAGS) -fno-sanitize-recover=all"
+TSAN  = B=build/tsan SANITIZE=thread CFLAGS="$(SAN_CFLAGS) -Wno-tsan"
+
+NATIVE_C   := $(sort $(shell find native/src -name '*.c' 2>/dev/null))
+EXPORTER_C := $(sort $(shell find exporter/src -name '*.c' 2>/dev/null))
+TEST_C     := $(sort $(wildcard tests/native/*.c))
+STRESS_C   := $(sort $(wildcard tests/stress/*.c))
+FUZZ_C     := $(sort $(wildcard tests/fuzz/*.c))
+BENCH_C    := $(sort $(wildcard bench/*.c))
+EXAMPLE_C  := $(sort $(wildcard examples/*.c))
+PAGE       := $(sort $(wildcard exporter/page/*))
+EXT_FILES  := $(sort $(wildcard python/ext/*.[ch])) setup.py
+
+objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
+programs = $(patsubst %.c,$(B)/%,$(1))
+
+C_FLAGS = -std=gnu11 $(CFLAGS) -fPIC -pthread -fvisibility=hidden -Wall -Wextra -Wshadow -Wconversion $(WERROR) \
+	  $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) -D_GNU_SOURCE= -MMD -MP
+C_INCLUDE = -Inative/include -Iexporter/include -I$(B)
+INTERNALS = -Inative/src -Iexporter/src
+LD_FLAGS = -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+SO_FLAGS = -shared -Wl,-z,relro,-z,now,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
+
+NATIVE_LIBS   = -ldw -ldl -lpthread
+EXPORTER_LIBS = -lmicrohttpd -lcjson
+
+LIBS = $(B)/libmemwatch.a $(B)/libmemwatch.so $(if $(EXPORTER_C),$(B)/libmemwatch_exporter.a $(B)/libmemwatch_exporter.so)
+
+.DEFAULT_GOAL := build
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	     /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	     /^[a-z][a-z0-9_-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@printf '\nVariables: V=1 shows the commands, CC, CFLAGS, PYTHON (python3), PREFIX (/usr/local), DESTDIR, DEMO_SECONDS (20), FUZZ_SECONDS (10), SOAK_SECONDS (600).\n'
+
+.PHONY: build
+build: ## build the libraries, the Python extension and the C examples
+	@scripts/bootstrap build
+	$(SUBMAKE) all-files
+
+.PHONY: demo
+demo: ## run the demo service for DEMO_SECONDS (20), with its exporter and its events as they happen
+	@scripts/bootstrap demo
+	$(SUBMAKE) all-files
+	@$(VENV_PY) examples/service_demo.py --seconds $(DEMO_SECONDS)
+
+.PHONY: examples
+examples: build ## run every example, Python and C
+	@scripts/run_examples
+
+.PHONY: install
+install: build ## install libraries, headers and pkg-config files below DESTDIR/PREFIX, and the package into PYTHON
+	@scripts/install "$(B)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+
+.PHONY: clean
+clean: ## remove what was built (the virtual environments stay)
+	$(Q)rm -rf build python/memwatch/_core*.so python/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	$(Q)find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+##@ Check
+
+.PHONY: test
+test: ## build, then run every test; installs what is missing
+	@scripts/bootstrap test
+	$(SUBMAKE) all-files test-programs
+	@scripts/test
+
+.PHONY: lint
+lint: ## check format, style and types of the C, Python and shell sources
+	@scripts/bootstrap test
+	@scripts/lint
+
+.PHONY: format
+format: ## format the C sources in place
+	@scripts/bootstrap test
+	$(Q)clang-format -i $(shell find native exporter python/ext tests examples bench -name '*.[ch]' 2>/dev/null)
+
+.PHONY: test-asan
+test-asan: ## run the native tests under the address sanitizer
+	@scripts/bootstrap test
+	$(SUBMAKE) $(ASAN) test-programs
+	@scripts/test_native build/asan
+
+.PHONY: test-ubsan
+test-ubsan: ## run the native tests under the undefined-behaviour sanitizer
+	@scripts/bootstrap test
+	$(SUBMAKE) $(UBSAN) test-programs
+	@scripts/test_native build/ubsan
+
+.PHONY: test-tsan
+test-tsan: ## run the native tests under the thread sanitizer
+	@scripts/bootstrap test
+	$(SUBMAKE) $(TSAN) test-programs
+	@scripts/test_native build/tsan
+
+.PHONY: asan ubsan tsan
+asan: ## build libraries and tests with the address sanitizer, in build/asan
+	$(SUBMAKE) $(ASAN) libraries test-programs
+ubsan: ## build them with the undefined-behaviour sanitizer, in build/ubsan
+	$(SUBMAKE) $(UBSAN) libraries test-programs
+tsan: ## build them with the thread sanitizer, in build/tsan
+	$(SUBMAKE) $(TSAN) libraries test-programs
+
+.PHONY: fuzz
+fuzz: ## fuzz the parsers and writers, FUZZ_SECONDS (10) each
+	@scripts/bootstrap test
+	$(SUBMAKE) B=build/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link CFLAGS="-O1 -g" fuzz-programs
+	@scripts/fuzz build/fuzz
+
+.PHONY: soak
+soak: ## run the stress programs for SOAK_SECONDS (600) each
+	@scripts/bootstrap build
+	$(SUBMAKE) all-files stress-programs
+	@scripts/soak
+
+.PHONY: bench
+bench: ## measure what watching costs, beside the bare mechanisms
+	@scripts/bootstrap demo
+	$(SUBMAKE) all-files bench-programs
+	@bench/run
+
+# --- what the targets above build -----------------------------------------------------------------------------------
+
+.PHONY: all-files libraries test-programs stress-programs fuzz-programs bench-programs
+all-files: libraries $(call programs,$(EXAMPLE_C)) $(if $(wildcard setup.py),$(B)/extension.stamp)
+libraries: $(LIBS) $(B)/memwatch.pc $(B)/memwatch_exporter.pc
+test-programs: $(call programs,$(TEST_C))
+stress-programs: $(call programs,$(STRESS_C))
+fuzz-programs: $(call programs,$(FUZZ_C))
+bench-programs: $(call programs,$(BENCH_C))
+
+# What was built with other flags is built again.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(C_FLAGS) $(LD_FLAGS)' | cmp -s - $@ || echo '$(CC) $(C_FLAGS) $(LD_FLAGS)' > $@
+.PHONY: FORCE
+FORCE:
+
+$(B)/obj/native/%.o: native/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) -Inative/src -c -o $@ $<
+
+$(B)/obj/exporter/%.o: exporter/%.c $(B)/flags $(if $(PAGE),$(B)/exporter_page.h)
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) -Iexporter/src -c -o $@ $<
+
+$(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) $(INTERNALS) -c -o $@ $<
+
+$(B)/exporter_page.h: exporter/embed.py $(PAGE)
+	@mkdir -p $(@D)
+	$(say) EMBED $@
+	$(Q)$(PYTHON) exporter/embed.py $@
+
+$(B)/libmemwatch.a: $(call objects,$(NATIVE_C)) | $(B)/memwatch.pc
+	$(say) AR $@
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/libmemwatch_exporter.a: $(call objects,$(EXPORTER_C)) | $(B)/memwatch_exporter.pc
+	$(say) AR $@
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+# Each shared library is built under its full name; the two shorter names point to it.
+$(B)/libmemwatch.so: $(call objects,$(NATIVE_C))
+	$(say) LD $@
+	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,libmemwatch.so.$(SONAME) -o $@.$(VERSION) $^ $(NATIVE_LIBS)
+	$(Q)ln -sf libmemwatch.so.$(VERSION) $@.$(SONAME) && ln -sf libmemwatch.so.$(VERSION) $@
+
+$(B)/libmemwatch_exporter.so: $(call objects,$(EXPORTER_C)) $(B)/libmemwatch.so
+	$(say) LD $@
+	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,libmemwatch_exporter.so.$(SONAME) -o $@.$(VERSION) \
+		$(filter %.o,$^) -L$(B) -lmemwatch $(EXPORTER_LIBS) -lpthread
+	$(Q)ln -sf libmemwatch_exporter.so.$(VERSION) $@.$(SONAME) && ln -sf libmemwatch_exporter.so.$(VERSION) $@
+
+# pkg-config files for use from the build directory; scripts/install writes the installed ones from the same templates.
+$(B)/memwatch.pc: INCLUDE = native/include
+$(B)/memwatch_exporter.pc: INCLUDE = exporter/include
+$(B)/%.pc: scripts/%.pc.in Makefile native/include/memwatch/memwatch.h
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@libdir@|$(abspath $(B))|; s|@includedir@|$(CURDIR)/$(INCLUDE)|; s|@version@|$(VERSION)|' $< > $@
+
+# Programs are linked with the static libraries, so that tests see internals and sanitizers see everything.
+ARCHIVES = $(if $(EXPORTER_C),$(B)/libmemwatch_exporter.a) $(B)/libmemwatch.a
+LINK = $(CC) $(LD_FLAGS) -Wl,-z,relro,-z,now -rdynamic -o $@ $< $(ARCHIVES) $(if $(EXPORTER_C),$(EXPORTER_LIBS)) $(NATIVE_LIBS) -lm
+
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	$(say) LD $@
+	$(Q)$(subst fuzzer-no-link,fuzzer,$(LINK))
+
+$(B)/%: $(B)/obj/%.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	$(say) LD $@
+	$(Q)$(LINK)
+
+$(B)/extension.stamp: $(EXT_FILES) $(ARCHIVES) $(VENV)/.ready
+	$(say) EXT $(VENV_PY)
+	$(Q)scripts/build_extension $(VENV_PY)
+	@touch $@
+
+-include $(patsubst %.o,%.d,$(call objects,$(NATIVE_C) $(EXPORTER_C) $(TEST_C) $(STRESS_C) $(FUZZ_C) $(BENCH_C) $(EXAMPLE_C)))

@@ -1,0 +1,151 @@
+"""Runs the benchmark programs and prints one table in Markdown, with the machine that it was measured on.
+
+usage: python3 bench/run.py [--build build] [--json FILE] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One program: what its numbers mean, and which of them are compared with which."""
+
+    program: str
+    title: str
+    note: str
+    #: row -> the row that it is divided by
+    against: dict[str, str]
+
+
+SECTIONS = [
+    Section(
+        "first_write",
+        "The first write to a page in a window",
+        "aim: at most 1.25 times the bare mechanism",
+        {
+            "memwatch.attribution_off": "bare.wp_async",
+            "memwatch.attribution_on": "bare.wp_async_sigtrap",
+        },
+    ),
+    Section(
+        "later_write",
+        "A later write in an open window",
+        "aim: what an unwatched write costs",
+        {
+            "memwatch.attribution_off": "unwatched",
+            "memwatch.attribution_on": "unwatched",
+        },
+    ),
+    Section(
+        "page_fault",
+        "An ordinary page fault, elsewhere in the process",
+        "aim: at most 1.25 times where BPF may be loaded",
+        {
+            "memwatch.attribution_off": "unwatched",
+            "memwatch.default_budget.1_page": "unwatched",
+            "memwatch.no_budget.1_page": "unwatched",
+            "memwatch.no_budget.65536_pages": "unwatched",
+            "unwatched.again": "unwatched",
+        },
+    ),
+    Section(
+        "diff",
+        "One pass over 64 MiB",
+        "from the flush to its end, beside a memcmp of the written pages",
+        {f"memwatch.{percent}_percent": f"memcmp.{percent}_percent" for percent in (1, 10, 100)},
+    ),
+    Section("idle", "1,000 regions over 1 GiB, nobody writes", "aim: under 0.5 % of a core", {}),
+    Section("events", "Events, end to end", "1,000 regions written without a pause; one write alone", {}),
+    Section(
+        "regions",
+        "Adding and removing a region beside so many others",
+        "aim: does not grow",
+        {
+            f"memwatch.{verb}.{count}": f"memwatch.{verb}.1000"
+            for verb in ("add", "remove")
+            for count in (100000, 1000000)
+        },
+    ),
+]
+
+
+def measure(build: Path, program: str) -> dict[str, tuple[float, str]]:
+    """Runs one program and reads its lines."""
+    result = subprocess.run([build / "bench" / program], stdout=subprocess.PIPE, text=True, check=True)
+    rows: dict[str, tuple[float, str]] = {}
+    for line in result.stdout.splitlines():
+        name, value, unit = line.split("\t")
+        rows[name] = (float(value), unit)
+    return rows
+
+
+def processor() -> str:
+    """Returns the processor's name as the system has it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """Describes the machine in a line."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    virtual = "hypervisor" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    kind = "virtual machine, " if virtual else ""
+    load = os.getloadavg()[0]
+    return (
+        f"{kind}{processor()}, {os.cpu_count()} CPUs, {memory:.0f} GiB, Linux {platform.release()}, "
+        f"load {load:.1f} at the start, {'root' if os.geteuid() == 0 else 'an ordinary user'}"
+    )
+
+
+def table(section: Section, rows: dict[str, tuple[float, str]]) -> list[str]:
+    """Formats one program's rows."""
+    lines = [f"### {section.title}", "", f"{section.note[:1].upper()}{section.note[1:]}.", ""]
+    lines += ["| | measured | ratio |", "|---|---:|---:|"]
+    for name, (value, unit) in rows.items():
+        ratio = ""
+        base = section.against.get(name)
+        if base in rows and rows[base][0] > 0:
+            ratio = f"{value / rows[base][0]:.2f} of {base}"
+        shown = "failed" if math.isnan(value) else f"{value:,.4g} {unit}" if value < 10000 else f"{value:,.0f} {unit}"
+        lines.append(f"| {name} | {shown} | {ratio} |")
+    return [*lines, ""]
+
+
+def main() -> int:
+    """Measures what was asked for."""
+    parser = argparse.ArgumentParser(description="run the benchmarks and print a table")
+    parser.add_argument("--build", default="build", help="the build tree (build)")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these programs")
+    options = parser.parse_args()
+    unknown = set(options.names) - {section.program for section in SECTIONS}
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    print(f"Machine: {machine()}.\n", flush=True)
+    numbers: dict[str, dict[str, tuple[float, str]]] = {}
+    for section in SECTIONS:
+        if options.names and section.program not in options.names:
+            continue
+        numbers[section.program] = measure(ROOT / options.build, section.program)
+        print("\n".join(table(section, numbers[section.program])), flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps({"machine": machine(), **numbers}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+/*
+ * ask.h -- what a client asks of the event feeds.
+ */
+#ifndef MEMWATCH_EXPORTER_ASK_H
+#define MEMWATCH_EXPORTER_ASK_H
+
+#include "lines.h"
+#include "query.h"
+
+#include <stdint.h>
+
+enum { ASK_GLOBS_MAX = 8 };
+
+/* Which events are wanted. Pointers lead into the request's target. */
+struct filter {
+	unsigned n_globs;
+	struct {
+		const char *text;
+		size_t n_bytes;
+	} globs[ASK_GLOBS_MAX];
+	uint64_t from_ms, to_ms;
+};
+
+struct ask {
+	uint64_t since;
+	int has_since, latest;
+	const char *epoch; /* NULL: any */
+	struct filter filter;
+	uint64_t limit;
+	int64_t wait_ms;
+};
+
+/* NULL, or what is wrong. */
+const char *ask_read(const struct query *query, struct ask *ret_ask);
+
+int ask_matches(const struct filter *filter, const struct line *line);
+
+#endif

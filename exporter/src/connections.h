@@ -1,0 +1,45 @@
+/*
+ * connections.h -- the open connections: for cutting those whose request does not arrive, and for a forked child.
+ */
+#ifndef MEMWATCH_EXPORTER_CONNECTIONS_H
+#define MEMWATCH_EXPORTER_CONNECTIONS_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+enum {
+	CONNECTION_FIRST_MS = 10000, /* for the first request to arrive whole */
+	CONNECTION_NEXT_MS = 30000   /* from the end of one request to the whole of the next */
+};
+
+struct connection {
+	struct connection *next, *previous;
+	int fd;
+	int64_t deadline_ms; /* for its request; INT64_MAX while one is answered */
+};
+
+struct connections {
+	pthread_mutex_t mutex; /* guards all below; written by the HTTP thread and the pump */
+	struct connection *first;
+	unsigned n_open;
+	uint64_t n_cut;
+};
+
+void connections_init(struct connections *connections);
+void connections_fini(struct connections *connections);
+
+/* NULL when memory ran out: the connection is served, but has no deadline. */
+struct connection *connections_add(struct connections *connections, int fd, int64_t now_ms);
+void connections_remove(struct connections *connections, struct connection *connection);
+
+/* A request has arrived whole; it was answered. `connection` may be NULL. */
+void connections_busy(struct connections *connections, struct connection *connection);
+void connections_idle(struct connections *connections, struct connection *connection, int64_t now_ms);
+
+/* Shuts the sockets down that are past their deadline. Returns the next deadline, INT64_MAX for none. */
+int64_t connections_reap(struct connections *connections, int64_t now_ms);
+
+/* The numbers for the metrics. */
+void connections_count(struct connections *connections, unsigned *ret_n_open, uint64_t *ret_n_cut);
+
+#endif

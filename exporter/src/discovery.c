@@ -1,0 +1,142 @@
+/*
+ * discovery.c -- announces the exporter to tools of the same user.
+ *
+ * DESIGN. On the thread that opens and closes. The file holds the token, so it is as secret as that: it lies in a directory that
+ * belongs to this user and that nobody else can enter, and appears under its name only when it is whole. After a
+ * crash it stays; who reads it looks whether the process is there.
+ */
+#include "discovery.h"
+
+#include "json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { DISCOVERY_PATH_MAX = 3000 };
+
+static int default_dir(char *path, size_t n_bytes)
+{
+	const char *base = getenv("XDG_RUNTIME_DIR");
+	int n;
+
+	if (base != NULL && base[0] == '/')
+		n = snprintf(path, n_bytes, "%s/memwatch", base);
+	else
+		n = snprintf(path, n_bytes, "/tmp/memwatch-%u", (unsigned)geteuid());
+	return n < 0 || (size_t)n >= n_bytes ? -ENAMETOOLONG : 0;
+}
+
+/* Opens the directory, making it if need be, and refuses one that others could have prepared. Returns a descriptor. */
+static int open_dir(const char *path)
+{
+	struct stat info;
+	int fd;
+
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 077) == 0)
+		return fd;
+	close(fd);
+	return -EPERM;
+}
+
+static void describe(const struct memwatch_exporter *exporter, struct text *text)
+{
+	text_char(text, '{');
+	json_u64(text, "schema", JSON_SCHEMA);
+	json_u64(text, "pid", (uint64_t)exporter->pid);
+	json_string(text, "service", exporter->service);
+	json_string_or_null(text, "url", exporter->url);
+	json_u64(text, "port", exporter->access.port);
+	json_string_or_null(text, "unix_socket", exporter->unix_socket);
+	json_string(text, "token", exporter->access.token);
+	json_string(text, "epoch", exporter->epoch_text);
+	text_string(text, "}\n");
+}
+
+static int write_all(int fd, const struct text *text)
+{
+	size_t n_written = 0;
+
+	while (n_written < text->n_bytes) {
+		ssize_t n = write(fd, text->data + n_written, text->n_bytes - n_written);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		n_written += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+/* Writes `name` in the directory by way of a name that nobody looks for. */
+static int write_file(int dir_fd, const char *name, const struct text *text)
+{
+	char temporary[80];
+	int fd, error;
+
+	snprintf(temporary, sizeof temporary, ".%s", name);
+	unlinkat(dir_fd, temporary, 0);
+	fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	error = write_all(fd, text);
+	if (close(fd) < 0 && error == 0)
+		error = -errno;
+	if (error == 0 && renameat(dir_fd, temporary, dir_fd, name) < 0)
+		error = -errno;
+	if (error < 0)
+		unlinkat(dir_fd, temporary, 0);
+	return error;
+}
+
+static int announce(struct memwatch_exporter *exporter, const char *dir)
+{
+	char name[64], path[DISCOVERY_PATH_MAX + 80];
+	struct text text = { 0 };
+	int dir_fd = open_dir(dir), error;
+
+	if (dir_fd < 0)
+		return dir_fd;
+	if (exporter->access.port != 0)
+		snprintf(name, sizeof name, "%d-%u.json", (int)exporter->pid, exporter->access.port);
+	else
+		snprintf(name, sizeof name, "%d-%llx.json", (int)exporter->pid,
+			 (unsigned long long)exporter->socket_ino);
+	describe(exporter, &text);
+	error = text.failed ? -ENOMEM : write_file(dir_fd, name, &text);
+	text_fini(&text);
+	close(dir_fd);
+	if (error < 0)
+		return error;
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	exporter->discovery_file = strdup(path);
+	return exporter->discovery_file == NULL ? -ENOMEM : 0;
+}
+
+int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir)
+{
+	char dir[DISCOVERY_PATH_MAX];
+
+	if (runtime_dir != NULL && runtime_dir[0] == '\0')
+		return 0;
+	if (runtime_dir != NULL)
+		return strlen(runtime_dir) < sizeof dir ? announce(exporter, runtime_dir) : -ENAMETOOLONG;
+	if (default_dir(dir, sizeof dir) == 0)
+		announce(exporter, dir);
+	return 0;
+}
+
+void discovery_close(struct memwatch_exporter *exporter)
+{
+	if (exporter->discovery_file != NULL)
+		unlink(exporter->discovery_file);
+	free(exporter->discovery_file);
+	exporter->discovery_file = NULL;
+}

@@ -1,0 +1,318 @@
+/*
+ * http.c -- takes requests from libmicrohttpd, checks them, finds who answers.
+ *
+ * DESIGN. One daemon with one internal thread, "memwatch-http", on epoll; a thread a connection would be a thousand
+ * threads in somebody's service. What libmicrohttpd 0.9.75 does not check is checked here: repeated Host headers,
+ * absolute targets, %00, other methods, bodies, sizes. The target is taken as it came on the wire, before
+ * libmicrohttpd decodes it. A request is refused before anything looks at what it asks for. Addresses are compared
+ * byte for byte. Signals that are sent to the process are blocked while the thread is created, so that the host's
+ * handlers never run on it.
+ */
+#include "http.h"
+
+#include "feed.h"
+#include "metrics.h"
+#include "page.h"
+#include "pump.h"
+#include "reply.h"
+#include "status.h"
+#include "values.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <strings.h>
+
+enum { HEADER_BYTES_MAX = 16 * 1024, CONNECTION_BYTES = 32 * 1024, IDLE_TIMEOUT_S = 30 };
+
+/* --- routes ----------------------------------------------------------------------------------------------------- */
+
+struct route {
+	const char *path;
+	enum handler handler;
+	enum MHD_Result (*reply)(struct request *request);
+	enum {
+		WITH_TOKEN,
+		OPEN,
+		METRICS,
+		PAGE
+	} access; /* METRICS: as the options say. PAGE: takes the token from the address too */
+};
+
+static const struct route routes[] = {
+	{ "/", HANDLER_PAGE, page_index, PAGE },
+	{ "/app.js", HANDLER_PAGE, page_script, WITH_TOKEN },
+	{ "/style.css", HANDLER_PAGE, page_style, WITH_TOKEN },
+	{ "/metrics", HANDLER_METRICS, metrics_reply, METRICS },
+	{ "/-/healthy", HANDLER_HEALTH, status_healthy, OPEN },
+	{ "/-/ready", HANDLER_HEALTH, status_ready, OPEN },
+	{ "/api/v1/status", HANDLER_STATUS, status_reply, WITH_TOKEN },
+	{ "/api/v1/regions", HANDLER_REGIONS, status_regions, WITH_TOKEN },
+	{ "/api/v1/events", HANDLER_EVENTS, feed_events, WITH_TOKEN },
+	{ "/api/v1/events/stream", HANDLER_STREAM, feed_stream, WITH_TOKEN },
+};
+
+/* Those that go on after their path. */
+static const struct route open_routes[] = {
+	{ VALUES_KEY_PATH, HANDLER_VALUES, values_by_key, WITH_TOKEN },
+	{ VALUES_REGION_PATH, HANDLER_VALUES, values_of_region, WITH_TOKEN },
+};
+
+static const struct route *find_route(const char *path)
+{
+	for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+		if (strcmp(routes[i].path, path) == 0)
+			return &routes[i];
+	}
+	for (size_t i = 0; i < sizeof open_routes / sizeof open_routes[0]; i++) {
+		if (strncmp(open_routes[i].path, path, strlen(open_routes[i].path)) == 0)
+			return &open_routes[i];
+	}
+	return NULL;
+}
+
+/* --- checks ----------------------------------------------------------------------------------------------------- */
+
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct access_headers *headers = cls;
+	const struct {
+		const char *name;
+		const char **place;
+	} wanted[] = {
+		{ "Host", &headers->host },
+		{ "Origin", &headers->origin },
+		{ "Sec-Fetch-Site", &headers->fetch_site },
+		{ "Sec-Fetch-Mode", &headers->fetch_mode },
+		{ "Authorization", &headers->authorization },
+		{ "Cookie", &headers->cookie },
+		{ "Accept", &headers->accept },
+		{ "If-None-Match", &headers->if_none_match },
+		{ "Last-Event-ID", &headers->last_event_id },
+	};
+
+	(void)kind;
+	if (value == NULL)
+		value = "";
+	headers->total_bytes += strlen(name) + strlen(value) + 4;
+	headers->n_hosts += strcasecmp(name, "Host") == 0;
+	headers->n_authorizations += strcasecmp(name, "Authorization") == 0;
+	if ((strcasecmp(name, "Content-Length") == 0 && strcmp(value, "0") != 0) ||
+	    strcasecmp(name, "Transfer-Encoding") == 0)
+		headers->has_body = 1;
+	for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+		if (strcasecmp(name, wanted[i].name) == 0 && *wanted[i].place == NULL)
+			*wanted[i].place = value;
+	}
+	return MHD_YES;
+}
+
+/* The status to refuse with, and why; 0: go on. */
+static unsigned check_request(const struct request *request, const char *method, const char **ret_sentence)
+{
+	if (request->wrong != NULL) {
+		*ret_sentence = request->wrong;
+		return request->wrong_status;
+	}
+	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+		*ret_sentence = "Only GET and HEAD are served.";
+		return 405;
+	}
+	if (request->headers.has_body) {
+		*ret_sentence = "Requests with a body are not served.";
+		return 413;
+	}
+	if (request->headers.total_bytes > HEADER_BYTES_MAX) {
+		*ret_sentence = "The headers are longer than 16 KiB.";
+		return 431;
+	}
+	return 0;
+}
+
+static int may_read(const struct request *request, const struct route *route)
+{
+	const struct memwatch_exporter *exporter = request->exporter;
+
+	if (route->access == OPEN || (route->access == METRICS && !exporter->metrics_need_token))
+		return 1;
+	return access_has_token(&exporter->access, &request->headers,
+				route->access == PAGE ? query_find(&request->query, "token") : NULL);
+}
+
+static enum MHD_Result answer(struct request *request, const char *method)
+{
+	const struct route *route = request->wrong == NULL ? find_route(request->query.path) : NULL;
+	const char *sentence;
+	unsigned status = check_request(request, method, &sentence);
+
+	if (route != NULL)
+		request->handler = route->handler;
+	if (status == 0)
+		status = (unsigned)access_check_origin(&request->exporter->access, &request->headers,
+						       route != NULL && route->access == PAGE, &sentence);
+	if (status != 0)
+		return reply_error(request, status, sentence);
+	if (route == NULL)
+		return reply_error(request, 404, "There is nothing at this address; / leads to what there is.");
+	if (may_read(request, route))
+		return route->reply(request);
+	return route->access == PAGE
+		       ? page_no_token(request)
+		       : reply_error(request, 401, "This needs the token: send it as Authorization: Bearer TOKEN.");
+}
+
+/* --- libmicrohttpd's calls -------------------------------------------------------------------------------------- */
+
+/* The target as it came; begins a request. */
+static void *begin_request(void *cls, const char *uri, struct MHD_Connection *connection)
+{
+	size_t n_bytes = strlen(uri);
+	struct request *request;
+	int too_long = n_bytes > QUERY_URI_MAX;
+
+	n_bytes = too_long ? 0 : n_bytes;
+	request = calloc(1, sizeof *request + n_bytes + 1);
+	if (request == NULL)
+		return NULL;
+	request->exporter = cls;
+	request->connection = connection;
+	request->handler = HANDLER_OTHER;
+	memcpy(request->uri, uri, n_bytes);
+	if (too_long) {
+		request->wrong = "The address is longer than 2048 bytes.";
+		request->wrong_status = 414;
+	} else {
+		request->wrong = query_parse(request->uri, &request->query);
+		request->wrong_status = 400;
+	}
+	return request;
+}
+
+static struct connection *entry_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info == NULL ? NULL : info->socket_context;
+}
+
+static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+			      const char *version, const char *upload_data, size_t *upload_data_size, void **con_cls)
+{
+	struct memwatch_exporter *exporter = cls;
+	struct request *request = *con_cls;
+
+	(void)url, (void)version, (void)upload_data;
+	if (request == NULL)
+		return MHD_NO;
+	if (!request->announced) {
+		request->announced = 1;
+		request->head = strcmp(method, "HEAD") == 0;
+		connections_busy(&exporter->connections, entry_of(connection));
+		MHD_get_connection_values(connection, MHD_HEADER_KIND, take_header, &request->headers);
+		if (!request->headers.has_body && request->wrong == NULL)
+			return MHD_YES;
+	}
+	*upload_data_size = 0;
+	return answer(request, method);
+}
+
+static void end_request(void *cls, struct MHD_Connection *connection, void **con_cls,
+			enum MHD_RequestTerminationCode code)
+{
+	struct memwatch_exporter *exporter = cls;
+	struct request *request = *con_cls;
+
+	connections_idle(&exporter->connections, entry_of(connection), server_now_ms());
+	pump_nudge(&exporter->pump);
+	if (request == NULL)
+		return;
+	feed_close(request->feed, code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED);
+	free(request);
+	*con_cls = NULL;
+}
+
+static void connection_changed(void *cls, struct MHD_Connection *connection, void **socket_context,
+			       enum MHD_ConnectionNotificationCode code)
+{
+	struct memwatch_exporter *exporter = cls;
+	const union MHD_ConnectionInfo *info;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		connections_remove(&exporter->connections, *socket_context);
+		*socket_context = NULL;
+		return;
+	}
+	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	if (info != NULL)
+		*socket_context = connections_add(&exporter->connections, info->connect_fd, server_now_ms());
+	pump_nudge(&exporter->pump);
+}
+
+/* The library never prints: what libmicrohttpd has to say about clients is in the metrics. */
+static void discard_message(void *cls, const char *format, va_list arguments)
+{
+	(void)cls, (void)format, (void)arguments;
+}
+
+/* --- the daemon ------------------------------------------------------------------------------------------------- */
+
+static struct MHD_Daemon *start_daemon(struct memwatch_exporter *exporter, uint32_t connection_limit)
+{
+	unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+	struct MHD_OptionItem tls[] = {
+		{ MHD_OPTION_HTTPS_MEM_CERT, 0, exporter->tls_cert },
+		{ MHD_OPTION_HTTPS_MEM_KEY, 0, exporter->tls_key },
+		{ MHD_OPTION_HTTPS_PRIORITIES, 0, (char[]){ "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" } },
+		{ MHD_OPTION_END, 0, NULL },
+	};
+	struct MHD_OptionItem *more = exporter->access.tls ? tls : &tls[3];
+
+	if (exporter->access.tls)
+		flags |= MHD_USE_TLS;
+	return MHD_start_daemon(flags, 0, NULL, NULL, handle, exporter, MHD_OPTION_EXTERNAL_LOGGER, discard_message,
+				NULL, MHD_OPTION_LISTEN_SOCKET, exporter->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+				(unsigned)connection_limit, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S,
+				MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+				MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, begin_request, exporter,
+				MHD_OPTION_NOTIFY_COMPLETED, end_request, exporter, MHD_OPTION_NOTIFY_CONNECTION,
+				connection_changed, exporter, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+}
+
+/*
+ * All signals but those that a thread causes itself: blocked, they would kill the process instead, and the library could not
+ * tell who writes beside a watched variable on the heap.
+ */
+static void fill_foreign_signals(sigset_t *ret_set)
+{
+	static const int own[] = { SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL };
+
+	sigfillset(ret_set);
+	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+		sigdelset(ret_set, own[i]);
+}
+
+int http_start(struct memwatch_exporter *exporter, uint32_t connection_limit)
+{
+	sigset_t foreign, before;
+	int error = 0;
+
+	fill_foreign_signals(&foreign);
+	pthread_sigmask(SIG_BLOCK, &foreign, &before);
+	errno = 0;
+	exporter->daemon = start_daemon(exporter, connection_limit);
+	if (exporter->daemon == NULL)
+		error = errno > 0 ? -errno : -EIO;
+	else
+		error = pump_start(exporter);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error < 0 && exporter->daemon != NULL)
+		http_stop(exporter);
+	return error;
+}
+
+void http_stop(struct memwatch_exporter *exporter)
+{
+	MHD_stop_daemon(exporter->daemon);
+	exporter->daemon = NULL;
+	exporter->listen_fd = -1;
+}

@@ -1,0 +1,556 @@
+/*
+ * metrics.c -- renders the metrics.
+ *
+ * DESIGN. HTTP thread. A scrape takes one snapshot (stats, labels, sinks), then walks the table of families at the
+ * end of this file; each family has a function that writes its samples. The two dialects differ in four places:
+ * the name on the TYPE line of a counter, the type of an info, UNIT, and the final EOF. The worker is asked only for copies and never
+ * waits for a scrape. If you change the table, also change docs/metrics.md; a test compares them.
+ */
+#include "metrics.h"
+
+#include "reply.h"
+
+#include <errno.h>
+
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+enum { SINKS_MAX = 64 };
+
+enum type { GAUGE, COUNTER, HISTOGRAM, INFO };
+
+struct family;
+
+/* One scrape. */
+struct scrape {
+	struct memwatch_exporter *exporter;
+	struct text *text;
+	int openmetrics;
+	struct memwatch_stats stats;
+	struct memwatch_sink_info callback; /* all sinks of that name together */
+	int n_sinks;
+	unsigned n_connections;
+	uint64_t n_slow;
+};
+
+struct family {
+	const char *name; /* of the samples, with _total or _info */
+	enum type type;
+	const char *help;
+	void (*write)(struct scrape *scrape, const struct family *family);
+	size_t offset; /* in struct memwatch_stats, where `write` takes it from there */
+};
+
+/* --- samples ---------------------------------------------------------------------------------------------------- */
+
+/* The name and a label, up to the value. `label` NULL: none. */
+static void sample(struct scrape *scrape, const struct family *family, const char *label, const char *value)
+{
+	struct text *text = scrape->text;
+
+	text_string(text, family->name);
+	if (label != NULL) {
+		text_char(text, '{');
+		text_string(text, label);
+		text_string(text, "=\"");
+		text_label(text, value, strlen(value));
+		text_string(text, "\"}");
+	}
+	text_char(text, ' ');
+}
+
+static void sample_u64(struct scrape *scrape, const struct family *family, const char *label, const char *value,
+		       uint64_t number)
+{
+	sample(scrape, family, label, value);
+	text_u64(scrape->text, number);
+	text_char(scrape->text, '\n');
+}
+
+static void sample_seconds(struct scrape *scrape, const struct family *family, uint64_t ns)
+{
+	sample(scrape, family, NULL, NULL);
+	text_seconds(scrape->text, ns);
+	text_char(scrape->text, '\n');
+}
+
+static const void *field(const struct scrape *scrape, const struct family *family)
+{
+	return (const char *)&scrape->stats + family->offset;
+}
+
+static void write_u64(struct scrape *scrape, const struct family *family)
+{
+	uint64_t value;
+
+	memcpy(&value, field(scrape, family), sizeof value);
+	sample_u64(scrape, family, NULL, NULL, value);
+}
+
+static void write_flag(struct scrape *scrape, const struct family *family)
+{
+	int value;
+
+	memcpy(&value, field(scrape, family), sizeof value);
+	sample_u64(scrape, family, NULL, NULL, value != 0);
+}
+
+static void write_ns(struct scrape *scrape, const struct family *family)
+{
+	uint64_t ns;
+
+	memcpy(&ns, field(scrape, family), sizeof ns);
+	sample_seconds(scrape, family, ns);
+}
+
+static void write_ms(struct scrape *scrape, const struct family *family)
+{
+	uint32_t ms;
+
+	memcpy(&ms, field(scrape, family), sizeof ms);
+	sample_seconds(scrape, family, (uint64_t)ms * 1000000);
+}
+
+/* --- histograms ------------------------------------------------------------------------------------------------- */
+
+static void write_histogram(struct scrape *scrape, const struct family *family,
+			    const struct memwatch_histogram *histogram)
+{
+	struct text *text = scrape->text;
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i <= MEMWATCH_LATENCY_BUCKETS; i++) {
+		n += histogram->buckets[i];
+		text_string(text, family->name);
+		text_string(text, "_bucket{le=\"");
+		if (i < MEMWATCH_LATENCY_BUCKETS)
+			text_double(text, memwatch_histogram_bound(i));
+		else
+			text_string(text, "+Inf");
+		text_string(text, "\"} ");
+		text_u64(text, n);
+		text_char(text, '\n');
+	}
+	text_string(text, family->name);
+	text_string(text, "_sum ");
+	text_seconds(text, histogram->sum_ns);
+	text_char(text, '\n');
+	text_string(text, family->name);
+	text_string(text, "_count ");
+	text_u64(text, n); /* not `count`, which may be one ahead: the two must be equal */
+	text_char(text, '\n');
+}
+
+static void write_latency(struct scrape *scrape, const struct family *family)
+{
+	write_histogram(scrape, family, &scrape->stats.latency);
+}
+
+static void write_callback_duration(struct scrape *scrape, const struct family *family)
+{
+	write_histogram(scrape, family, &scrape->callback.duration);
+}
+
+/* --- the watcher ------------------------------------------------------------------------------------------------ */
+
+static void write_build(struct scrape *scrape, const struct family *family)
+{
+	struct text *text = scrape->text;
+	const char *parts[] = { "{version=\"",         memwatch_version(), "\",compiler=\"", COMPILER,
+				"\",libmicrohttpd=\"", MHD_get_version(),  "\"} 1\n" };
+
+	text_string(text, family->name);
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+		if (i % 2 == 0)
+			text_string(text, parts[i]);
+		else
+			text_label(text, parts[i], strlen(parts[i]));
+	}
+}
+
+static void write_up(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL,
+		   (uint64_t)__atomic_load_n(&scrape->exporter->pump.watcher_up, __ATOMIC_RELAXED));
+}
+
+static void write_backend(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, "backend", scrape->stats.backend, 1);
+}
+
+static void write_backend_usable(struct scrape *scrape, const struct family *family)
+{
+	const struct memwatch_exporter *exporter = scrape->exporter;
+
+	for (int i = 0; i < exporter->n_backends; i++)
+		sample_u64(scrape, family, "backend", exporter->backends[i].name, exporter->backends[i].usable != 0);
+}
+
+static void write_dropped(struct scrape *scrape, const struct family *family)
+{
+	for (unsigned i = 0; i < MEMWATCH_DROPS; i++) {
+		uint64_t n = i == MEMWATCH_DROP_RING_FULL ? scrape->stats.ring_dropped : scrape->stats.dropped_by[i];
+
+		sample_u64(scrape, family, "reason", memwatch_drop_text(i), n);
+	}
+}
+
+static void write_outcomes(struct scrape *scrape, const struct family *family)
+{
+	static const enum memwatch_attribution outcomes[] = { MEMWATCH_ATTRIBUTION_EXACT, MEMWATCH_ATTRIBUTION_PAGE,
+							      MEMWATCH_ATTRIBUTION_NONE };
+
+	for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++)
+		sample_u64(scrape, family, "outcome", memwatch_attribution_text(outcomes[i]),
+			   scrape->stats.attribution_by[outcomes[i]]);
+}
+
+static void write_reasons(struct scrape *scrape, const struct family *family)
+{
+	for (unsigned i = MEMWATCH_REASON_NONE + 1; i < MEMWATCH_REASONS; i++)
+		sample_u64(scrape, family, "reason", memwatch_reason_text(i), scrape->stats.reason_by[i]);
+}
+
+static void write_budget(struct scrape *scrape, const struct family *family)
+{
+	sample(scrape, family, NULL, NULL);
+	text_double(scrape->text, scrape->stats.attribution_budget);
+	text_char(scrape->text, '\n');
+}
+
+/* --- variables -------------------------------------------------------------------------------------------------- */
+
+/* The start of a variable's sample, in one copy each: this runs ten thousand times a scrape. */
+static void variable_sample(struct text *text, const struct family *family, size_t name_bytes,
+			    const struct label *label)
+{
+	if (text_reserve(text, name_bytes + label->text_bytes + TEXT_NUMBER_MAX + 1) < 0)
+		return;
+	text_bytes(text, family->name, name_bytes);
+	text_bytes(text, label->text, label->text_bytes);
+}
+
+static void write_unlabelled(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->exporter->labels.n_unlabelled);
+}
+
+static void write_variable_events(struct scrape *scrape, const struct family *family)
+{
+	const struct labels *labels = &scrape->exporter->labels;
+	size_t name_bytes = strlen(family->name);
+
+	for (uint32_t i = 0; i < labels->n; i++) {
+		variable_sample(scrape->text, family, name_bytes, &labels->entries[i]);
+		text_u64(scrape->text, labels->entries[i].n_events);
+		text_char(scrape->text, '\n');
+	}
+	sample_u64(scrape, family, "variable", LABELS_OVERFLOW, labels->overflow_events);
+}
+
+static void write_variable_last_change(struct scrape *scrape, const struct family *family)
+{
+	const struct labels *labels = &scrape->exporter->labels;
+	size_t name_bytes = strlen(family->name);
+
+	for (uint32_t i = 0; i < labels->n; i++) {
+		variable_sample(scrape->text, family, name_bytes, &labels->entries[i]);
+		text_seconds(scrape->text, labels->entries[i].last_time_ns);
+		text_char(scrape->text, '\n');
+	}
+	sample(scrape, family, "variable", LABELS_OVERFLOW);
+	text_seconds(scrape->text, labels->overflow_last_ns);
+	text_char(scrape->text, '\n');
+}
+
+static void write_variable_value(struct scrape *scrape, const struct family *family)
+{
+	const struct labels *labels = &scrape->exporter->labels;
+	size_t name_bytes = strlen(family->name);
+
+	for (uint32_t i = 0; i < labels->n; i++) {
+		const struct label *label = &labels->entries[i];
+
+		if (label->number == MEMWATCH_NUMBER_NONE)
+			continue;
+		variable_sample(scrape->text, family, name_bytes, label);
+		if (label->number == MEMWATCH_NUMBER_INT)
+			text_i64(scrape->text, label->as_int);
+		else if (label->number == MEMWATCH_NUMBER_UINT)
+			text_u64(scrape->text, label->as_uint);
+		else
+			text_double(scrape->text, label->as_double);
+		text_char(scrape->text, '\n');
+	}
+}
+
+/* One member of the summaries, a double at `offset` in struct memwatch_summary. */
+static void write_summary_double(struct scrape *scrape, const struct family *family)
+{
+	const struct labels *labels = &scrape->exporter->labels;
+	size_t name_bytes = strlen(family->name);
+	double value;
+
+	for (uint32_t i = 0; i < labels->n; i++) {
+		const struct label *label = &labels->entries[i];
+
+		if (!label->has_summary)
+			continue;
+		memcpy(&value, (const char *)&label->summary + family->offset, sizeof value);
+		variable_sample(scrape->text, family, name_bytes, label);
+		text_double(scrape->text, value);
+		text_char(scrape->text, '\n');
+	}
+}
+
+static void write_summary_nan(struct scrape *scrape, const struct family *family)
+{
+	const struct labels *labels = &scrape->exporter->labels;
+	size_t name_bytes = strlen(family->name);
+
+	for (uint32_t i = 0; i < labels->n; i++) {
+		if (!labels->entries[i].has_summary)
+			continue;
+		variable_sample(scrape->text, family, name_bytes, &labels->entries[i]);
+		text_u64(scrape->text, labels->entries[i].summary.n_nan);
+		text_char(scrape->text, '\n');
+	}
+}
+
+/* --- callbacks and the exporter itself -------------------------------------------------------------------------- */
+
+static void write_sinks(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, (uint64_t)scrape->n_sinks);
+}
+
+static void write_callback_failures(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->callback.failed);
+}
+
+static void write_callback_missed(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->callback.missed);
+}
+
+static void write_callback_lag(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->callback.lag);
+}
+
+static void write_feed_clients(struct scrape *scrape, const struct family *family)
+{
+	for (unsigned i = 0; i < TRANSPORTS; i++)
+		sample_u64(scrape, family, "transport", metrics_transport_text(i),
+			   scrape->exporter->feeds.n_clients[i]);
+}
+
+static void write_feed_sent(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_sent);
+}
+
+static void write_feed_missed(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_missed);
+}
+
+static void write_feed_rejected(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_rejected);
+}
+
+static void write_feed_cut(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_cut);
+}
+
+static void write_connections(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->n_connections);
+}
+
+static void write_slow(struct scrape *scrape, const struct family *family)
+{
+	sample_u64(scrape, family, NULL, NULL, scrape->n_slow);
+}
+
+static void write_requests(struct scrape *scrape, const struct family *family)
+{
+	struct text *text = scrape->text;
+
+	for (unsigned handler = 0; handler < HANDLERS; handler++) {
+		unsigned known = handler == HANDLER_OTHER ? 404 : 200;
+
+		for (unsigned i = 0; reply_status_at(i) != 0; i++) {
+			uint64_t n = scrape->exporter->n_requests[handler][i];
+
+			if (n == 0 && reply_status_at(i) != known)
+				continue;
+			text_string(text, family->name);
+			text_string(text, "{handler=\"");
+			text_string(text, metrics_handler_text(handler));
+			text_string(text, "\",code=\"");
+			text_u64(text, reply_status_at(i));
+			text_string(text, "\"} ");
+			text_u64(text, n);
+			text_char(text, '\n');
+		}
+	}
+}
+
+static void write_scrape_duration(struct scrape *scrape, const struct family *family)
+{
+	sample_seconds(scrape, family, scrape->exporter->scrape_ns);
+}
+
+const char *metrics_handler_text(enum handler handler)
+{
+	static const char *const names[HANDLERS] = { "page",   "metrics", "health", "status", "regions",
+						     "events", "stream",  "values", "other" };
+
+	return names[handler];
+}
+
+const char *metrics_transport_text(enum transport transport)
+{
+	static const char *const names[TRANSPORTS] = { "sse", "ndjson", "long_poll" };
+
+	return names[transport];
+}
+
+/* --- the table -------------------------------------------------------------------------------------------------- */
+
+#define STAT(member) offsetof(struct memwatch_stats, member)
+#define SUMMARY(member) offsetof(struct memwatch_summary, member)
+
+static const struct family families[] = {
+#include "families.inc"
+};
+
+/* The family's name: without what OpenMetrics keeps for the samples. */
+static size_t family_name_bytes(const struct scrape *scrape, const struct family *family)
+{
+	size_t n = strlen(family->name);
+
+	if (!scrape->openmetrics)
+		return n;
+	if (family->type == COUNTER)
+		return n - strlen("_total");
+	return family->type == INFO ? n - strlen("_info") : n;
+}
+
+static void line(struct scrape *scrape, const char *keyword, const struct family *family, const char *rest)
+{
+	struct text *text = scrape->text;
+
+	text_string(text, keyword);
+	text_bytes(text, family->name, family_name_bytes(scrape, family));
+	text_char(text, ' ');
+	text_string(text, rest);
+	text_char(text, '\n');
+}
+
+static void write_unit(struct scrape *scrape, const struct family *family)
+{
+	static const char *const units[] = { "seconds", "bytes", "ratio" };
+	size_t n = family_name_bytes(scrape, family);
+
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+		size_t unit_bytes = strlen(units[i]);
+
+		if (n > unit_bytes && memcmp(family->name + n - unit_bytes, units[i], unit_bytes) == 0 &&
+		    family->name[n - unit_bytes - 1] == '_')
+			line(scrape, "# UNIT ", family, units[i]);
+	}
+}
+
+static void write_family(struct scrape *scrape, const struct family *family)
+{
+	static const char *const types[] = { "gauge", "counter", "histogram", "info" };
+
+	line(scrape, "# TYPE ", family, family->type == INFO && !scrape->openmetrics ? "gauge" : types[family->type]);
+	if (scrape->openmetrics)
+		write_unit(scrape, family);
+	line(scrape, "# HELP ", family, family->help);
+	family->write(scrape, family);
+}
+
+/* --- a scrape --------------------------------------------------------------------------------------------------- */
+
+static void add_histogram(struct memwatch_histogram *sum, const struct memwatch_histogram *histogram)
+{
+	for (unsigned i = 0; i <= MEMWATCH_LATENCY_BUCKETS; i++)
+		sum->buckets[i] += histogram->buckets[i];
+	sum->count += histogram->count;
+	sum->sum_ns += histogram->sum_ns;
+}
+
+static void collect_sinks(struct scrape *scrape)
+{
+	struct memwatch_sink_info sinks[SINKS_MAX];
+	int n = memwatch_sink_list(scrape->exporter->watcher, sinks, SINKS_MAX);
+
+	scrape->n_sinks = n < 0 ? 0 : n;
+	for (int i = 0; i < scrape->n_sinks && i < SINKS_MAX; i++) {
+		if (strcmp(sinks[i].name, "callback") != 0)
+			continue;
+		scrape->callback.missed += sinks[i].missed;
+		scrape->callback.failed += sinks[i].failed;
+		scrape->callback.lag += sinks[i].lag;
+		add_histogram(&scrape->callback.duration, &sinks[i].duration);
+	}
+}
+
+/* The stats last: then the total is never less than the sum of the variables. */
+static int collect(struct scrape *scrape)
+{
+	struct memwatch_exporter *exporter = scrape->exporter;
+	int error = labels_collect(&exporter->labels, exporter->watcher);
+
+	if (error == 0)
+		error = memwatch_stats_get(exporter->watcher, &scrape->stats);
+	if (error < 0)
+		return error;
+	labels_overflow(&exporter->labels, scrape->stats.ledger.delivered);
+	collect_sinks(scrape);
+	connections_count(&exporter->connections, &scrape->n_connections, &scrape->n_slow);
+	return 0;
+}
+
+int metrics_render(struct memwatch_exporter *exporter, struct text *text, int openmetrics)
+{
+	struct scrape scrape = { .exporter = exporter, .text = text, .openmetrics = openmetrics };
+	uint64_t start_ns = server_now_ns();
+	int error = collect(&scrape);
+
+	if (error < 0)
+		return error;
+	for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+		write_family(&scrape, &families[i]);
+	if (openmetrics)
+		text_string(text, "# EOF\n");
+	exporter->scrape_ns = server_now_ns() - start_ns;
+	return text->failed ? -ENOMEM : 0;
+}
+
+enum MHD_Result metrics_reply(struct request *request)
+{
+	struct memwatch_exporter *exporter = request->exporter;
+	int openmetrics = query_accept_openmetrics(request->headers.accept);
+
+	exporter->scrape.n_bytes = 0;
+	if (metrics_render(exporter, &exporter->scrape, openmetrics) < 0) {
+		text_fini(&exporter->scrape);
+		return reply_error(request, 503, "The numbers cannot be read now.");
+	}
+	return reply_text(request, 200,
+			  openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+				      : "text/plain; version=0.0.4; charset=utf-8",
+			  &exporter->scrape);
+}

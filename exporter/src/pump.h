@@ -1,0 +1,21 @@
+/*
+ * pump.h -- the exporter's own thread.
+ */
+#ifndef MEMWATCH_EXPORTER_PUMP_H
+#define MEMWATCH_EXPORTER_PUMP_H
+
+#include "server.h"
+
+void pump_init(struct pump *pump);
+void pump_fini(struct pump *pump);
+
+/* Starts the thread. 0 or -errno. */
+int pump_start(struct memwatch_exporter *exporter);
+
+/* Stops and joins it; within PUMP_WAIT_MS. */
+void pump_stop(struct pump *pump);
+
+/* Any thread: there is a new deadline, or a new client, to look at. */
+void pump_nudge(struct pump *pump);
+
+#endif

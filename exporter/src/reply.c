@@ -1,0 +1,95 @@
+/*
+ * reply.c -- builds answers.
+ *
+ * DESIGN. HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and counts them. Errors are JSON with one sentence that says what to do.
+ */
+#include "reply.h"
+
+#include "json.h"
+
+static const unsigned status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 404, 405, 406,
+						     410, 413, 414, 421, 431, 500, 503, 0 };
+
+unsigned reply_status_at(unsigned index)
+{
+	return index < STATUS_CODES ? status_codes[index] : 0;
+}
+
+static void count(struct request *request, unsigned status)
+{
+	for (unsigned i = 0; i < STATUS_CODES; i++) {
+		if (status_codes[i] == status)
+			request->exporter->n_requests[request->handler][i]++;
+	}
+}
+
+void reply_header(struct MHD_Response *response, const char *name, const char *value)
+{
+	if (response != NULL)
+		MHD_add_response_header(response, name, value);
+}
+
+enum MHD_Result reply_queue(struct request *request, unsigned status, const char *type, struct MHD_Response *response)
+{
+	enum MHD_Result result;
+
+	if (response == NULL)
+		return MHD_NO;
+	if (type != NULL)
+		reply_header(response, "Content-Type", type);
+	reply_header(response, "Cache-Control", "no-store");
+	reply_header(response, "X-Content-Type-Options", "nosniff");
+	reply_header(response, "X-Frame-Options", "DENY");
+	reply_header(response, "Referrer-Policy", "no-referrer");
+	reply_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+	if (request->headers.has_body || request->wrong != NULL)
+		reply_header(response, "Connection", "close");
+	result = MHD_queue_response(request->connection, status, response);
+	MHD_destroy_response(response);
+	count(request, status);
+	return result;
+}
+
+enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text)
+{
+	struct MHD_Response *response;
+
+	if (text->failed) {
+		text_fini(text);
+		return reply_error(request, 500, "The process is out of memory.");
+	}
+	response = MHD_create_response_from_buffer(text->n_bytes, text->data, MHD_RESPMEM_MUST_COPY);
+	text->n_bytes = 0;
+	return reply_queue(request, status, type, response);
+}
+
+enum MHD_Result reply_constant(struct request *request, unsigned status, const char *type, const char *bytes,
+			       size_t n_bytes)
+{
+	union {
+		const char *constant;
+		void *plain;
+	} pointer = { bytes }; /* the library takes a void *, and with MHD_RESPMEM_PERSISTENT only reads */
+
+	return reply_queue(request, status, type,
+			   MHD_create_response_from_buffer(n_bytes, pointer.plain, MHD_RESPMEM_PERSISTENT));
+}
+
+enum MHD_Result reply_error(struct request *request, unsigned status, const char *sentence)
+{
+	struct text text = { 0 };
+	struct MHD_Response *response;
+
+	text_char(&text, '{');
+	json_string(&text, "error", sentence);
+	text_string(&text, "}\n");
+	response = text.failed ? NULL : MHD_create_response_from_buffer(text.n_bytes, text.data, MHD_RESPMEM_MUST_COPY);
+	text_fini(&text);
+	if (status == 405)
+		reply_header(response, "Allow", "GET, HEAD");
+	if (status == 401)
+		reply_header(response, "WWW-Authenticate", "Bearer realm=\"memwatch\"");
+	if (status == 503)
+		reply_header(response, "Retry-After", "5");
+	return reply_queue(request, status, REPLY_JSON, response);
+}

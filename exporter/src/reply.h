@@ -1,0 +1,31 @@
+/*
+ * reply.h -- every answer that leaves the exporter. Each function queues one and returns what libmicrohttpd wants.
+ */
+#ifndef MEMWATCH_EXPORTER_REPLY_H
+#define MEMWATCH_EXPORTER_REPLY_H
+
+#include "server.h"
+
+#define REPLY_JSON "application/json; charset=utf-8"
+#define REPLY_NDJSON "application/x-ndjson; charset=utf-8"
+#define REPLY_SSE "text/event-stream; charset=utf-8"
+#define REPLY_TEXT "text/plain; charset=utf-8"
+
+/* Sends the text, copied, and leaves it empty. One whose memory ran out becomes a 500. */
+enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text);
+
+/* `{"error": sentence}`. Closes the connection of a request with a body. */
+enum MHD_Result reply_error(struct request *request, unsigned status, const char *sentence);
+
+/* Sends constant bytes. */
+enum MHD_Result reply_constant(struct request *request, unsigned status, const char *type, const char *bytes,
+			       size_t n_bytes);
+
+/* For answers that set headers of their own. `response` is taken over; NULL: memory ran out. */
+void reply_header(struct MHD_Response *response, const char *name, const char *value);
+enum MHD_Result reply_queue(struct request *request, unsigned status, const char *type, struct MHD_Response *response);
+
+/* The status code behind the index of n_requests, 0 past the last. */
+unsigned reply_status_at(unsigned index);
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * status.c -- /api/v1/status, /api/v1/regions and the health addresses.
+ *
+ * DESIGN. HTTP thread. The status is the one document that is built with cJSON: small, seldom, deep. cJSON keeps
+ * numbers as doubles and passes bad UTF-8 on, so whole numbers go in as raw digits and strings through text_clean().
+ */
+#include "status.h"
+
+#include "json.h"
+#include "metrics.h"
+#include "reply.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { REGIONS_DEFAULT = 100, REGIONS_MAX = 1000, REGIONS_BATCH = 50 };
+
+/* --- status ----------------------------------------------------------------------------------------------------- */
+
+static void add_u64(cJSON *object, const char *name, uint64_t value)
+{
+	struct text text = { 0 };
+
+	text_u64(&text, value);
+	text_char(&text, '\0');
+	if (!text.failed)
+		cJSON_AddRawToObject(object, name, text.data);
+	text_fini(&text);
+}
+
+static void add_string(cJSON *object, const char *name, const char *value)
+{
+	struct text text = { 0 };
+
+	text_clean(&text, value, strlen(value));
+	text_char(&text, '\0');
+	if (!text.failed)
+		cJSON_AddStringToObject(object, name, text.data);
+	text_fini(&text);
+}
+
+static void add_seconds(cJSON *object, const char *name, uint64_t ns)
+{
+	struct text text = { 0 };
+
+	text_seconds(&text, ns);
+	text_char(&text, '\0');
+	if (!text.failed)
+		cJSON_AddRawToObject(object, name, text.data);
+	text_fini(&text);
+}
+
+static void add_now(cJSON *root)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	add_u64(root, "now_ms", (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+static void add_backends(const struct memwatch_exporter *exporter, cJSON *root)
+{
+	cJSON *list = cJSON_AddArrayToObject(root, "backends");
+
+	for (int i = 0; list != NULL && i < exporter->n_backends; i++) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddItemToArray(list, item);
+		add_string(item, "name", exporter->backends[i].name);
+		cJSON_AddBoolToObject(item, "usable", exporter->backends[i].usable);
+		cJSON_AddBoolToObject(item, "chosen", exporter->backends[i].chosen);
+		add_string(item, "note", exporter->backends[i].note);
+	}
+}
+
+static void add_ledger(const struct memwatch_stats *stats, cJSON *root)
+{
+	cJSON *ledger = cJSON_AddObjectToObject(root, "ledger"), *dropped;
+
+	add_u64(ledger, "detected", stats->ledger.detected);
+	add_u64(ledger, "delivered", stats->ledger.delivered);
+	add_u64(ledger, "coalesced", stats->ledger.coalesced);
+	add_u64(ledger, "unchanged", stats->ledger.unchanged);
+	add_u64(ledger, "filtered", stats->ledger.filtered);
+	add_u64(ledger, "dropped", stats->ledger.dropped);
+	dropped = cJSON_AddObjectToObject(root, "dropped");
+	for (unsigned i = 0; i < MEMWATCH_DROPS; i++)
+		add_u64(dropped, memwatch_drop_text(i),
+			i == MEMWATCH_DROP_RING_FULL ? stats->ring_dropped : stats->dropped_by[i]);
+}
+
+static void add_attribution(const struct memwatch_stats *stats, cJSON *root)
+{
+	cJSON *object = cJSON_AddObjectToObject(root, "attribution");
+
+	cJSON_AddBoolToObject(object, "available", stats->attribution_available);
+	cJSON_AddBoolToObject(object, "filtered", stats->attribution_filtered);
+	cJSON_AddNumberToObject(object, "budget_ratio", stats->attribution_budget);
+	add_string(object, "note", stats->attribution_note);
+	add_u64(object, "exact", stats->attribution_by[MEMWATCH_ATTRIBUTION_EXACT]);
+	add_u64(object, "page", stats->attribution_by[MEMWATCH_ATTRIBUTION_PAGE]);
+	add_u64(object, "none", stats->attribution_by[MEMWATCH_ATTRIBUTION_NONE]);
+	add_seconds(object, "throttled_seconds", stats->throttled_ns);
+}
+
+static void add_log(const struct memwatch_stats *stats, cJSON *root)
+{
+	cJSON *ring = cJSON_AddObjectToObject(root, "ring"), *history = cJSON_AddObjectToObject(root, "history"), *log;
+
+	add_u64(ring, "notes", stats->ring_depth);
+	add_u64(ring, "capacity", stats->ring_capacity);
+	add_u64(ring, "high_watermark", stats->ring_high_water);
+	add_u64(history, "bytes", stats->history_bytes);
+	add_u64(history, "budget_bytes", stats->history_budget);
+	add_u64(history, "versions", stats->history_versions);
+	add_u64(history, "evicted", stats->history_evicted);
+	log = cJSON_AddObjectToObject(root, "log");
+	add_u64(log, "events", stats->events_kept);
+	add_u64(log, "bytes", stats->events_bytes);
+	add_u64(log, "evicted", stats->events_evicted);
+}
+
+static void add_feeds(const struct memwatch_exporter *exporter, cJSON *root)
+{
+	cJSON *object = cJSON_AddObjectToObject(root, "feeds");
+
+	for (unsigned i = 0; i < TRANSPORTS; i++)
+		add_u64(object, metrics_transport_text(i), exporter->feeds.n_clients[i]);
+	add_u64(object, "limit", exporter->feed_limit);
+	add_u64(object, "missed", exporter->feeds.n_missed);
+	add_u64(object, "rejected", exporter->feeds.n_rejected);
+	add_u64(object, "cut", exporter->feeds.n_cut);
+}
+
+static cJSON *build_status(const struct memwatch_exporter *exporter, const struct memwatch_stats *stats)
+{
+	cJSON *root = cJSON_CreateObject();
+
+	add_u64(root, "schema", JSON_SCHEMA);
+	add_string(root, "service", exporter->service);
+	add_u64(root, "pid", (uint64_t)exporter->pid);
+	add_string(root, "version", memwatch_version());
+	add_string(root, "epoch", exporter->epoch_text);
+	add_u64(root, "oldest", stats->events_oldest);
+	add_u64(root, "newest", stats->events_newest);
+	add_u64(root, "start_time_ms", stats->start_time_ns / 1000000);
+	add_now(root);
+	add_string(root, "backend", stats->backend);
+	add_backends(exporter, root);
+	add_u64(root, "regions", stats->n_regions);
+	add_u64(root, "region_bytes", stats->tracked_bytes);
+	add_u64(root, "native_memory_bytes", stats->native_memory_bytes);
+	add_u64(root, "window_ms", stats->window_ms);
+	add_u64(root, "sweep_ms", stats->sweep_ms);
+	add_u64(root, "faults", stats->faults);
+	add_ledger(stats, root);
+	add_attribution(stats, root);
+	add_log(stats, root);
+	add_feeds(exporter, root);
+	return root;
+}
+
+enum MHD_Result status_reply(struct request *request)
+{
+	struct memwatch_stats stats;
+	enum MHD_Result result;
+	struct text text = { 0 };
+	cJSON *root;
+	char *json;
+
+	if (request->query.n_parameters != 0)
+		return reply_error(request, 400, "This address takes no query parameters.");
+	if (memwatch_stats_get(request->exporter->watcher, &stats) < 0)
+		return reply_error(request, 503, "The numbers cannot be read now.");
+	root = build_status(request->exporter, &stats);
+	json = cJSON_PrintUnformatted(root);
+	cJSON_Delete(root);
+	text.failed = json == NULL;
+	if (json != NULL)
+		text_string(&text, json);
+	text_char(&text, '\n');
+	cJSON_free(json);
+	result = reply_text(request, 200, REPLY_JSON, &text);
+	text_fini(&text);
+	return result;
+}
+
+/* --- regions ---------------------------------------------------------------------------------------------------- */
+
+/* Appends up to `limit` regions after *cursor, which it moves; 0 when the list has ended. Returns how many, or -errno. */
+static int list_regions(memwatch *watcher, struct text *text, uint64_t *cursor, uint64_t limit)
+{
+	struct memwatch_region_info *infos = malloc(REGIONS_BATCH * sizeof *infos);
+	int n = infos == NULL ? -ENOMEM : 1, n_listed = 0;
+
+	while (n > 0 && (uint64_t)n_listed < limit) {
+		uint64_t wanted = limit - (uint64_t)n_listed;
+
+		n = memwatch_region_list(watcher, cursor, infos, wanted < REGIONS_BATCH ? wanted : REGIONS_BATCH);
+		for (int i = 0; i < n; i++) {
+			if (n_listed++ > 0)
+				text_char(text, ',');
+			json_region(text, &infos[i]);
+		}
+	}
+	if (n == 0)
+		*cursor = 0;
+	free(infos);
+	return n < 0 ? n : n_listed;
+}
+
+enum MHD_Result status_regions(struct request *request)
+{
+	static const char *const names[] = { "limit", "continue", NULL };
+	const char *wrong = query_check(&request->query, names, NULL);
+	const char *limit_text = query_find(&request->query, "limit"), *start = query_find(&request->query, "continue");
+	uint64_t limit = REGIONS_DEFAULT, cursor = 0;
+	struct text text = { 0 };
+	enum MHD_Result result;
+
+	if (wrong == NULL && limit_text != NULL && (query_u64(limit_text, REGIONS_MAX, &limit) < 0 || limit == 0))
+		wrong = "limit must be 1 to 1000.";
+	if (wrong == NULL && start != NULL && query_u64(start, UINT64_MAX, &cursor) < 0)
+		wrong = "continue must be what the previous answer gave as next.";
+	if (wrong != NULL)
+		return reply_error(request, 400, wrong);
+	text_char(&text, '{');
+	json_u64(&text, "schema", JSON_SCHEMA);
+	json_string(&text, "epoch", request->exporter->epoch_text);
+	json_key(&text, "regions");
+	text_char(&text, '[');
+	if (list_regions(request->exporter->watcher, &text, &cursor, limit) < 0) {
+		text_fini(&text);
+		return reply_error(request, 503, "The regions cannot be read now.");
+	}
+	text_char(&text, ']');
+	if (cursor != 0)
+		json_u64_string(&text, "next", cursor);
+	else
+		json_string_or_null(&text, "next", NULL);
+	text_string(&text, "}\n");
+	result = reply_text(request, 200, REPLY_JSON, &text);
+	text_fini(&text);
+	return result;
+}
+
+/* --- health ----------------------------------------------------------------------------------------------------- */
+
+enum MHD_Result status_healthy(struct request *request)
+{
+	return reply_constant(request, 200, REPLY_TEXT, "memwatch is healthy.\n", 21);
+}
+
+enum MHD_Result status_ready(struct request *request)
+{
+	if (!__atomic_load_n(&request->exporter->pump.watcher_up, __ATOMIC_RELAXED))
+		return reply_error(request, 503, "The watcher is closed.");
+	return reply_constant(request, 200, REPLY_TEXT, "memwatch is ready.\n", 19);
+}

@@ -1,0 +1,70 @@
+/*
+ * backend.h -- what the worker knows of fault/: two small interfaces. A backend notices writes; a source says who wrote.
+ * Both are process-wide singletons; the tables of functions are constants that memwatch.c hands to the worker.
+ */
+#ifndef BACKEND_H
+#define BACKEND_H
+
+#include "pages.h"
+#include "ring.h"
+
+enum backend_id { BACKEND_UFFD, BACKEND_MPROTECT, BACKEND_POLL, BACKENDS };
+
+/*
+ * Called under the engine's lock, but for fork_child. A span given to `arm` holds no page of `pages` yet; the backend
+ * adds what it armed to `pages` (more than asked where the kernel's page is larger), the caller gives the rest to the
+ * next backend.
+ */
+struct backend {
+	const char *name;
+	enum backend_id id;
+	struct page_set *pages; /* armed by this backend */
+	/* Probes with a self-test on a scratch page and gets ready. -ENOTSUP with a sentence in `note`. */
+	int (*open)(struct ring *ring, char *note, size_t note_size);
+	void (*close)(void);
+	/* Arms the pages of a span; on failure none is armed. */
+	int (*arm)(struct span span);
+	void (*disarm)(struct span span);
+	/*
+	 * Appends the pages of `span` that were written since the last collect, re-armed in the same step: what is
+	 * read afterwards is not older than any write that was collected. -ENOMEM: nothing is lost, ask again.
+	 */
+	int (*collect)(struct span span, struct span_list *written);
+	/* Now and then, on the worker; may be NULL. Returns when to come again at the latest, 0: no wish. */
+	uint64_t (*tick)(uint64_t now_ns, uint64_t *ret_handler_lost);
+	/* In the child of a fork, single-threaded: makes the pages ordinary memory again, gives up descriptors. */
+	void (*fork_child)(void);
+};
+
+/* Who wrote. Its notes go to the ring; the worker does not know how they came. */
+struct source_stats {
+	uint64_t signals, ours, foreign, stepped, throttled_ns, handler_lost;
+	int available, filtered;
+};
+
+struct source {
+	const char *name;
+	/* `pages`: whose faults are wanted. `budget`: share of one core. -ENOTSUP with a sentence in `note`. */
+	int (*open)(struct ring *ring, const struct page_set *pages, double budget, char *note, size_t note_size);
+	void (*close)(void);
+	/* Pages came or went; the worker's or a caller's thread, under the engine's lock. */
+	void (*pages_changed)(struct span span, bool added);
+	/*
+	 * Neighbours write to this page, which a region holds in part: a bit of `mask` (PAGE_BYTES of them) is set for each
+	 * byte of a region. `forget`: the regions on these pages have changed.
+	 */
+	void (*contest)(uint64_t page, const uint64_t *mask);
+	void (*forget)(struct span span);
+	/* Pages that were open for a moment without trace: they count as written, by nobody knows whom. */
+	struct page_set *unseen;
+	/* Now and then, on the worker: budget, ownership of the handler, debuggers. When to come again at the latest. */
+	uint64_t (*tick)(uint64_t now_ns);
+	/* A full pass begins: what is outstanding now is not held against the window after the next one. */
+	void (*mark)(void);
+	/* Why a page written since `since_ns` (CLOCK_MONOTONIC) has no note. */
+	enum memwatch_reason (*absence)(uint64_t since_ns);
+	void (*stats)(struct source_stats *ret_stats);
+	void (*fork_child)(void);
+};
+
+#endif

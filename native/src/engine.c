@@ -1,0 +1,271 @@
+/*
+ * engine.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `door` is held while a watcher comes or
+ * goes. Backends open when a watcher first wants them and stay open until the engine ends; poll is always open, since it takes what the others cannot.
+ *
+ * In the child of a fork there is no worker: the child forgets the engine (its memory is the parent's copy, and is left alone), gives up the
+ * descriptors and makes its pages ordinary memory.
+ */
+#define _GNU_SOURCE
+#include "engine.h"
+
+#include "fault/fault.h"
+#include "location.h"
+
+#include <string.h>
+#include <time.h>
+
+static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
+static struct engine *the_engine;
+static struct engine_notes notes;
+
+static const struct backend *const all_backends[BACKENDS] = { &fault_uffd, &fault_mprotect, &fault_poll };
+
+const struct engine_notes *engine_notes(void)
+{
+	return &notes;
+}
+
+/* --- fork --- */
+
+static void in_child(void)
+{
+	struct engine *engine = the_engine;
+	atomic_fetch_add(&fork_generation, 1);
+	door = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	the_engine = NULL;
+	mem_fork_child();
+	fault_fork_child();
+	if (!engine)
+		return;
+	if (engine->source)
+		engine->source->fork_child();
+	for (int b = 0; b < BACKENDS; b++) {
+		struct span run;
+		if (engine->backends[b])
+			engine->backends[b]->fork_child();
+		for (uint64_t at = 0; page_set_next(all_backends[b]->pages, at, ADDRESS_END, &run); at = run.end)
+			page_set_remove(all_backends[b]->pages, run);
+	}
+}
+
+/* --- backends --- */
+
+static int backend_open(struct engine *engine, enum backend_id b)
+{
+	if (engine->backends[b])
+		return 0;
+	notes.backends[b][0] = 0;
+	int error = all_backends[b]->open(&engine->ring, notes.backends[b], sizeof notes.backends[b]);
+	notes.probed[b] = true;
+	notes.usable[b] = !error;
+	if (!error)
+		engine->backends[b] = all_backends[b];
+	return error;
+}
+
+static void source_open(struct engine *engine)
+{
+	if (engine->source || engine->budget == 0)
+		return;
+	notes.source[0] = 0;
+	if (fault_sigtrap.open(&engine->ring, fault_uffd.pages, engine->budget, notes.source, sizeof notes.source) == 0)
+		engine->source = &fault_sigtrap;
+}
+
+static int backend_by_name(const char *name)
+{
+	for (int b = 0; b < BACKENDS; b++)
+		if (strcmp(name, all_backends[b]->name) == 0)
+			return b;
+	return -1;
+}
+
+/* Opens what the options ask for. Under the engine's lock. */
+static int backend_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)
+{
+	const char *name = options->backend && *options->backend ? options->backend : "auto";
+	int b = backend_by_name(name), error;
+	if (b < 0 && strcmp(name, "auto") != 0)
+		return error_set(-EINVAL, "no backend is named \"%s\"; there are auto, uffd, mprotect and poll", name);
+	watcher->strict = b >= 0;
+	if (b >= 0) {
+		error = backend_open(engine, (enum backend_id)b);
+		if (error)
+			return error_set(error, "the backend %s cannot run here: %s", name, notes.backends[b]);
+	} else {
+		for (b = 0; backend_open(engine, (enum backend_id)b); b++)
+			;
+	}
+	watcher->backend = (uint8_t)b;
+	if (b == BACKEND_UFFD)
+		source_open(engine);
+	return 0;
+}
+
+/* --- the engine's life --- */
+
+static int engine_init(struct engine *engine, const struct memwatch_options *options)
+{
+	pthread_condattr_t attr;
+	engine->window_ns = options->window_ms * NS_PER_MS;
+	engine->budget = options->attribution_budget;
+	engine->no_source = engine->budget == 0 ? MEMWATCH_REASON_OFF : MEMWATCH_REASON_UNAVAILABLE;
+	pthread_mutex_init(&engine->lock, NULL);
+	pthread_mutex_init(&engine->request_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&engine->pass_done, &attr);
+	pthread_condattr_destroy(&attr);
+	engine->this_full_ns = engine->last_full_ns = time_monotonic_ns();
+	int error = location_open();
+	if (!error)
+		error = ring_init(&engine->ring, options->ring_capacity);
+	if (!error)
+		error = regions_init(&engine->regions);
+	if (!error)
+		error = diff_init(&engine->diff);
+	engine->symbols = symbol_table_open();
+	return error;
+}
+
+static void engine_fini(struct engine *engine)
+{
+	regions_fini(&engine->regions);
+	ring_fini(&engine->ring);
+	diff_fini(&engine->diff);
+	who_fini(&engine->who);
+	symbol_table_close(engine->symbols);
+	span_list_fini(&engine->written);
+	span_list_fini(&engine->polled);
+	span_list_fini(&engine->unseen);
+	span_list_fini(&engine->asked_spans);
+	mem_free(engine->touched);
+	mem_free(engine->held);
+	mem_free(engine->head);
+	pthread_cond_destroy(&engine->pass_done);
+	pthread_mutex_destroy(&engine->request_lock);
+	pthread_mutex_destroy(&engine->lock);
+	mem_free(engine);
+}
+
+static int engine_begin(const struct memwatch_options *options)
+{
+	static bool prepared; /* under `door` */
+	struct engine *engine = mem_alloc(sizeof *engine);
+	if (!engine)
+		return error_set(-ENOMEM, "no memory for the engine");
+	if (!prepared) {
+		pthread_atfork(NULL, NULL, in_child);
+		prepared = true;
+	}
+	int error = engine_init(engine, options);
+	if (!error)
+		error = backend_open(engine, BACKEND_POLL);
+	if (!error)
+		error = worker_start(engine);
+	if (error) {
+		engine_fini(engine);
+		return error;
+	}
+	fault_depth_set(options->stack_depth);
+	fault_ring_set(&engine->ring);
+	the_engine = engine;
+	return 0;
+}
+
+static void engine_end(struct engine *engine)
+{
+	worker_lock(engine);
+	if (engine->source)
+		engine->source->close();
+	engine->source = NULL;
+	fault_ring_set(NULL);
+	for (int b = 0; b < BACKENDS; b++) {
+		if (engine->backends[b])
+			engine->backends[b]->close();
+		engine->backends[b] = NULL;
+	}
+	worker_unlock(engine);
+	worker_stop(engine);
+	engine_fini(engine);
+	the_engine = NULL;
+}
+
+/* A later watcher may leave the engine's options at their defaults or ask for what is there. */
+static int fits(const struct engine *engine, const struct memwatch_options *options)
+{
+	const char *what = NULL;
+	if (options->window_ms != WRITABLE_WINDOW_MS && options->window_ms * NS_PER_MS != engine->window_ns)
+		what = "window_ms";
+	if (options->ring_capacity != RING_CAPACITY && options->ring_capacity != engine->ring.capacity)
+		what = "ring_capacity";
+	if (options->attribution_budget != ATTRIBUTION_BUDGET && options->attribution_budget != engine->budget)
+		what = "attribution_budget";
+	if (options->stack_depth != STACK_DEPTH && options->stack_depth != fault_depth())
+		what = "stack_depth";
+	return what ? error_set(-EBUSY, "%s belongs to the engine that all watchers of this process share, and another watcher has set "
+				"it; close that one first", what) : 0;
+}
+
+static int slot_take(struct engine *engine, struct memwatch *watcher)
+{
+	for (unsigned i = 0; i < WATCHERS_MAX; i++) {
+		if (!engine->watchers[i]) {
+			watcher->index = (uint8_t)i;
+			engine->watchers[i] = watcher;
+			engine->n_watchers++;
+			return 0;
+		}
+	}
+	return error_set(-ENOSPC, "%d watchers are open, which is the limit; close some first", WATCHERS_MAX);
+}
+
+int engine_join(const struct memwatch_options *options, struct memwatch *watcher)
+{
+	pthread_mutex_lock(&door);
+	int error = the_engine ? fits(the_engine, options) : engine_begin(options);
+	if (!error) {
+		worker_lock(the_engine);
+		error = backend_choose(the_engine, options, watcher);
+		if (!error)
+			error = slot_take(the_engine, watcher);
+		worker_unlock(the_engine);
+		watcher->engine = the_engine;
+		if (error && !the_engine->n_watchers)
+			engine_end(the_engine);
+	}
+	pthread_mutex_unlock(&door);
+	return error;
+}
+
+void engine_leave(struct memwatch *watcher)
+{
+	struct engine *engine = watcher->engine;
+	pthread_mutex_lock(&door);
+	worker_lock(engine);
+	engine->watchers[watcher->index] = NULL;
+	engine->n_watchers--;
+	worker_unlock(engine);
+	if (!engine->n_watchers)
+		engine_end(engine);
+	pthread_mutex_unlock(&door);
+}
+
+void engine_probe(void)
+{
+	struct memwatch_options options;
+	memwatch_options_init(&options);
+	pthread_mutex_lock(&door);
+	int error = the_engine ? 0 : engine_begin(&options);
+	if (!error) {
+		worker_lock(the_engine);
+		for (int b = 0; b < BACKENDS; b++)
+			backend_open(the_engine, (enum backend_id)b);
+		if (the_engine->backends[BACKEND_UFFD])
+			source_open(the_engine);
+		worker_unlock(the_engine);
+		if (!the_engine->n_watchers)
+			engine_end(the_engine);
+	}
+	pthread_mutex_unlock(&door);
+}

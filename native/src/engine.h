@@ -1,0 +1,28 @@
+/*
+ * engine.h -- the one engine of the process: made with the first watcher, gone with the last.
+ */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include "worker/worker.h"
+
+/* Notes of backends and of the source: why not, or what to know. */
+struct engine_notes {
+	char backends[BACKENDS][200];
+	char source[200];
+	bool probed[BACKENDS], usable[BACKENDS];
+};
+
+/*
+ * Joins the engine, or makes it, with the backend that `options` ask for; the watcher's slot and backend are set. -EBUSY,
+ * -ENOTSUP, -ENOMEM with a sentence.
+ */
+int engine_join(const struct memwatch_options *options, struct memwatch *watcher);
+/* Leaves it; the last one ends it. The watcher has no regions any more. */
+void engine_leave(struct memwatch *watcher);
+
+/* Probes all backends, with or without an engine. */
+void engine_probe(void);
+const struct engine_notes *engine_notes(void);
+
+#endif

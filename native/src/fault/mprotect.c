@@ -1,0 +1,167 @@
+/*
+ * mprotect.c -- DESIGN: pages are made read-only; the first write raises SIGSEGV on the writer's thread, whose handler opens
+ * the page, marks it and takes a note. The worker closes it again.
+ *
+ * The handler marks before and after it opens the page, the worker clears the mark, then closes the page, then reads: a
+ * mark that is set belongs to a page that may have been written, whatever the two do at once.
+ *
+ * Its price: a system call that writes into a closed page fails with EFAULT, and a thread that blocks SIGSEGV is killed by
+ * its own write. Pages of mappings that are not plain read-write memory, and of the caller's stack, are refused.
+ *
+ * Loss: none; a full ring loses the author.
+ */
+#define _GNU_SOURCE
+#include "fault.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+enum { MAPPINGS = 64 };
+
+static struct page_set pages;    /* under the engine's lock; the handler reads */
+static struct page_set written_pages; /* the handler marks, the worker clears */
+static void on_segv(int signal, siginfo_t *info, void *context);
+static struct fault_chain chain = { .signal = SIGSEGV, .handler = on_segv };
+
+static bool is_write(const void *context)
+{
+#if defined(__x86_64__)
+	return ((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & 2;
+#else
+	(void)context;
+	return true;
+#endif
+}
+
+static void open_page(uint64_t address)
+{
+	uint64_t page = page_floor(address);
+	page_set_mark(&written_pages, page);
+	if (mprotect((void *)(uintptr_t)page, PAGE_BYTES, PROT_READ | PROT_WRITE) < 0) {
+		/* Too many mappings: open the whole run, which joins them. */
+		struct span run;
+		if (page_set_next(&pages, page, ADDRESS_END, &run))
+			mprotect((void *)(uintptr_t)run.start, run.end - run.start, PROT_READ | PROT_WRITE);
+	}
+	page_set_mark(&written_pages, page);
+}
+
+static void on_segv(int signal, siginfo_t *info, void *context)
+{
+	int error = errno;
+	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+	struct ring *ring = fault_enter();
+	bool ours = info->si_code == SEGV_ACCERR && is_write(context) && page_set_has(&pages, address);
+	if (ours) {
+		if (ring)
+			fault_note(ring, address, context);
+		open_page(address);
+	}
+	fault_leave();
+	if (!ours)
+		fault_chain_pass(&chain, signal, info, context);
+	errno = error;
+}
+
+/* Only plain memory, and not the stack that we stand on. */
+static bool may_protect(struct span span)
+{
+	struct mapping mappings[MAPPINGS];
+	uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0), at = span.start;
+	size_t n = fault_mappings(span.start, span.end, mappings, MAPPINGS);
+	for (size_t i = 0; i < n && i < MAPPINGS; i++) {
+		const struct mapping *m = &mappings[i];
+		if (m->start > at || !m->readable || !m->writable || m->executable || (here >= m->start && here < m->end))
+			return false;
+		at = m->end;
+	}
+	return at >= span.end;
+}
+
+static int arm(struct span span)
+{
+	if (!may_protect(span))
+		return -ENOTSUP;
+	int error = page_set_reserve(&written_pages, span);
+	if (!error)
+		error = page_set_add(&pages, span);
+	if (!error && mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ) < 0)
+		error = -errno;
+	if (error)
+		page_set_remove(&pages, span);
+	return error;
+}
+
+static void disarm(struct span span)
+{
+	mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ | PROT_WRITE);
+	page_set_remove(&pages, span);
+	page_set_remove(&written_pages, span);
+}
+
+static int collect(struct span span, struct span_list *written)
+{
+	struct span run;
+	fault_chain_keep(&chain);
+	for (uint64_t at = span.start; page_set_next(&written_pages, at, span.end, &run); at = run.end) {
+		int error = span_list_add(written, run.start, run.end);
+		if (error)
+			return error;
+		page_set_remove(&written_pages, run);
+		mprotect((void *)(uintptr_t)run.start, run.end - run.start, PROT_READ);
+	}
+	return 0;
+}
+
+/* While pages are closed, somebody else's handler must not stay in front: their faults would be crashes to it. */
+static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
+{
+	fault_chain_keep(&chain);
+	*ret_n_lost = atomic_load(&chain.n_lost);
+	return atomic_load(&pages.n_pages) ? now_ns + WRITABLE_WINDOW_MS * NS_PER_MS : 0;
+}
+
+/* Opens everything. */
+static void release(void)
+{
+	struct span run;
+	for (uint64_t at = 0; page_set_next(&pages, at, ADDRESS_END, &run); at = run.end)
+		disarm(run);
+}
+
+/* A user's store must be seen; also binds what the handler calls. */
+static bool self_test(void)
+{
+	struct span_list written = { 0 };
+	char *scratch = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (scratch == MAP_FAILED)
+		return false;
+	struct span span = span_of((uintptr_t)scratch, PAGE_BYTES);
+	bool works = arm(span) == 0;
+	if (works) {
+		*(volatile char *)scratch = 1;
+		works = collect(span, &written) == 0 && written.n == 1;
+		disarm(span);
+	}
+	span_list_fini(&written);
+	munmap(scratch, PAGE_BYTES);
+	return works;
+}
+
+static int open_mprotect(struct ring *ring, char *note, size_t note_size)
+{
+	fault_rehearse(ring);
+	int error = fault_chain_install(&chain);
+	if (error)
+		snprintf(note, note_size, "no handler for SIGSEGV: %s", strerror(-error));
+	else if (!self_test())
+		error = snprintf(note, note_size, "a store was not seen in the self-test");
+	return error ? -ENOTSUP : 0;
+}
+
+const struct backend fault_mprotect = {
+	.name = "mprotect", .id = BACKEND_MPROTECT, .pages = &pages, .open = open_mprotect, .close = release,
+	.arm = arm, .disarm = disarm, .collect = collect, .tick = tick, .fork_child = release,
+};

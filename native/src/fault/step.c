@@ -1,0 +1,164 @@
+/*
+ * step.c -- DESIGN: a small table of contested pages, each with a bit for every byte that a region holds. A fault on such a page whose
+ * store touches no region byte is a neighbour's: the handler sets the trap flag, the store runs, and the SIGTRAP after it
+ * arms the page again, so that the region's own next write still has an author.
+ *
+ * While the page is open for that one instruction, other threads may write to it without a fault, and arming it again wipes out that it
+ * was written. So it goes to `step_pages`, which the worker diffs as written: the change is found, its author is unknown.
+ *
+ * Instructions that trap once an iteration (`rep`) or that copy the flags (`pushf`) are not stepped over. x86-64 only.
+ *
+ * Loss: a page that the table has no room for is not stepped: its neighbours open it for the window.
+ */
+#define _GNU_SOURCE
+#include "step.h"
+
+#include "../store.h"
+
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+#ifndef TRAP_TRACE
+#define TRAP_TRACE 2
+#endif
+
+enum { CONTESTED = 1024, PROBES = 8, TRAP_FLAG = 0x100, CODE_MAX = 15 };
+
+struct contested {
+	_Atomic uint64_t page;                     /* 0: free */
+	_Atomic uint64_t mask[STEP_MASK_WORDS];
+};
+
+struct page_set step_pages;
+
+static struct contested *table;                    /* made once a process */
+static void (*rearm_page)(uint64_t page);
+static union {
+	_Atomic uint64_t n_steps;
+	char pages[PAGE_BYTES];
+} own __attribute__((aligned(PAGE_BYTES)));
+
+/* The page that this thread's next trap closes. initial-exec: a handler's first touch must not allocate. */
+static _Thread_local uint64_t stepping __attribute__((tls_model("initial-exec")));
+
+int step_open(void (*rearm)(uint64_t page))
+{
+	rearm_page = rearm;
+	if (!table)
+		table = mem_map(CONTESTED * sizeof *table);
+	return table ? 0 : error_set(-ENOMEM, "no memory for the table of contested pages");
+}
+
+uint64_t step_count(void)
+{
+	return atomic_load_explicit(&own.n_steps, memory_order_relaxed);
+}
+
+static struct contested *slot_at(uint64_t page, unsigned probe)
+{
+	return &table[(((page >> PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 40) + probe) & (CONTESTED - 1)];
+}
+
+static struct contested *find(uint64_t page)
+{
+	for (unsigned probe = 0; table && probe < PROBES; probe++)
+		/* Pairs with the release in step_contest: the mask of a page that is seen is whole. */
+		if (atomic_load_explicit(&slot_at(page, probe)->page, memory_order_acquire) == page)
+			return slot_at(page, probe);
+	return NULL;
+}
+
+void step_contest(uint64_t page, const uint64_t mask[STEP_MASK_WORDS])
+{
+	struct contested *slot = find(page);
+	for (unsigned probe = 0; table && !slot && probe < PROBES; probe++)
+		if (!atomic_load_explicit(&slot_at(page, probe)->page, memory_order_relaxed))
+			slot = slot_at(page, probe);
+	if (!slot || page_set_reserve(&step_pages, (struct span){ page, page + PAGE_BYTES }))
+		return;
+	for (unsigned i = 0; i < STEP_MASK_WORDS; i++)
+		atomic_store_explicit(&slot->mask[i], mask[i], memory_order_relaxed);
+	atomic_store_explicit(&slot->page, page, memory_order_release);
+}
+
+void step_forget(struct span span)
+{
+	for (unsigned i = 0; table && i < CONTESTED; i++) {
+		uint64_t page = atomic_load_explicit(&table[i].page, memory_order_relaxed);
+		if (page >= span.start && page < span.end)
+			atomic_store_explicit(&table[i].page, 0, memory_order_relaxed);
+	}
+}
+
+#if defined(__x86_64__)
+
+static bool holds(const struct contested *slot, uint64_t from, uint64_t to)
+{
+	for (uint64_t at = from; at < to; at++) {
+		unsigned i = (unsigned)(at & (PAGE_BYTES - 1));
+		if (atomic_load_explicit(&slot->mask[i / 64], memory_order_relaxed) >> i % 64 & 1)
+			return true;
+	}
+	return false;
+}
+
+/* How far the store reaches; 0: do not step over it. */
+static unsigned reach(const void *context)
+{
+	uint64_t ip = (uint64_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+	size_t n = (size_t)min_u64(CODE_MAX, PAGE_BYTES - (ip & (PAGE_BYTES - 1)));
+	int writes;
+	/* The instruction is about to run: its bytes on this page can be read. */
+	unsigned width = store_decode((const uint8_t *)(uintptr_t)ip, n, &writes);
+	return width == STORE_REP ? 0 : width;
+}
+
+bool step_wanted(uint64_t address, const void *context)
+{
+	const struct contested *slot = find(page_floor(address));
+	if (!(((const ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] & TRAP_FLAG))
+		stepping = 0; /* a step that a longjmp left behind */
+	if (!slot || stepping)
+		return false;
+	unsigned width = reach(context);
+	return width && !holds(slot, address, min_u64(address + width, page_floor(address) + PAGE_BYTES));
+}
+
+void step_begin(uint64_t address, void *context)
+{
+	stepping = page_floor(address);
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] |= TRAP_FLAG;
+	atomic_fetch_add_explicit(&own.n_steps, 1, memory_order_relaxed);
+}
+
+bool step_end(int code, void *context)
+{
+	uint64_t page = stepping;
+	if (!page || code != TRAP_TRACE)
+		return false;
+	stepping = 0;
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+	rearm_page(page);
+	page_set_mark(&step_pages, page);
+	return true;
+}
+
+#else
+
+bool step_wanted(uint64_t address, const void *context)
+{
+	return (void)address, (void)context, false;
+}
+
+void step_begin(uint64_t address, void *context)
+{
+	(void)address, (void)context;
+}
+
+bool step_end(int code, void *context)
+{
+	return (void)code, (void)context, false;
+}
+
+#endif

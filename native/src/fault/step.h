@@ -1,0 +1,32 @@
+/*
+ * step.h -- a neighbour's write to a page that a region shares: let through one instruction long, then the page is armed again.
+ *
+ *   who may run together    step_begin, step_end: handlers on any thread
+ *                           step_contest, step_forget: under the engine's lock
+ */
+#ifndef STEP_H
+#define STEP_H
+
+#include "../pages.h"
+
+enum { STEP_MASK_WORDS = PAGE_BYTES / 64 };
+
+/* Makes the tables; `rearm` arms one page and is signal-safe. 0 or -ENOMEM. */
+int step_open(void (*rearm)(uint64_t page));
+/* Neighbours of the page are to be stepped over: a bit of `mask` is set for each byte that a region holds. */
+void step_contest(uint64_t page, const uint64_t mask[STEP_MASK_WORDS]);
+/* The regions on these pages have changed: they are contested no more. */
+void step_forget(struct span span);
+
+/* Is the write at `address` a neighbour's that can be stepped over? Signal-safe. */
+bool step_wanted(uint64_t address, const void *context);
+/* Lets the instruction run and traps after it. Signal-safe. */
+void step_begin(uint64_t address, void *context);
+/* A trap after one instruction: true if it was ours; the page is armed again. Signal-safe. */
+bool step_end(int code, void *context);
+
+/* Pages that were open for a step: they may have been written by others meanwhile, which nothing else tells. */
+extern struct page_set step_pages;
+uint64_t step_count(void);
+
+#endif

@@ -1,0 +1,231 @@
+/*
+ * uffd.c -- DESIGN: the kernel itself resolves the write fault (userfaultfd WP_ASYNC) and remembers that the page was
+ * written; PAGEMAP_SCAN reads and re-arms in one step. Nothing is protected against the process, no signal is sent, system calls
+ * write as ever. Whole mappings are registered, since registering pages would split them; pages are armed one by one.
+ * Everything runs under the engine's lock on the worker's or a caller's thread.
+ *
+ * Loss: none. A mapping that was moved or replaced loses its registration, which PAGEMAP_SCAN reports (EPERM): its pages
+ * then count as written and are armed again.
+ */
+#define _GNU_SOURCE
+#include "fault.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Newer than Debian 12's headers; the values are the kernel's. */
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
+struct scanned {
+	uint64_t start, end, categories;
+};
+
+struct scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+static_assert(sizeof(struct scan) == 96, "struct pm_scan_arg of linux/fs.h");
+
+#define SCAN_IOCTL _IOWR('f', 16, struct scan)
+#define SCAN_WRITTEN (UINT64_C(1) << 1)
+#define SCAN_WP_MATCHING (UINT64_C(1) << 0)
+#define SCAN_CHECK_WPASYNC (UINT64_C(1) << 1)
+
+enum { SCAN_RANGES = 512, MAPPINGS = 64 };
+#define HUGE_BYTES (UINT64_C(2) << 20)
+
+static struct page_set pages;
+static int uffd = -1, pagemap = -1;
+
+static int protect(struct span span, bool on)
+{
+	struct uffdio_writeprotect arg = { .range = { span.start, span.end - span.start },
+					   .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
+	for (int tries = 0; tries < 1000; tries++) {
+		if (ioctl(uffd, UFFDIO_WRITEPROTECT, &arg) == 0)
+			return 0;
+		if (errno != EAGAIN) /* while mappings change */
+			return -errno;
+	}
+	return -EAGAIN;
+}
+
+void uffd_rearm(uint64_t page)
+{
+	int error = errno;
+	protect((struct span){ page, page + PAGE_BYTES }, true);
+	errno = error;
+}
+
+/* Registers the whole mappings that hold the span. */
+static int register_mappings(struct span span)
+{
+	struct mapping mappings[MAPPINGS];
+	while (span.start < span.end) {
+		size_t found = fault_mappings(span.start, span.end, mappings, MAPPINGS);
+		size_t n = found < MAPPINGS ? found : MAPPINGS;
+		if (!n || mappings[0].start > span.start)
+			return -ENOENT;
+		for (size_t i = 0; i < n; i++) {
+			struct uffdio_register arg = { .range = { mappings[i].start, mappings[i].end - mappings[i].start },
+						       .mode = UFFDIO_REGISTER_MODE_WP };
+			if (ioctl(uffd, UFFDIO_REGISTER, &arg) < 0)
+				return -errno;
+			span.start = mappings[i].end;
+		}
+	}
+	return 0;
+}
+
+static int protect_registered(struct span span)
+{
+	int error = protect(span, true);
+	if (error == -ENOENT) {
+		error = register_mappings(span);
+		if (!error)
+			error = protect(span, true);
+	}
+	return error;
+}
+
+static int arm(struct span span)
+{
+	int error = protect_registered(span);
+	if (error == -EINVAL) { /* huge pages: whole ones only */
+		span.start = span.start & ~(HUGE_BYTES - 1);
+		span.end = (span.end + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+		error = protect_registered(span);
+	}
+	return error ? error : page_set_add(&pages, span);
+}
+
+static void disarm(struct span span)
+{
+	protect(span, false);
+	page_set_remove(&pages, span);
+}
+
+/* A mapping under the span was moved or replaced: arm what is there now, count all of it as written. */
+static int collect_replaced(struct span span, struct span_list *written)
+{
+	protect_registered(span);
+	return span_list_add(written, span.start, span.end);
+}
+
+static int collect(struct span span, struct span_list *written)
+{
+	static struct scanned found[SCAN_RANGES]; /* under the engine's lock */
+	struct scan scan = { .size = sizeof scan, .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, .start = span.start,
+			     .end = span.end, .vec = (uintptr_t)found, .vec_len = SCAN_RANGES,
+			     .category_mask = SCAN_WRITTEN, .return_mask = SCAN_WRITTEN };
+	while (scan.start < scan.end) {
+		/* Room first: what a scan has re-armed must be kept. */
+		if (written->capacity - written->n < SCAN_RANGES) {
+			size_t capacity = written->capacity * 2 + SCAN_RANGES;
+			struct span *spans = mem_grow(written->spans, capacity * sizeof *spans);
+			if (!spans)
+				return -ENOMEM;
+			written->spans = spans;
+			written->capacity = capacity;
+		}
+		long n = ioctl(pagemap, SCAN_IOCTL, &scan);
+		if (n < 0)
+			return collect_replaced((struct span){ scan.start, scan.end }, written);
+		for (long i = 0; i < n; i++)
+			span_list_add(written, found[i].start, found[i].end);
+		if (scan.walk_end <= scan.start)
+			break;
+		scan.start = scan.walk_end;
+	}
+	return 0;
+}
+
+static void shut(void)
+{
+	if (uffd >= 0)
+		close(uffd);
+	if (pagemap >= 0)
+		close(pagemap);
+	uffd = pagemap = -1;
+}
+
+/* A user's store and a read(2) must both be seen, and the read must succeed. */
+static int self_test(char *scratch, char *note, size_t note_size)
+{
+	struct span span = span_of((uintptr_t)scratch, PAGE_BYTES);
+	struct span_list written = { 0 };
+	int fds[2], failed = 0;
+	if (arm(span) || collect(span, &written) || written.n)
+		failed = snprintf(note, note_size, "a fresh page cannot be armed: %s", strerror(errno));
+	*(volatile char *)scratch = 1;
+	if (!failed && (collect(span, &written) || written.n != 1))
+		failed = snprintf(note, note_size, "a store was not seen in the self-test");
+	written.n = 0;
+	if (!failed && pipe2(fds, O_CLOEXEC) == 0) {
+		if (write(fds[1], "x", 1) != 1 || read(fds[0], scratch, 1) != 1 || collect(span, &written) || written.n != 1)
+			failed = snprintf(note, note_size, "a read(2) into an armed page was not seen in the self-test");
+		close(fds[0]);
+		close(fds[1]);
+	}
+	span_list_fini(&written);
+	disarm(span);
+	return failed ? -ENOTSUP : 0;
+}
+
+static int open_descriptors(char *note, size_t note_size)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+							       UFFD_FEATURE_WP_UNPOPULATED };
+	int error = fault_probe_syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY, 0, 0, 0, 0);
+	uffd = error ? -1 : (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (uffd < 0) {
+		snprintf(note, note_size, "userfaultfd(2) is refused (%s): in a container allow it in the seccomp profile",
+			 strerror(error ? -error : errno));
+		return -ENOTSUP;
+	}
+	if (ioctl(uffd, UFFDIO_API, &api) < 0) {
+		snprintf(note, note_size, "this kernel has no userfaultfd WP_ASYNC: Linux 6.7 or later is needed");
+		return -ENOTSUP;
+	}
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0) {
+		snprintf(note, note_size, "/proc/self/pagemap: %s", strerror(errno));
+		return -ENOTSUP;
+	}
+	return 0;
+}
+
+static int open_uffd(struct ring *ring, char *note, size_t note_size)
+{
+	(void)ring;
+	int error = open_descriptors(note, note_size);
+	char *scratch = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (scratch == MAP_FAILED)
+		error = error ? error : -ENOMEM;
+	else if (!error)
+		error = self_test(scratch, note, note_size);
+	if (scratch != MAP_FAILED)
+		munmap(scratch, PAGE_BYTES);
+	if (error)
+		shut();
+	return error;
+}
+
+const struct backend fault_uffd = {
+	.name = "uffd", .id = BACKEND_UFFD, .pages = &pages, .open = open_uffd, .close = shut,
+	.arm = arm, .disarm = disarm, .collect = collect, .fork_child = shut,
+};

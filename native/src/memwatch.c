@@ -1,0 +1,175 @@
+/*
+ * memwatch.c -- DESIGN: watchers: opened, flushed, closed, their log and their callback. Everything here runs on its caller's
+ * thread. See engine.c for what watchers share, watch.c for regions, stats.c for numbers.
+ */
+#define _GNU_SOURCE
+#include "engine.h"
+#include "watch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { CLOSE_FLUSH_MS = 2000, WINDOW_MS_MAX = 10000, RING_MIN = 16, RING_MAX = 1 << 24 };
+
+void memwatch_options_init(struct memwatch_options *options)
+{
+	*options = (struct memwatch_options){
+		.struct_bytes = sizeof *options, .backend = "auto", .window_ms = WRITABLE_WINDOW_MS,
+		.ring_capacity = RING_CAPACITY, .attribution_budget = ATTRIBUTION_BUDGET, .stack_depth = STACK_DEPTH,
+		.inline_threshold = SMALL_COPY_THRESHOLD, .preview_size = PREVIEW_SIZE, .event_capacity = EVENT_CAPACITY,
+		.event_budget = EVENT_BUDGET, .history_budget = HISTORY_BUDGET,
+	};
+}
+
+static int check_options(const struct memwatch_options *options)
+{
+	if (options->struct_bytes != sizeof *options)
+		return error_set(-EINVAL, "options must come from memwatch_options_init of the same version");
+	if (options->window_ms < 1 || options->window_ms > WINDOW_MS_MAX)
+		return error_set(-EINVAL, "window_ms must be 1 to %d, not %u", WINDOW_MS_MAX, options->window_ms);
+	if (options->ring_capacity < RING_MIN || options->ring_capacity > RING_MAX ||
+	    options->ring_capacity & (options->ring_capacity - 1))
+		return error_set(-EINVAL, "ring_capacity must be a power of two from %d to %d, not %u", RING_MIN, RING_MAX,
+				 options->ring_capacity);
+	if (!(options->attribution_budget >= 0 && options->attribution_budget <= 1))
+		return error_set(-EINVAL, "attribution_budget must be 0 (off) to 1 (free)");
+	if (options->stack_depth < 1 || options->stack_depth > MEMWATCH_STACK_MAX)
+		return error_set(-EINVAL, "stack_depth must be 1 to %d, not %u", MEMWATCH_STACK_MAX, options->stack_depth);
+	if (!options->event_capacity || options->inline_threshold > 1 << 20 || options->preview_size > 1 << 20)
+		return error_set(-EINVAL, "event_capacity must be at least 1, inline_threshold and preview_size at most %d", 1 << 20);
+	return 0;
+}
+
+int watch_check(const struct memwatch *watcher)
+{
+	if (!watcher)
+		return error_set(-EINVAL, "the watcher is NULL");
+	if (watcher->generation != atomic_load(&fork_generation))
+		return error_set(-ECHILD, "this watcher belongs to the process that forked this one; open another here");
+	return 0;
+}
+
+static uint64_t random_number(void)
+{
+	uint64_t number = 0;
+	if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number || !number)
+		number = time_realtime_ns() * UINT64_C(0x9e3779b97f4a7c15) | 1;
+	return number;
+}
+
+int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
+{
+	struct memwatch_options options;
+	memwatch_options_init(&options);
+	if (given)
+		options = *given;
+	int error = check_options(&options);
+	if (error)
+		return error;
+	struct memwatch *watcher = mem_alloc(sizeof *watcher);
+	if (!watcher)
+		return error_set(-ENOMEM, "no memory for a watcher");
+	watcher->generation = atomic_load(&fork_generation);
+	watcher->inline_threshold = options.inline_threshold;
+	watcher->preview_size = options.preview_size;
+	watcher->history.budget = options.history_budget;
+	watcher->patches = options.patches != 0;
+	watcher->epoch = random_number();
+	watcher->start_time_ns = time_realtime_ns();
+	pthread_mutex_init(&watcher->callback_lock, NULL);
+	error = log_init(&watcher->log, options.event_capacity, options.event_budget);
+	if (error)
+		goto free_watcher;
+	error = engine_join(&options, watcher);
+	if (error)
+		goto fini_log;
+	*ret_watcher = watcher;
+	return 0;
+
+fini_log:
+	log_fini(&watcher->log);
+free_watcher:
+	pthread_mutex_destroy(&watcher->callback_lock);
+	mem_free(watcher);
+	return error;
+}
+
+int memwatch_flush(memwatch *watcher, int timeout_ms)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	error = worker_flush(watcher->engine, NULL, time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS);
+	return error ? error_set(error, "the flush did not end within %d ms", timeout_ms) : 0;
+}
+
+void memwatch_close(memwatch *watcher)
+{
+	if (!watcher || watch_check(watcher))
+		return;
+	memwatch_flush(watcher, CLOSE_FLUSH_MS);
+	dispatcher_stop(&watcher->dispatcher, true);
+	log_close(&watcher->log);
+	worker_lock(watcher->engine);
+	watch_remove_all(watcher->engine, watcher);
+	history_fini(&watcher->history);
+	worker_unlock(watcher->engine);
+	engine_leave(watcher);
+	while (watcher->log.sinks)
+		sink_close(watcher->log.sinks);
+	log_fini(&watcher->log);
+	pthread_mutex_destroy(&watcher->callback_lock);
+	mem_free(watcher);
+}
+
+uint64_t memwatch_epoch(const memwatch *watcher)
+{
+	return watcher->epoch;
+}
+
+/* --- the log and its sinks --- */
+
+int memwatch_events_read(memwatch *watcher, uint64_t since, const struct memwatch_event **events, size_t n,
+			 struct memwatch_cursor *ret_cursor)
+{
+	int error = watch_check(watcher);
+	return error ? error : log_read(&watcher->log, since, events, n, ret_cursor);
+}
+
+int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms)
+{
+	int error = watch_check(watcher);
+	return error ? error : log_wait(&watcher->log, since, timeout_ms);
+}
+
+int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_sink)
+{
+	int error = watch_check(watcher);
+	return error ? error : sink_open(&watcher->log, name, ret_sink);
+}
+
+void memwatch_sink_close(memwatch_sink *sink)
+{
+	if (sink && sink->log->generation == atomic_load(&fork_generation))
+		sink_close(sink);
+}
+
+int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n)
+{
+	int error = watch_check(watcher);
+	return error ? error : log_sinks(&watcher->log, infos, n);
+}
+
+int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwatch_event *event, void *arg), void *arg)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	pthread_mutex_lock(&watcher->callback_lock);
+	dispatcher_stop(&watcher->dispatcher, false);
+	if (callback)
+		error = dispatcher_start(&watcher->dispatcher, &watcher->log, callback, arg);
+	pthread_mutex_unlock(&watcher->callback_lock);
+	return error;
+}

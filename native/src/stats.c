@@ -1,0 +1,106 @@
+/*
+ * stats.c -- DESIGN: gathers what the parts count. Under the engine's lock, so that a ledger is seen whole; scrapes take it for
+ * microseconds.
+ */
+#include "engine.h"
+#include "location.h"
+#include "watch.h"
+
+#include "fault/fault.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void fill_watcher(struct memwatch *watcher, struct memwatch_stats *stats)
+{
+	stats->backend = watcher->engine->backends[watcher->backend]->name;
+	stats->epoch = watcher->epoch;
+	stats->start_time_ns = watcher->start_time_ns;
+	stats->n_regions = watcher->n_regions;
+	stats->tracked_bytes = watcher->tracked_bytes;
+	stats->ledger = watcher->ledger;
+	memcpy(stats->dropped_by, watcher->dropped_by, sizeof stats->dropped_by);
+	memcpy(stats->attribution_by, watcher->attribution_by, sizeof stats->attribution_by);
+	memcpy(stats->reason_by, watcher->reason_by, sizeof stats->reason_by);
+	stats->latency = watcher->latency;
+	stats->history_bytes = watcher->history.bytes;
+	stats->history_budget = watcher->history.budget;
+	stats->history_versions = watcher->history.n_versions;
+	stats->history_evicted = watcher->history.n_evicted;
+	log_stats(&watcher->log, stats);
+}
+
+static void fill_ring(struct ring *ring, struct memwatch_stats *stats)
+{
+	stats->ring_capacity = ring->capacity;
+	stats->ring_depth = ring_depth_guess(ring);
+	stats->ring_high_water = atomic_load(&ring->high_water);
+	stats->ring_dropped = atomic_load(&ring->dropped);
+	stats->faults = atomic_load(&ring->head) + stats->ring_dropped;
+	stats->dropped_by[MEMWATCH_DROP_RING_FULL] = stats->ring_dropped;
+}
+
+static void fill_source(const struct engine *engine, struct memwatch_stats *stats)
+{
+	struct source_stats source = { 0 };
+	fault_sigtrap.stats(&source);
+	stats->attribution_available = engine->source && source.available;
+	stats->attribution_filtered = engine->source && source.filtered;
+	stats->signals = source.signals;
+	stats->signals_ours = source.ours;
+	stats->signals_foreign = source.foreign;
+	stats->stepped = source.stepped;
+	stats->throttled_ns = source.throttled_ns;
+	stats->handler_lost = source.handler_lost + engine->handler_lost;
+	stats->attribution_budget = engine->budget;
+	const char *note = engine->budget == 0 ? "switched off: attribution_budget is 0" : engine_notes()->source;
+	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s", note);
+}
+
+static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
+{
+	fill_ring(&engine->ring, stats);
+	fill_source(engine, stats);
+	for (int b = 0; b < BACKENDS; b++)
+		if (engine->backends[b])
+			stats->armed_pages += atomic_load(&engine->backends[b]->pages->n_pages);
+	stats->passes = atomic_load(&engine->n_passes);
+	stats->pages_written = atomic_load(&engine->n_pages_written);
+	stats->window_ms = (uint32_t)(engine->window_ns / NS_PER_MS);
+	stats->sweep_ms = (uint32_t)(atomic_load(&engine->sweep_ns) / NS_PER_MS);
+	stats->stack_depth = fault_depth();
+	stats->native_memory_bytes = mem_total();
+	location_stats(&stats->locations, &stats->locations_dropped);
+}
+
+int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	memset(ret_stats, 0, sizeof *ret_stats);
+	worker_lock(watcher->engine);
+	fill_watcher(watcher, ret_stats);
+	fill_engine(watcher->engine, ret_stats);
+	worker_unlock(watcher->engine);
+	return 0;
+}
+
+int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n)
+{
+	static const char *const names[BACKENDS] = { "uffd", "mprotect", "poll" };
+	int error = watcher ? watch_check(watcher) : 0;
+	if (error)
+		return error;
+	if (!watcher)
+		engine_probe();
+	const struct engine_notes *notes = engine_notes();
+	for (size_t b = 0; b < n && b < BACKENDS; b++) {
+		infos[b] = (struct memwatch_backend_info){ .name = names[b], .usable = notes->usable[b] };
+		if (watcher)
+			infos[b].chosen = watcher->backend == b;
+		snprintf(infos[b].note, sizeof infos[b].note, "%s",
+			 notes->probed[b] ? notes->backends[b] : "not probed: one before it was taken");
+	}
+	return BACKENDS;
+}

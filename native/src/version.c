@@ -1,0 +1,132 @@
+/*
+ * version.c -- DESIGN: the public side of the history, and of events that are posted. On its caller's thread, under the engine's lock for as
+ * long as a copy takes.
+ */
+#include "watch.h"
+
+#include <string.h>
+
+/* The region, with the lock, when its versions can be looked at. */
+static struct region *hold_versions(memwatch *watcher, uint64_t id, int *ret_error)
+{
+	struct region *region = watch_hold_values(watcher, id, ret_error);
+	if (region && (!region->shadow || region->flags & MEMWATCH_REGION_HASHED)) {
+		*ret_error = error_set(-ENOENT, "no versions of \"%s\" are kept", region->name);
+		worker_unlock(watcher->engine);
+		region = NULL;
+	}
+	return region;
+}
+
+int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t size)
+{
+	uint64_t id, seq;
+	int error = history_key_parse(key, &id, &seq);
+	const struct region *region = error ? NULL : hold_versions(watcher, id, &error);
+	if (!region)
+		return error;
+	int64_t size_bytes = (int64_t)region->size_bytes;
+	error = history_load(region, seq, buffer, (size_t)min_u64(size, region->size_bytes));
+	worker_unlock(watcher->engine);
+	return error ? error : size_bytes;
+}
+
+int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void *buffer, size_t size)
+{
+	int error;
+	uint64_t version;
+	const struct region *region = hold_versions(watcher, id, &error);
+	if (!region)
+		return error;
+	int64_t size_bytes = (int64_t)region->size_bytes;
+	error = history_version(region, seq, &version);
+	if (!error)
+		error = history_load(region, version, buffer, (size_t)min_u64(size, region->size_bytes));
+	worker_unlock(watcher->engine);
+	return error ? error : size_bytes;
+}
+
+int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64_t *ret_seq)
+{
+	int error;
+	const struct region *region = hold_versions(watcher, id, &error);
+	if (!region)
+		return error;
+	uint64_t version = region_last_seq(region);
+	const struct undo *undo = region->meta ? region->meta->newest_undo : NULL;
+	if (region->meta && region->meta->last_time_ns > time_ns) {
+		for (; undo && (!undo->event || undo->event->public.time_ns > time_ns); undo = undo->region_older)
+			version = undo->before_seq;
+		if (!undo && version)
+			error = error_set(-ENOENT, "what \"%s\" held then is not kept any more; the oldest kept is version %llu "
+					  "(raise history_budget)", region->name, (unsigned long long)version);
+	}
+	if (!error)
+		*ret_seq = version;
+	worker_unlock(watcher->engine);
+	return error;
+}
+
+int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const struct memwatch_event **events, size_t n)
+{
+	int error;
+	size_t count = 0;
+	const struct region *region = watch_hold(watcher, id, &error);
+	if (!region)
+		return error;
+	const struct undo *undo = region->meta ? region->meta->newest_undo : NULL;
+	for (; undo && count < n; undo = undo->region_older) {
+		if (!undo->event || (before && undo->seq >= before))
+			continue;
+		events[count] = &undo->event->public;
+		memwatch_event_ref(events[count++]);
+	}
+	worker_unlock(watcher->engine);
+	return (int)count;
+}
+
+int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes, struct memwatch_blame *blames, size_t n)
+{
+	int error;
+	uint8_t *work = size_bytes && size_bytes < SIZE_MAX / 2 ? mem_alloc(2 * size_bytes) : NULL;
+	if (!work)
+		return error_set(size_bytes ? -ENOMEM : -EINVAL, "%llu bytes cannot be blamed", (unsigned long long)size_bytes);
+	const struct region *region = hold_versions(watcher, id, &error);
+	if (region) {
+		if (offset > region->size_bytes || size_bytes > region->size_bytes - offset)
+			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region->name, (unsigned long long)region->size_bytes);
+		else
+			error = history_blame(region, offset, size_bytes, work, blames, n);
+		worker_unlock(watcher->engine);
+	}
+	mem_free(work);
+	return error;
+}
+
+static int check_post(const struct memwatch_post *post)
+{
+	if (post->struct_bytes != sizeof *post)
+		return error_set(-EINVAL, "struct_bytes must be sizeof(struct memwatch_post)");
+	if (post->n_frames && !post->frames)
+		return error_set(-EINVAL, "n_frames without frames");
+	if ((unsigned)post->attribution > MEMWATCH_ATTRIBUTION_EXACT || (unsigned)post->reason >= MEMWATCH_REASONS)
+		return error_set(-EINVAL, "attribution or reason is out of range");
+	return 0;
+}
+
+int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_post *post, uint64_t *ret_seq)
+{
+	uint64_t seq = 0;
+	int error = check_post(post);
+	struct region *region = error ? NULL : watch_hold(watcher, id, &error);
+	if (!region)
+		return error;
+	if (region->start)
+		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions", region->name);
+	else
+		error = emit_post(watcher->engine, region, post, &seq);
+	worker_unlock(watcher->engine);
+	if (!error && ret_seq)
+		*ret_seq = seq;
+	return error;
+}

@@ -1,0 +1,536 @@
+/*
+ * watch.c -- DESIGN: regions come and go, on their callers' threads, under the engine's lock. A page is armed when its first
+ * region comes and disarmed when its last one goes; a page that is armed already is left alone, since arming it again would lose what was
+ * written to it. A region is armed first and copied to its shadow then: a write in between is in the copy or in the next
+ * window.
+ */
+#define _GNU_SOURCE
+#include "watch.h"
+
+#include "number.h"
+#include "secret.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LIST_BATCH = 64, FLUSH_MS = 2000 };
+
+/* --- pages --- */
+
+static int arm_with(struct engine *engine, const struct backend *backend, struct span span)
+{
+	int error = backend->arm(span);
+	if (!error && engine->source && backend->id == BACKEND_UFFD)
+		engine->source->pages_changed(span, true);
+	return error;
+}
+
+/* Arms pages that nobody watches yet: by the backend, or, where it cannot, by polling. */
+static int arm_fresh(struct engine *engine, const struct memwatch *watcher, struct region *region, struct span span)
+{
+	const struct backend *backend = engine->backends[watcher->backend];
+	struct span inside = span;
+	if (backend->id == BACKEND_MPROTECT && !watcher->strict) { /* no neighbour of ours shall meet an EFAULT */
+		inside.start = max_u64(inside.start, page_ceil(region->start));
+		inside.end = min_u64(inside.end, page_floor(region_end(region)));
+	}
+	if (inside.start >= inside.end || arm_with(engine, backend, inside)) {
+		inside = (struct span){ span.end, span.end };
+		region->flags |= backend->id == BACKEND_POLL ? 0 : REGION_POLLED;
+	}
+	const struct backend *poll = engine->backends[BACKEND_POLL];
+	int error = span.start < inside.start ? arm_with(engine, poll, (struct span){ span.start, inside.start }) : 0;
+	if (!error && inside.end < span.end)
+		error = arm_with(engine, poll, (struct span){ inside.end, span.end });
+	return error;
+}
+
+/* The first page at or after `from` that some backend holds already; its run's end. */
+static bool next_armed(const struct engine *engine, uint64_t from, uint64_t end, struct span *ret_run)
+{
+	bool found = false;
+	for (int b = 0; b < BACKENDS; b++) {
+		struct span run;
+		if (engine->backends[b] && page_set_next(engine->backends[b]->pages, from, end, &run) &&
+		    (!found || run.start < ret_run->start)) {
+			*ret_run = run;
+			found = true;
+		}
+	}
+	return found;
+}
+
+static int arm_region(struct engine *engine, const struct memwatch *watcher, struct region *region)
+{
+	struct span span = span_of(region->start, region->size_bytes), run = { 0 };
+	int error = 0;
+	for (uint64_t at = span.start; at < span.end && !error; at = run.end) {
+		if (!next_armed(engine, at, span.end, &run))
+			run = (struct span){ span.end, span.end };
+		if (at < run.start)
+			error = arm_fresh(engine, watcher, region, (struct span){ at, run.start });
+	}
+	return error;
+}
+
+static void disarm_span(struct engine *engine, struct span span)
+{
+	for (int b = 0; b < BACKENDS; b++) {
+		const struct backend *backend = engine->backends[b];
+		struct span run;
+		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run); at = run.end) {
+			backend->disarm(run);
+			if (engine->source && b == BACKEND_UFFD)
+				engine->source->pages_changed(run, false);
+		}
+	}
+}
+
+struct gaps {
+	struct engine *engine;
+	uint64_t at;
+};
+
+static void disarm_gap(struct region *region, void *arg)
+{
+	struct gaps *gaps = arg;
+	if (page_floor(region->start) > gaps->at)
+		disarm_span(gaps->engine, (struct span){ gaps->at, page_floor(region->start) });
+	gaps->at = max_u64(gaps->at, page_ceil(region_end(region)));
+}
+
+/* Disarms the pages of a span that no region in the treap holds. */
+static void disarm_unwatched(struct engine *engine, struct span span)
+{
+	struct gaps gaps = { engine, span.start };
+	region_overlapping(&engine->regions, span.start, span.end, disarm_gap, &gaps);
+	if (gaps.at < span.end)
+		disarm_span(engine, (struct span){ gaps.at, span.end });
+}
+
+/* --- coming --- */
+
+void memwatch_region_options_init(struct memwatch_region_options *options)
+{
+	*options = (struct memwatch_region_options){ .struct_bytes = sizeof *options, .values = MEMWATCH_VALUES_AUTO };
+}
+
+static int check_memory(uint64_t address, size_t size_bytes, const struct memwatch_region_options *options)
+{
+	uint8_t byte;
+	if (options->flags & MEMWATCH_REGION_EXTERNAL)
+		return address || size_bytes ? error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has no memory") : 0;
+	if (!size_bytes)
+		return error_set(-EINVAL, "a region of 0 bytes cannot change; give it at least one byte");
+	if (!address || address >= ADDRESS_END || size_bytes > ADDRESS_END - address)
+		return error_set(-EINVAL, "0x%llx + %zu is no range of user memory", (unsigned long long)address, size_bytes);
+	if (memory_copy(&byte, address, 1) || memory_copy(&byte, address + size_bytes - 1, 1))
+		return error_set(-EFAULT, "the memory at 0x%llx, %zu bytes, cannot be read", (unsigned long long)address, size_bytes);
+	return 0;
+}
+
+static int check_typed(const struct memwatch_region_options *options, size_t size_bytes)
+{
+	uint64_t n_bytes = options->item_bytes;
+	if (options->n_dims > MEMWATCH_DIMS_MAX || (options->n_dims && !options->shape) || options->item_bytes > UINT32_MAX)
+		return error_set(-EINVAL, "a shape has at most %d dimensions", MEMWATCH_DIMS_MAX);
+	for (uint32_t i = 0; i < options->n_dims; i++)
+		if (__builtin_mul_overflow(n_bytes, options->shape[i], &n_bytes))
+			n_bytes = UINT64_MAX;
+	if (options->n_dims && n_bytes != size_bytes)
+		return error_set(-EINVAL, "shape and item_bytes make %llu bytes, the region has %zu", (unsigned long long)n_bytes, size_bytes);
+	return 0;
+}
+
+static int check_condition(const struct memwatch_region_options *options)
+{
+	if ((unsigned)options->when > MEMWATCH_WHEN_DELTA_GT)
+		return error_set(-EINVAL, "when must be one of enum memwatch_when");
+	if (options->when && number_kind(options->format, options->item_bytes) == MEMWATCH_NUMBER_NONE)
+		return error_set(-EINVAL, "`when` needs a region of numbers: give format and item_bytes");
+	if (options->when && options->flags & MEMWATCH_REGION_HASHED)
+		return error_set(-EINVAL, "`when` needs old values, which a hashed shadow does not keep");
+	if (!(options->max_rate >= 0 && options->max_rate <= 1e9))
+		return error_set(-EINVAL, "max_rate is events a second, 0 for no limit");
+	return 0;
+}
+
+static int check_region_options(const struct memwatch_region_options *options, size_t size_bytes)
+{
+	if (options->struct_bytes != sizeof *options)
+		return error_set(-EINVAL, "options must come from memwatch_region_options_init of the same version");
+	if (options->name && strlen(options->name) > MEMWATCH_NAME_MAX)
+		return error_set(-ENAMETOOLONG, "a name has at most %d bytes", MEMWATCH_NAME_MAX);
+	if ((unsigned)options->values > MEMWATCH_VALUES_AUTO)
+		return error_set(-EINVAL, "values must be one of enum memwatch_values");
+	int error = check_typed(options, size_bytes);
+	return error ? error : check_condition(options);
+}
+
+/* Does a plain record do, without a meta? */
+static bool is_plain(const struct memwatch_region_options *options)
+{
+	return !options->format && options->item_bytes <= 1 && !options->n_dims && !options->metric && !options->when &&
+	       options->max_rate == 0 && !options->history_budget;
+}
+
+static int fill_meta(struct region_meta *meta, const struct memwatch_region_options *options)
+{
+	meta->item_bytes = options->item_bytes ? (uint32_t)options->item_bytes : 1;
+	meta->metric = options->metric != 0;
+	meta->fortran_order = options->fortran_order != 0;
+	meta->n_dims = (uint8_t)options->n_dims;
+	meta->when = (uint8_t)options->when;
+	meta->low = options->low;
+	meta->high = options->high;
+	meta->interval_ns = options->max_rate > 0 ? (uint64_t)(1e9 / options->max_rate) : 0;
+	meta->history_budget = options->history_budget;
+	if (options->format && *options->format && !(meta->format = mem_strdup(options->format)))
+		return -ENOMEM;
+	if (options->n_dims && !(meta->shape = mem_alloc(options->n_dims * sizeof *meta->shape)))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < options->n_dims; i++)
+		meta->shape[i] = options->shape[i];
+	return 0;
+}
+
+/* What neighbours may write on the region's first and last page has changed. */
+static void forget_contest(struct engine *engine, const struct region *region)
+{
+	if (engine->source)
+		engine->source->forget(span_of(region->start, region->size_bytes));
+}
+
+/* The first look at the memory, after it was armed. */
+static int fill_shadow(struct engine *engine, struct region *region)
+{
+	if (!(region->flags & MEMWATCH_REGION_HASHED))
+		return memory_copy(region->shadow, region->start, region->size_bytes);
+	diff_reset(&engine->diff, 0);
+	return diff_hashed(&engine->diff, region->start, region->size_bytes, (uint64_t *)region->shadow, region->start, region_end(region));
+}
+
+static int enter_memory(struct engine *engine, struct memwatch *watcher, struct region *region)
+{
+	int error = arm_region(engine, watcher, region);
+	if (error)
+		error_set(error, "the memory of \"%s\" cannot be watched: %s", region->name, strerror(-error));
+	else if (fill_shadow(engine, region))
+		error = error_set(-EFAULT, "the memory of \"%s\" cannot be read", region->name);
+	if (error)
+		disarm_unwatched(engine, span_of(region->start, region->size_bytes));
+	else
+		region_insert(&engine->regions, region);
+	forget_contest(engine, region);
+	return error;
+}
+
+/* What a new region brings; region_free frees it once it is the region's. */
+struct newcomer {
+	uint64_t start, size_bytes;
+	const char *name;
+	uint8_t flags, values;
+	uint8_t *shadow;
+	struct region_meta *meta;
+};
+
+static void newcomer_fini(struct newcomer *new)
+{
+	mem_free(new->shadow);
+	region_meta_free(new->meta);
+}
+
+static int newcomer_init(struct newcomer *new, const struct memwatch_region_options *options)
+{
+	bool hashed = options->flags & MEMWATCH_REGION_HASHED;
+	size_t shadow_bytes = hashed ? diff_hashes(new->start, new->size_bytes) * sizeof(uint64_t) : new->size_bytes;
+	bool automatic = options->values == MEMWATCH_VALUES_AUTO;
+	new->flags = (uint8_t)options->flags & (MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED);
+	new->values = (uint8_t)(!automatic ? options->values : secret_looks_like(new->name) ? MEMWATCH_VALUES_HASH : MEMWATCH_VALUES_FULL);
+	new->shadow = shadow_bytes ? mem_alloc(shadow_bytes) : NULL;
+	new->meta = is_plain(options) ? NULL : mem_alloc(sizeof *new->meta);
+	if ((shadow_bytes && !new->shadow) || (!is_plain(options) && (!new->meta || fill_meta(new->meta, options)))) {
+		newcomer_fini(new);
+		return error_set(-ENOMEM, "no memory for the shadow of \"%s\", %zu bytes", new->name, shadow_bytes);
+	}
+	return 0;
+}
+
+static int enter(struct memwatch *watcher, const struct newcomer *new, uint64_t *ret_id)
+{
+	struct engine *engine = watcher->engine;
+	struct region *region;
+	int error = region_new(&engine->regions, watcher->index, new->name, &region);
+	if (error)
+		return error;
+	region->start = new->start;
+	region->size_bytes = new->size_bytes;
+	region->flags = new->flags;
+	region->values = new->values;
+	region->backend = watcher->backend;
+	region->shadow = new->shadow;
+	region->meta = new->meta;
+	error = new->start ? enter_memory(engine, watcher, region) : 0;
+	if (error) {
+		region->shadow = NULL; /* the caller's again */
+		region->meta = NULL;
+		region_free(&engine->regions, region);
+		return error;
+	}
+	watcher->n_regions++;
+	watcher->tracked_bytes += new->size_bytes;
+	*ret_id = region_id(region);
+	return 0;
+}
+
+/* "region-<n>" that is not in use. */
+static void name_freely(struct memwatch *watcher, char name[32])
+{
+	static _Atomic uint64_t n;
+	uint64_t id;
+	do
+		snprintf(name, 32, "region-%llu", (unsigned long long)atomic_fetch_add(&n, 1) + 1);
+	while (memwatch_region_find(watcher, name, &id) == 0);
+}
+
+int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes, const struct memwatch_region_options *given,
+			uint64_t *ret_id)
+{
+	struct memwatch_region_options options;
+	uint64_t start = (uint64_t)(uintptr_t)address, id = 0;
+	char free_name[32];
+	memwatch_region_options_init(&options);
+	if (given)
+		options = *given;
+	int error = watch_check(watcher);
+	if (!error)
+		error = check_memory(start, size_bytes, &options);
+	if (!error)
+		error = check_region_options(&options, size_bytes);
+	if (error)
+		return error;
+	if (!options.name)
+		name_freely(watcher, free_name);
+	struct newcomer new = { .start = start, .size_bytes = size_bytes, .name = options.name ? options.name : free_name };
+	error = newcomer_init(&new, &options);
+	if (error)
+		return error;
+	worker_lock(watcher->engine);
+	error = enter(watcher, &new, &id);
+	worker_unlock(watcher->engine);
+	if (error)
+		newcomer_fini(&new);
+	else if (ret_id)
+		*ret_id = id;
+	return error;
+}
+
+/* --- going --- */
+
+static void leave(struct engine *engine, struct memwatch *watcher, struct region *region)
+{
+	struct span span = span_of(region->start, region->size_bytes);
+	if (region->meta)
+		emit_held(engine, region);
+	if (region->start && !(region->flags & REGION_LOST))
+		region_erase(&engine->regions, region);
+	history_forget(&watcher->history, region);
+	watcher->n_regions--;
+	watcher->tracked_bytes -= region->size_bytes;
+	if (region->start) {
+		disarm_unwatched(engine, span);
+		forget_contest(engine, region);
+	}
+	region_free(&engine->regions, region);
+}
+
+void watch_remove_all(struct engine *engine, struct memwatch *watcher)
+{
+	uint32_t slot = 1;
+	for (struct region *region; (region = region_next(&engine->regions, slot, &slot)); slot++)
+		if (region->watcher == watcher->index)
+			leave(engine, watcher, region);
+}
+
+static int unknown(uint64_t id)
+{
+	return error_set(-ENOENT, "no region has the id %llu", (unsigned long long)id);
+}
+
+int memwatch_region_remove(memwatch *watcher, uint64_t id)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	struct engine *engine = watcher->engine;
+	worker_lock(engine);
+	struct region *region = region_by_id(&engine->regions, id, watcher->index);
+	struct span span = region ? span_of(region->start, region->size_bytes) : (struct span){ 0 };
+	worker_unlock(engine);
+	if (!region)
+		return unknown(id);
+	if (span.start)
+		worker_flush(engine, &span, time_monotonic_ns() + FLUSH_MS * NS_PER_MS);
+	worker_lock(engine);
+	region = region_by_id(&engine->regions, id, watcher->index);
+	if (region && region->flags & REGION_PENDING) { /* a pass is in the middle of it */
+		region->flags |= REGION_WRITTEN;
+		emit_region(engine, region);
+	}
+	if (region)
+		leave(engine, watcher, region);
+	worker_unlock(engine);
+	return region ? 0 : unknown(id);
+}
+
+/* --- looking --- */
+
+int memwatch_region_find(memwatch *watcher, const char *name, uint64_t *ret_id)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	worker_lock(watcher->engine);
+	const struct region *region = region_by_name(&watcher->engine->regions, name, watcher->index);
+	if (region)
+		*ret_id = region_id(region);
+	worker_unlock(watcher->engine);
+	return region ? 0 : error_set(-ENOENT, "no region is named \"%s\"", name);
+}
+
+struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error)
+{
+	if ((*ret_error = watch_check(watcher)))
+		return NULL;
+	worker_lock(watcher->engine);
+	struct region *region = region_by_id(&watcher->engine->regions, id, watcher->index);
+	if (!region) {
+		worker_unlock(watcher->engine);
+		*ret_error = unknown(id);
+	}
+	return region;
+}
+
+struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
+{
+	struct region *region = watch_hold(watcher, id, ret_error);
+	if (region && region->values != MEMWATCH_VALUES_FULL) {
+		*ret_error = error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full", region->name);
+		worker_unlock(watcher->engine);
+		region = NULL;
+	}
+	return region;
+}
+
+int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, size_t size, uint64_t *ret_seq)
+{
+	int error;
+	const struct region *region = watch_hold_values(watcher, id, &error);
+	if (!region)
+		return error;
+	size_t n = (size_t)min_u64(size, region->size_bytes);
+	if (region->flags & MEMWATCH_REGION_HASHED ? memory_copy(buffer, region->start, n) : 0)
+		n = 0;
+	else if (n && !(region->flags & MEMWATCH_REGION_HASHED))
+		memcpy(buffer, region->shadow, n);
+	*ret_seq = region_last_seq(region);
+	worker_unlock(watcher->engine);
+	return (int64_t)n;
+}
+
+int64_t memwatch_region_read(memwatch *watcher, uint64_t id, void *buffer, size_t size)
+{
+	uint64_t seq;
+	return memwatch_region_snapshot(watcher, id, buffer, size, &seq);
+}
+
+int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summary *ret_summary)
+{
+	int error;
+	const struct region *region = watch_hold_values(watcher, id, &error);
+	if (!region)
+		return error;
+	uint32_t item_bytes = region->meta ? region->meta->item_bytes : 1;
+	bool typed = region->meta && !(region->flags & MEMWATCH_REGION_HASHED);
+	enum memwatch_number kind = number_kind(typed ? region->meta->format : NULL, item_bytes);
+	if (kind == MEMWATCH_NUMBER_NONE)
+		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region->name);
+	else
+		number_summary(kind, item_bytes, region->shadow, region->size_bytes / item_bytes, ret_summary);
+	worker_unlock(watcher->engine);
+	return error;
+}
+
+static void fill_number(const struct region *region, struct memwatch_region_info *info)
+{
+	const struct region_meta *meta = region->meta;
+	if (!meta || meta->item_bytes != region->size_bytes || region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
+		return;
+	info->number = number_kind(meta->format, meta->item_bytes);
+	if (info->number == MEMWATCH_NUMBER_INT)
+		info->value.as_int = number_int(meta->item_bytes, region->shadow);
+	else if (info->number == MEMWATCH_NUMBER_UINT)
+		info->value.as_uint = number_uint(meta->item_bytes, region->shadow);
+	else if (info->number == MEMWATCH_NUMBER_DOUBLE)
+		info->value.as_double = number_double(info->number, meta->item_bytes, region->shadow);
+}
+
+static const char *backend_name(const struct engine *engine, const struct region *region)
+{
+	if (!region->start)
+		return "external";
+	return engine->backends[region->flags & REGION_POLLED ? BACKEND_POLL : region->backend]->name;
+}
+
+static void fill_info(const struct engine *engine, const struct region *region, struct memwatch_region_info *info)
+{
+	static const struct region_meta plain = { .item_bytes = 1 };
+	const struct region_meta *meta = region->meta ? region->meta : &plain;
+	*info = (struct memwatch_region_info){
+		.id = region_id(region), .address = region->start, .size_bytes = region->size_bytes,
+		.flags = region->flags & (MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED),
+		.values = region->values, .backend = backend_name(engine, region), .item_bytes = meta->item_bytes,
+		.n_dims = meta->n_dims, .metric = meta->metric, .last_seq = meta->last_seq, .last_time_ns = meta->last_time_ns,
+		.ledger = { region->detected, region->delivered, meta->coalesced, region->unchanged, meta->filtered, meta->dropped },
+	};
+	strcpy(info->name, region->name);
+	if (meta->format && strlen(meta->format) < sizeof info->format)
+		strcpy(info->format, meta->format);
+	if (meta->n_dims)
+		memcpy(info->shape, meta->shape, meta->n_dims * sizeof *meta->shape);
+	fill_number(region, info);
+}
+
+int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	struct engine *engine = watcher->engine;
+	const struct region *region = NULL;
+	uint32_t slot = (uint32_t)*cursor + 1;
+	size_t count = 0;
+	worker_lock(engine);
+	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
+		if (region->watcher == watcher->index)
+			fill_info(engine, region, &infos[count++]);
+		if (count && count % LIST_BATCH == 0) {
+			worker_unlock(engine);
+			worker_lock(engine);
+		}
+	}
+	worker_unlock(engine);
+	*cursor = slot - 1;
+	return (int)count;
+}
+
+int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info)
+{
+	int error;
+	const struct region *region = watch_hold(watcher, id, &error);
+	if (!region)
+		return error;
+	fill_info(watcher->engine, region, ret_info);
+	worker_unlock(watcher->engine);
+	return 0;
+}

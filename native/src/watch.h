@@ -1,0 +1,20 @@
+/*
+ * watch.h -- what memwatch.c and watch.c share: handles that are checked, regions that come and go.
+ */
+#ifndef WATCH_H
+#define WATCH_H
+
+#include "worker/worker.h"
+
+/* 0, or -ECHILD with a sentence when the handle came through a fork, -EINVAL when it is NULL. */
+int watch_check(const struct memwatch *watcher);
+
+/* The region of that id, with the lock held; NULL with the error and without the lock. */
+struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error);
+/* The same for a region whose values may be seen. */
+struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error);
+
+/* Ends all regions of a watcher. Under the lock. */
+void watch_remove_all(struct engine *engine, struct memwatch *watcher);
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * attribute.c -- DESIGN: an event's author: the note that explains it, or why there is none. Runs on the worker under the engine's
+ * lock.
+ */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include "../location.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { THREAD_NAME_BYTES = 16 };
+
+static void thread_name(int32_t thread_id, char *ret_name)
+{
+	char path[64];
+	ssize_t n = -1;
+	snprintf(path, sizeof path, "/proc/self/task/%d/comm", thread_id);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, ret_name, THREAD_NAME_BYTES);
+		close(fd);
+	}
+	ret_name[n > 0 ? n - 1 : 0] = 0; /* without the newline */
+}
+
+/* Why nobody is known to have written what changed first in the region. */
+static enum memwatch_reason reason_of(struct engine *engine, const struct region *region)
+{
+	uint64_t changed = region->start + engine->diff.ranges[0].offset;
+	const struct backend *const *backends = engine->backends;
+	if (backends[BACKEND_POLL] && page_set_has(backends[BACKEND_POLL]->pages, changed))
+		return MEMWATCH_REASON_POLLING;
+	if (atomic_load(&engine->ring.dropped) != engine->ring_dropped_seen)
+		return MEMWATCH_REASON_RING_FULL;
+	if (backends[BACKEND_MPROTECT] && page_set_has(backends[BACKEND_MPROTECT]->pages, changed))
+		return MEMWATCH_REASON_UNKNOWN;
+	if (!engine->source)
+		return engine->no_source;
+	if (emit_span_holds(&engine->unseen, changed))
+		return MEMWATCH_REASON_UNKNOWN;
+	return engine->source->absence(engine->last_full_ns);
+}
+
+static void fill_where(struct engine *engine, struct event *event, const struct taken *note)
+{
+	struct memwatch_where *where = &event->public.where;
+	char name[THREAD_NAME_BYTES + 1];
+	where->fault_ip = note->ip;
+	where->fault_address = note->address;
+	where->thread_id = note->thread_id;
+	thread_name(note->thread_id, name);
+	where->thread_name = event_text(event, name);
+	where->n_frames = location_frames(note->location, event->frames, MEMWATCH_STACK_MAX);
+	if (!note->ip)
+		return;
+	const struct symbol *symbol = symbol_resolve(engine->symbols, note->ip);
+	where->symbol = symbol->symbol;
+	where->object = symbol->object;
+	where->offset = symbol->offset;
+	where->native = (struct memwatch_frame){ symbol->file, symbol->symbol, symbol->line };
+}
+
+void attribute_event(struct engine *engine, struct memwatch *watcher, const struct region *region, struct event *event)
+{
+	struct memwatch_where *where = &event->public.where;
+	bool own;
+	const struct taken *note = who_find(&engine->who, region->start, &engine->diff, &where->attribution, &own);
+	event->public.detected_ns = event->public.time_ns = time_realtime_ns();
+	if (note) {
+		fill_where(engine, event, note);
+		event->public.time_ns = note->time_ns;
+		histogram_add(&watcher->latency, event->public.detected_ns - min_u64(note->time_ns, event->public.detected_ns));
+	} else {
+		where->reason = own ? MEMWATCH_REASON_UNKNOWN : reason_of(engine, region);
+		engine->silent_change = true;
+	}
+}

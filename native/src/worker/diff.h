@@ -1,0 +1,49 @@
+/*
+ * diff.h -- which bytes of a region differ from its shadow; brings the shadow up to date and keeps what was overwritten.
+ */
+#ifndef DIFF_H
+#define DIFF_H
+
+#include "../base.h"
+
+enum { DIFF_BLOCK = 64, DIFF_SCRATCH = 64 << 10 };
+
+/* One run of overwritten bytes, followed by them, in a diff's `undo`. */
+struct undo_run {
+	uint64_t offset, size_bytes;
+};
+
+/* What one pass found in one region; reused from region to region. */
+struct diff {
+	struct memwatch_range ranges[MEMWATCH_CHANGES_MAX]; /* exact; when there are more, the last spans the rest */
+	uint32_t n_ranges;
+	uint64_t changed_bytes;
+	uint8_t *undo;                 /* runs of whole blocks */
+	size_t undo_bytes, undo_capacity;
+	size_t undo_max;               /* beyond that the old bytes are given up */
+	bool undo_lost;
+	size_t open_run;               /* where in `undo` the last run begins */
+	uint8_t *scratch;              /* DIFF_SCRATCH bytes */
+};
+
+int diff_init(struct diff *diff);
+void diff_fini(struct diff *diff);
+void diff_reset(struct diff *diff, size_t undo_max);
+
+/*
+ * Compares memory at `start + offset`, `size_bytes` long, with `shadow + offset`. `direct`: the memory can be read; otherwise the
+ * kernel reads it. 0, or -EFAULT when it is gone. Memory may change meanwhile: what goes to the shadow is what was compared.
+ */
+int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t offset, uint64_t size_bytes, bool direct);
+
+/*
+ * The same for a shadow of one XXH3 hash a page: pages that differ are ranges as a whole. `from` and `to` are addresses in the region
+ * [start, start + region_bytes).
+ */
+int diff_hashed(struct diff *diff, uint64_t start, uint64_t region_bytes, uint64_t *hashes, uint64_t from, uint64_t to);
+/* How many hashes such a region has. */
+uint64_t diff_hashes(uint64_t start, uint64_t region_bytes);
+/* XXH3 of bytes. */
+uint64_t diff_hash(const void *bytes, size_t n);
+
+#endif

@@ -1,0 +1,367 @@
+/*
+ * emit.c -- DESIGN: one region's part of a pass: diff, condition, event, history, ledger. Runs on the worker under the engine's lock. What
+ * the region's policy hides is never put into the event.
+ *
+ * With max_rate an event that comes too early is held: the next one replaces it, keeps its old value and counts it as merged;
+ * when its time has come, or at a flush, it goes out. A held event counts as coalesced until it does.
+ *
+ * Loss: without memory for the event the detection is `dropped` (no_memory); the shadow is up to date all the same, so that the
+ * next event is right.
+ */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include "when.h"
+
+#include <string.h>
+
+/* --- what a region shows --- */
+
+static bool is_hashed(const struct region *region)
+{
+	return region->flags & MEMWATCH_REGION_HASHED;
+}
+
+static size_t preview_bytes(const struct memwatch *watcher, const struct region *region)
+{
+	bool hidden = region->values > MEMWATCH_VALUES_PREVIEW;
+	return hidden ? 0 : (size_t)min_u64(watcher->preview_size, region->size_bytes);
+}
+
+static bool is_inline(const struct memwatch *watcher, const struct region *region)
+{
+	return region->values == MEMWATCH_VALUES_FULL && region->size_bytes <= watcher->inline_threshold && !is_hashed(region);
+}
+
+/* How much of the old value an event needs. */
+static size_t head_bytes(const struct memwatch *watcher, const struct region *region)
+{
+	return is_inline(watcher, region) ? (size_t)region->size_bytes : preview_bytes(watcher, region);
+}
+
+static bool is_limited(const struct region *region)
+{
+	return region->meta && region->meta->interval_ns;
+}
+
+/* --- one region's diff --- */
+
+static bool head_reserve(struct engine *engine, size_t n)
+{
+	if (n <= engine->head_capacity)
+		return true;
+	uint8_t *head = mem_grow(engine->head, n);
+	if (!head)
+		return false;
+	engine->head = head;
+	engine->head_capacity = n;
+	return true;
+}
+
+/* The first span that ends after `address`. */
+static size_t span_after(const struct span_list *list, uint64_t address)
+{
+	size_t low = 0, high = list->n;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (list->spans[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+bool emit_span_holds(const struct span_list *list, uint64_t address)
+{
+	size_t i = span_after(list, address);
+	return i < list->n && list->spans[i].start <= address;
+}
+
+static int diff_spans(struct engine *engine, struct region *region, const struct span_list *list)
+{
+	size_t i = span_after(list, region->start);
+	for (; i < list->n && list->spans[i].start < region_end(region); i++) {
+		uint64_t from = max_u64(list->spans[i].start, region->start);
+		uint64_t to = min_u64(list->spans[i].end, region_end(region));
+		int error = is_hashed(region)
+				    ? diff_hashed(&engine->diff, region->start, region->size_bytes, (uint64_t *)region->shadow, from, to)
+				    : diff_memory(&engine->diff, region->start, region->shadow, from - region->start, to - from,
+						  region->flags & MEMWATCH_REGION_PINNED);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* How many overwritten bytes the diff is to keep. */
+static size_t undo_max(const struct memwatch *watcher, const struct region *region)
+{
+	bool judged = region->meta && region->meta->when != MEMWATCH_WHEN_CHANGED;
+	if (is_hashed(region))
+		return 0;
+	if (judged || watcher->patches)
+		return SIZE_MAX / 2;
+	return region->values == MEMWATCH_VALUES_FULL ? watcher->history.budget : 0;
+}
+
+/* --- the event --- */
+
+static void fill_shape(struct event *event, const struct region_meta *meta)
+{
+	struct memwatch_event *public = &event->public;
+	public->format = event_text(event, meta->format ? meta->format : "");
+	public->item_bytes = meta->item_bytes;
+	public->fortran_order = meta->fortran_order;
+	public->shape = meta->n_dims ? event_bytes(event, meta->shape, meta->n_dims * sizeof *meta->shape) : NULL;
+	public->n_dims = public->shape ? meta->n_dims : 0;
+}
+
+/* The region's first bytes as they are known now; of a hashed region as memory has them. */
+static const uint8_t *new_head(struct event *event, const struct region *region, size_t n)
+{
+	if (!is_hashed(region))
+		return event_bytes(event, region->shadow, n);
+	uint8_t *head = event_room(event, n);
+	return head && memory_copy(head, region->start, n) == 0 ? head : NULL;
+}
+
+static void fill_values(struct engine *engine, struct memwatch *watcher, const struct region *region, struct event *event)
+{
+	struct memwatch_event *public = &event->public;
+	size_t head = head_bytes(watcher, region);
+	public->preview_bytes = preview_bytes(watcher, region);
+	public->old_preview = head && !is_hashed(region) ? event_bytes(event, engine->head, head) : NULL;
+	public->new_preview = head ? new_head(event, region, head) : NULL;
+	if (is_inline(watcher, region)) {
+		public->old_value = public->old_preview;
+		public->new_value = public->new_preview;
+	}
+	if (!public->preview_bytes)
+		public->old_preview = public->new_preview = NULL;
+}
+
+static void fill_changes(const struct diff *diff, const struct region *region, struct event *event)
+{
+	event->public.changed_bytes = diff->changed_bytes;
+	if (region->values == MEMWATCH_VALUES_HASH || region->values == MEMWATCH_VALUES_NONE)
+		return;
+	event->public.n_changes = diff->n_ranges;
+	memcpy(event->ranges, diff->ranges, diff->n_ranges * sizeof *diff->ranges);
+}
+
+/* What was written, run by run as the undo has it. */
+static void fill_patch(const struct diff *diff, const struct region *region, struct event *event)
+{
+	struct undo_run run;
+	uint8_t *patch = diff->undo_lost ? NULL : event_bytes(event, diff->undo, diff->undo_bytes);
+	event->public.patch = patch;
+	event->public.patch_bytes = patch ? diff->undo_bytes : 0;
+	for (size_t at = 0; patch && at < diff->undo_bytes; at += sizeof run + run.size_bytes) {
+		memcpy(&run, patch + at, sizeof run);
+		memcpy(patch + at + sizeof run, region->shadow + run.offset, run.size_bytes);
+	}
+}
+
+static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event)
+{
+	struct memwatch_event *public = &event->public;
+	if (region->values != MEMWATCH_VALUES_FULL || is_inline(watcher, region) || is_hashed(region) || !watcher->history.budget)
+		return;
+	if (history_has(region, region_last_seq(region)))
+		history_key(public->region_id, region_last_seq(region), public->storage_key_old);
+	history_key(public->region_id, public->seq, public->storage_key_new);
+}
+
+static size_t room_for(const struct memwatch *watcher, const struct region *region)
+{
+	const struct region_meta *meta = region->meta;
+	size_t format = meta && meta->format ? strlen(meta->format) : 0;
+	size_t shape = meta ? meta->n_dims * sizeof *meta->shape : 0;
+	size_t patch = watcher->patches ? watcher->engine->diff.undo_bytes + 8 : 0;
+	return patch + 2 * head_bytes(watcher, region) + shape + strlen(region->name) + format + 128;
+}
+
+static struct event *event_begin(const struct memwatch *watcher, const struct region *region, size_t n_ranges)
+{
+	struct event *event = event_new(n_ranges, room_for(watcher, region));
+	if (!event)
+		return NULL;
+	struct memwatch_event *public = &event->public;
+	public->region_id = region_id(region);
+	public->name = event_text(event, region->name);
+	public->size_bytes = public->old_bytes = public->new_bytes = region->size_bytes;
+	public->values = region->values;
+	public->item_bytes = 1;
+	public->backend = watcher->engine->backends[region->backend]->name;
+	if (region->meta)
+		fill_shape(event, region->meta);
+	return event;
+}
+
+void emit_drop(struct memwatch *watcher, struct region *region, enum memwatch_drop reason)
+{
+	if (region_meta(region))
+		region->meta->dropped++;
+	watcher->ledger.dropped++;
+	watcher->dropped_by[reason]++;
+}
+
+/* The event goes to the sinks. Only holders of the engine's lock append, so its seq is known before. */
+void emit_append(struct memwatch *watcher, struct region *region, struct event *event)
+{
+	struct region_meta *meta = region->meta;
+	event->public.seq = watcher->log.newest + 1;
+	if (event->public.kind == MEMWATCH_EVENT_CHANGE && region->start)
+		fill_keys(watcher, region, event);
+	if (region->start)
+		history_name(&watcher->history, region, event);
+	meta->last_seq = event->public.seq;
+	meta->last_time_ns = event->public.time_ns;
+	region->delivered++;
+	watcher->ledger.delivered++;
+	watcher->attribution_by[event->public.where.attribution]++;
+	watcher->reason_by[event->public.where.reason]++;
+	log_append(&watcher->log, event);
+}
+
+/* --- max_rate --- */
+
+void emit_held(struct engine *engine, struct region *region)
+{
+	struct memwatch *watcher = engine->watchers[region->watcher];
+	struct region_meta *meta = region->meta;
+	struct event *event = meta->held;
+	if (!event)
+		return;
+	meta->held = NULL;
+	meta->due_ns = time_monotonic_ns() + meta->interval_ns;
+	meta->coalesced--;
+	watcher->ledger.coalesced--;
+	emit_append(watcher, region, event);
+}
+
+/* Puts an event where an earlier one may wait; it then tells both changes. */
+static void hold(struct engine *engine, struct memwatch *watcher, struct region *region, struct event *event)
+{
+	struct region_meta *meta = region->meta;
+	const struct memwatch_event *earlier = meta->held ? &meta->held->public : NULL;
+	if (earlier) {
+		struct memwatch_event *public = &event->public;
+		size_t n = head_bytes(watcher, region);
+		public->merged = earlier->merged + 1;
+		if (public->old_preview && earlier->old_preview)
+			memcpy((uint8_t *)(uintptr_t)public->old_preview, earlier->old_preview, n);
+		public->old_hash = earlier->old_hash;
+		memwatch_event_unref(earlier);
+	} else if (!worker_hold(engine, region)) {
+		emit_append(watcher, region, event);
+		return;
+	}
+	meta->held = event;
+	meta->coalesced++;
+	watcher->ledger.coalesced++;
+}
+
+/* --- a region in a pass --- */
+
+static void keep_version(struct engine *engine, struct memwatch *watcher, struct region *region)
+{
+	if (region->values == MEMWATCH_VALUES_FULL && !is_hashed(region))
+		history_add(&watcher->history, region, &engine->diff);
+}
+
+static bool is_early(const struct region *region)
+{
+	return is_limited(region) && (region->meta->held || time_monotonic_ns() < region->meta->due_ns);
+}
+
+static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash)
+{
+	struct event *event = region_meta(region) ? event_begin(watcher, region, engine->diff.n_ranges) : NULL;
+	if (region->meta)
+		keep_version(engine, watcher, region);
+	if (!event) {
+		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
+		return;
+	}
+	struct memwatch_event *public = &event->public;
+	fill_values(engine, watcher, region, event);
+	fill_changes(&engine->diff, region, event);
+	if (watcher->patches && region->values == MEMWATCH_VALUES_FULL)
+		fill_patch(&engine->diff, region, event);
+	if (region->values == MEMWATCH_VALUES_HASH) {
+		public->old_hash = old_hash;
+		public->new_hash = is_hashed(region) ? 0 : diff_hash(region->shadow, region->size_bytes);
+	}
+	attribute_event(engine, watcher, region, event);
+	if (is_early(region)) {
+		hold(engine, watcher, region, event);
+		return;
+	}
+	if (is_limited(region))
+		region->meta->due_ns = time_monotonic_ns() + region->meta->interval_ns;
+	emit_append(watcher, region, event);
+}
+
+static void emit_filtered(struct engine *engine, struct memwatch *watcher, struct region *region)
+{
+	keep_version(engine, watcher, region);
+	region->meta->filtered++;
+	watcher->ledger.filtered++;
+}
+
+void emit_region(struct engine *engine, struct region *region)
+{
+	struct memwatch *watcher = engine->watchers[region->watcher];
+	bool was_written = region->flags & REGION_WRITTEN;
+	size_t head = is_hashed(region) ? 0 : head_bytes(watcher, region);
+	uint64_t old_hash = 0;
+	region->flags &= (uint8_t)~(REGION_PENDING | REGION_WRITTEN);
+	diff_reset(&engine->diff, undo_max(watcher, region));
+	if (!head_reserve(engine, head))
+		return;
+	if (head)
+		memcpy(engine->head, region->shadow, head);
+	if (region->values == MEMWATCH_VALUES_HASH && !is_hashed(region))
+		old_hash = diff_hash(region->shadow, region->size_bytes);
+	int error = diff_spans(engine, region, &engine->written);
+	if (!error)
+		error = diff_spans(engine, region, &engine->polled);
+	if (!error && !was_written && !engine->diff.n_ranges)
+		return; /* polled, and nothing new: not a detection */
+	region->detected++;
+	watcher->ledger.detected++;
+	if (error) {
+		emit_drop(watcher, region, MEMWATCH_DROP_VANISHED);
+		emit_lost(engine, region);
+	} else if (!engine->diff.n_ranges) {
+		region->unchanged++;
+		watcher->ledger.unchanged++;
+	} else if (!when_holds(region, &engine->diff)) {
+		emit_filtered(engine, watcher, region);
+	} else {
+		emit_change(engine, watcher, region, old_hash);
+	}
+}
+
+void emit_lost(struct engine *engine, struct region *region)
+{
+	struct memwatch *watcher = engine->watchers[region->watcher];
+	struct event *event = region_meta(region) ? event_begin(watcher, region, 0) : NULL;
+	if (region->meta)
+		emit_held(engine, region);
+	region_erase(&engine->regions, region);
+	history_forget(&watcher->history, region);
+	region->flags |= REGION_LOST;
+	region->detected++;
+	watcher->ledger.detected++;
+	if (!event) {
+		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
+		return;
+	}
+	event->public.kind = MEMWATCH_EVENT_LOST;
+	event->public.time_ns = event->public.detected_ns = time_realtime_ns();
+	event->public.where.reason = MEMWATCH_REASON_UNKNOWN;
+	emit_append(watcher, region, event);
+}

@@ -1,0 +1,275 @@
+/*
+ * sink.c -- DESIGN: a log is a circle of references to immutable events. Appending evicts the oldest, so that memory is bounded
+ * and the worker never waits for a reader; a reader whose cursor was overtaken learns how many it missed. Readers copy
+ * references under the mutex and do everything else outside it.
+ */
+#define _GNU_SOURCE
+#include "sink.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { BATCH = 64 };
+
+int log_init(struct log *log, uint64_t capacity, uint64_t budget_bytes)
+{
+	pthread_condattr_t attr;
+	*log = (struct log){ .generation = atomic_load(&fork_generation), .capacity = capacity, .budget_bytes = budget_bytes, .oldest = 1 };
+	log->slots = mem_map(capacity * sizeof *log->slots);
+	if (!log->slots)
+		return error_set(-ENOMEM, "no memory for a log of %llu events", (unsigned long long)capacity);
+	pthread_mutex_init(&log->mutex, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&log->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	return 0;
+}
+
+void log_close(struct log *log)
+{
+	pthread_mutex_lock(&log->mutex);
+	log->closing = true;
+	pthread_cond_broadcast(&log->changed);
+	while (log->n_inside)
+		pthread_cond_wait(&log->changed, &log->mutex);
+	pthread_mutex_unlock(&log->mutex);
+}
+
+static struct event *evict(struct log *log)
+{
+	struct event **slot = &log->slots[log->oldest++ % log->capacity];
+	struct event *event = *slot;
+	*slot = NULL;
+	log->bytes -= event->size_bytes;
+	return event;
+}
+
+void log_fini(struct log *log)
+{
+	while (log->oldest <= log->newest)
+		memwatch_event_unref(&evict(log)->public);
+	mem_unmap(log->slots, log->capacity * sizeof *log->slots);
+	pthread_cond_destroy(&log->changed);
+	pthread_mutex_destroy(&log->mutex);
+}
+
+static bool full(const struct log *log, const struct event *event)
+{
+	uint64_t n = log->newest + 1 - log->oldest;
+	return n >= log->capacity || (n && log->bytes + event->size_bytes > log->budget_bytes);
+}
+
+uint64_t log_append(struct log *log, struct event *event)
+{
+	pthread_mutex_lock(&log->mutex);
+	while (full(log, event)) {
+		memwatch_event_unref(&evict(log)->public);
+		log->n_evicted++;
+	}
+	uint64_t seq = event->public.seq = ++log->newest;
+	log->slots[seq % log->capacity] = event;
+	log->bytes += event->size_bytes;
+	if (log->n_inside)
+		pthread_cond_broadcast(&log->changed);
+	pthread_mutex_unlock(&log->mutex);
+	return seq;
+}
+
+/* Waits on `changed` until the deadline (NULL: for ever). False when it has passed. The mutex is held. */
+static bool wait_changed(struct log *log, const struct timespec *deadline)
+{
+	if (!deadline)
+		return pthread_cond_wait(&log->changed, &log->mutex) == 0;
+	return pthread_cond_timedwait(&log->changed, &log->mutex, deadline) != ETIMEDOUT;
+}
+
+/* The wait itself; `woken` (may be NULL) ends it too. The mutex is held. */
+static int wait_locked(struct log *log, const uint64_t *since, int timeout_ms, bool *woken)
+{
+	uint64_t deadline_ns = time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS;
+	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
+	bool in_time = timeout_ms != 0;
+	log->n_inside++;
+	while (log->newest <= *since && !log->closing && in_time && !(woken && *woken))
+		in_time = wait_changed(log, timeout_ms < 0 ? NULL : &deadline);
+	if (woken)
+		*woken = false;
+	log->n_inside--;
+	if (log->closing)
+		pthread_cond_broadcast(&log->changed); /* log_close waits for us */
+	return log->newest > *since ? 1 : log->closing ? -EPIPE : 0;
+}
+
+int log_wait(struct log *log, uint64_t since, int timeout_ms)
+{
+	pthread_mutex_lock(&log->mutex);
+	int result = wait_locked(log, &since, timeout_ms, NULL);
+	pthread_mutex_unlock(&log->mutex);
+	return result;
+}
+
+static int read_locked(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
+		       struct memwatch_cursor *ret_cursor)
+{
+	uint64_t first = max_u64(since + 1, log->oldest), count = 0;
+	for (uint64_t seq = first; seq <= log->newest && count < n; seq++, count++) {
+		events[count] = &log->slots[seq % log->capacity]->public;
+		memwatch_event_ref(events[count]);
+	}
+	*ret_cursor = (struct memwatch_cursor){ .oldest = log->oldest, .newest = log->newest,
+						.missed = first - (since + 1), .next = count ? first + count - 1 : first - 1 };
+	return (int)count;
+}
+
+int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n, struct memwatch_cursor *ret_cursor)
+{
+	struct memwatch_cursor cursor;
+	pthread_mutex_lock(&log->mutex);
+	int count = read_locked(log, since == UINT64_MAX ? log->newest : since, events, n, &cursor);
+	pthread_mutex_unlock(&log->mutex);
+	if (ret_cursor)
+		*ret_cursor = cursor;
+	return count;
+}
+
+void log_stats(struct log *log, struct memwatch_stats *stats)
+{
+	pthread_mutex_lock(&log->mutex);
+	stats->events_oldest = log->oldest;
+	stats->events_newest = log->newest;
+	stats->events_kept = log->newest + 1 - log->oldest;
+	stats->events_bytes = log->bytes;
+	stats->events_evicted = log->n_evicted;
+	pthread_mutex_unlock(&log->mutex);
+}
+
+/* --- sinks --- */
+
+int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink)
+{
+	struct memwatch_sink *sink = mem_alloc(sizeof *sink);
+	if (!sink)
+		return error_set(-ENOMEM, "no memory for a sink");
+	snprintf(sink->name, sizeof sink->name, "%s", name);
+	sink->log = log;
+	pthread_mutex_lock(&log->mutex);
+	sink->since = log->newest;
+	sink->next = log->sinks;
+	log->sinks = sink;
+	pthread_mutex_unlock(&log->mutex);
+	*ret_sink = sink;
+	return 0;
+}
+
+void sink_close(struct memwatch_sink *sink)
+{
+	struct log *log = sink->log;
+	pthread_mutex_lock(&log->mutex);
+	struct memwatch_sink **link = &log->sinks;
+	while (*link && *link != sink)
+		link = &(*link)->next;
+	if (*link)
+		*link = sink->next;
+	pthread_mutex_unlock(&log->mutex);
+	mem_free(sink);
+}
+
+int memwatch_sink_read(struct memwatch_sink *sink, const struct memwatch_event **events, size_t n, int timeout_ms)
+{
+	struct log *log = sink->log;
+	struct memwatch_cursor cursor;
+	pthread_mutex_lock(&log->mutex);
+	int result = wait_locked(log, &sink->since, timeout_ms, &sink->woken);
+	if (result > 0) {
+		result = read_locked(log, sink->since, events, n, &cursor);
+		sink->since = cursor.next;
+		sink->missed += cursor.missed;
+		sink->received += (uint64_t)result;
+	}
+	pthread_mutex_unlock(&log->mutex);
+	return result;
+}
+
+void memwatch_sink_wake(struct memwatch_sink *sink)
+{
+	pthread_mutex_lock(&sink->log->mutex);
+	sink->woken = true;
+	pthread_cond_broadcast(&sink->log->changed);
+	pthread_mutex_unlock(&sink->log->mutex);
+}
+
+void memwatch_sink_report(struct memwatch_sink *sink, uint64_t duration_ns, int failed)
+{
+	pthread_mutex_lock(&sink->log->mutex);
+	histogram_add(&sink->duration, duration_ns);
+	sink->failed += failed != 0;
+	pthread_mutex_unlock(&sink->log->mutex);
+}
+
+int log_sinks(struct log *log, struct memwatch_sink_info *infos, size_t n)
+{
+	size_t count = 0;
+	pthread_mutex_lock(&log->mutex);
+	for (const struct memwatch_sink *sink = log->sinks; sink; sink = sink->next, count++) {
+		if (count >= n)
+			continue;
+		infos[count] = (struct memwatch_sink_info){ .received = sink->received, .missed = sink->missed,
+			.failed = sink->failed, .lag = log->newest - sink->since, .duration = sink->duration };
+		memcpy(infos[count].name, sink->name, sizeof sink->name);
+	}
+	pthread_mutex_unlock(&log->mutex);
+	return (int)count;
+}
+
+/* --- the dispatcher of memwatch_callback_set --- */
+
+static void *dispatch(void *arg)
+{
+	struct dispatcher *dispatcher = arg;
+	const struct memwatch_event *events[BATCH];
+	for (;;) {
+		int n = memwatch_sink_read(dispatcher->sink, events, BATCH, atomic_load(&dispatcher->stopping) ? 0 : -1);
+		if (n < 0 || (n == 0 && atomic_load(&dispatcher->stopping)))
+			return NULL;
+		for (int i = 0; i < n; i++) {
+			uint64_t start_ns = time_monotonic_ns();
+			if (dispatcher->callback)
+				dispatcher->callback(events[i], dispatcher->arg);
+			memwatch_sink_report(dispatcher->sink, time_monotonic_ns() - start_ns, 0);
+			memwatch_event_unref(events[i]);
+		}
+	}
+}
+
+int dispatcher_start(struct dispatcher *dispatcher, struct log *log,
+		     void (*callback)(const struct memwatch_event *, void *), void *arg)
+{
+	*dispatcher = (struct dispatcher){ .callback = callback, .arg = arg };
+	int error = sink_open(log, "callback", &dispatcher->sink);
+	if (error)
+		return error;
+	error = thread_start(&dispatcher->thread, "memwatch-call", dispatch, dispatcher);
+	if (error) {
+		sink_close(dispatcher->sink);
+		dispatcher->sink = NULL;
+	}
+	return error;
+}
+
+void dispatcher_stop(struct dispatcher *dispatcher, bool drain)
+{
+	if (!dispatcher->sink)
+		return;
+	if (!drain) {
+		pthread_mutex_lock(&dispatcher->sink->log->mutex);
+		dispatcher->sink->since = dispatcher->sink->log->newest;
+		pthread_mutex_unlock(&dispatcher->sink->log->mutex);
+	}
+	atomic_store(&dispatcher->stopping, true);
+	memwatch_sink_wake(dispatcher->sink);
+	pthread_join(dispatcher->thread, NULL);
+	sink_close(dispatcher->sink);
+	dispatcher->sink = NULL;
+}

@@ -1,0 +1,62 @@
+/*
+ * sink.h -- the log of a watcher's events, and the sinks that read it.
+ *
+ *   who may run together    log_append: the worker, or whoever posts, under the engine's lock
+ *                           everything else: any thread, any time; one short mutex
+ */
+#ifndef SINK_H
+#define SINK_H
+
+#include "../event.h"
+
+struct log {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;            /* an event came, or the log closes */
+	struct event **slots;              /* a circle of `capacity`, by seq */
+	uint64_t capacity, budget_bytes;
+	uint64_t oldest, newest, bytes, n_evicted;
+	struct memwatch_sink *sinks;
+	uint32_t generation;               /* of forks */
+	unsigned n_inside;                 /* threads in a waiting call */
+	bool closing;
+};
+
+int log_init(struct log *log, uint64_t capacity, uint64_t budget_bytes);
+/* Wakes the readers, waits until they are out. */
+void log_close(struct log *log);
+void log_fini(struct log *log);
+/* Gives the event its seq and takes over its reference. Evicts the oldest when the log is full. */
+uint64_t log_append(struct log *log, struct event *event);
+int log_wait(struct log *log, uint64_t since, int timeout_ms);
+int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n, struct memwatch_cursor *ret_cursor);
+void log_stats(struct log *log, struct memwatch_stats *stats);
+int log_sinks(struct log *log, struct memwatch_sink_info *infos, size_t n);
+
+struct memwatch_sink {
+	struct log *log;
+	struct memwatch_sink *next;
+	char name[32];
+	uint64_t since;                    /* its cursor */
+	uint64_t received, missed, failed;
+	struct memwatch_histogram duration;
+	bool woken;
+};
+
+int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink);
+void sink_close(struct memwatch_sink *sink);
+
+/* A thread that calls back for each event. */
+struct dispatcher {
+	pthread_t thread;
+	struct memwatch_sink *sink;
+	void (*callback)(const struct memwatch_event *event, void *arg);
+	void *arg;
+	_Atomic bool stopping;
+};
+
+int dispatcher_start(struct dispatcher *dispatcher, struct log *log,
+		     void (*callback)(const struct memwatch_event *, void *), void *arg);
+/* `drain`: delivers what is in the log first. */
+void dispatcher_stop(struct dispatcher *dispatcher, bool drain);
+
+#endif

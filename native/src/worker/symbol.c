@@ -1,0 +1,378 @@
+/*
+ * symbol.c -- DESIGN: the loaded object comes from the dynamic linker's list, everything else from libdw, which reads the
+ * object's file and, where there is one, its separate debug file. Answers are kept in a direct-mapped cache, strings in a
+ * pool that is never emptied. The worker runs this, nobody else. It owns the libdw session, the cache and the pool.
+ *
+ * Bounds: the cache has a fixed size, the pool too (a full pool gives ""), and the session, which remembers every
+ * compilation unit that it parsed, is thrown away after so many look-ups.
+ *
+ * dladdr is not used: it takes the lock that dlopen holds while constructors run, and a constructor may wait for the
+ * worker. dl_iterate_phdr takes another one, which no foreign code runs under.
+ *
+ * What is lost: a file that was replaced since it was loaded (its build id differs) gives object and offset only.
+ */
+#define _GNU_SOURCE
+#include "symbol.h"
+
+#include <elfutils/libdw.h>
+#include <elfutils/libdwfl.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	CACHE_ENTRIES = 4096,
+	SESSION_LOOKUPS = 4096,       /* a session's look-ups, before its memory is given back */
+	POOL_SLOTS = 1 << 14,
+	POOL_BYTES = 2 << 20,
+	BUILD_ID_MAX = 64
+};
+
+struct entry {
+	uint64_t ip;           /* 0: free */
+	struct symbol symbol;
+};
+
+/* What the dynamic linker counts: when it differs, objects came or went. */
+struct loads {
+	unsigned long long added, removed;
+};
+
+struct symbol_table {
+	Dwfl *session;         /* NULL until it is needed */
+	unsigned n_lookups;    /* of the session */
+	struct loads loads;
+	Dwfl_Callbacks callbacks;
+	struct entry entries[CACHE_ENTRIES];
+};
+
+/* A loaded object, as the dynamic linker has it. */
+struct object {
+	uint64_t ip;           /* what is looked for */
+	uint64_t base, start, end;
+	char path[PATH_MAX];
+	unsigned char build_id[BUILD_ID_MAX];
+	size_t build_id_bytes;
+};
+
+static const struct symbol unknown = { .symbol = "", .object = "", .file = "" };
+
+/* The pool: strings by value, for all tables that ever were. */
+static struct {
+	char *text;
+	const char **slots;
+	size_t n_text, n_slots;
+} pool;
+
+static uint64_t text_hash(const char *text)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+	for (; *text; text++)
+		hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+	return hash ^ hash >> 29;
+}
+
+static bool pool_ready(void)
+{
+	if (!pool.text)
+		pool.text = mem_map(POOL_BYTES);
+	if (!pool.slots)
+		pool.slots = mem_map(POOL_SLOTS * sizeof *pool.slots);
+	return pool.text && pool.slots;
+}
+
+static const char *intern(const char *text)
+{
+	if (!text || !*text || !pool_ready())
+		return "";
+	size_t i = text_hash(text) & (POOL_SLOTS - 1);
+	for (; pool.slots[i]; i = (i + 1) & (POOL_SLOTS - 1))
+		if (strcmp(pool.slots[i], text) == 0)
+			return pool.slots[i];
+	size_t size = strlen(text) + 1;
+	if (pool.n_slots >= POOL_SLOTS / 2 || size > POOL_BYTES - pool.n_text)
+		return "";
+	char *copy = memcpy(pool.text + pool.n_text, text, size);
+	pool.n_text += size;
+	pool.n_slots++;
+	return pool.slots[i] = copy;
+}
+
+/* The object's build id, from the note that the dynamic linker mapped with it. */
+static void read_build_id(struct object *object, uint64_t notes, uint64_t notes_bytes)
+{
+	ElfW(Nhdr) note;
+	for (uint64_t at = 0; at + sizeof note <= notes_bytes;) {
+		if (memory_copy(&note, notes + at, sizeof note) < 0)
+			return;
+		uint64_t id = at + sizeof note + ((note.n_namesz + UINT64_C(3)) & ~UINT64_C(3));
+		if (note.n_type == NT_GNU_BUILD_ID && note.n_descsz <= BUILD_ID_MAX && id + note.n_descsz <= notes_bytes &&
+		    memory_copy(object->build_id, notes + id, note.n_descsz) == 0) {
+			object->build_id_bytes = note.n_descsz;
+			return;
+		}
+		at = id + ((note.n_descsz + UINT64_C(3)) & ~UINT64_C(3));
+	}
+}
+
+/* Called under the dynamic linker's lock: takes down what is needed and nothing else. */
+static int match_object(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct object *object = arg;
+	uint64_t start = UINT64_MAX, end = 0;
+	bool holds = false;
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+		uint64_t at = info->dlpi_addr + header->p_vaddr;
+		if (header->p_type != PT_LOAD)
+			continue;
+		start = min_u64(start, at);
+		end = max_u64(end, at + header->p_memsz);
+		holds |= header->p_flags & PF_X && object->ip - at < header->p_memsz;
+	}
+	if (!holds)
+		return 0;
+	object->base = info->dlpi_addr;
+	object->start = start;
+	object->end = end;
+	snprintf(object->path, sizeof object->path, "%s", info->dlpi_name);
+	for (int i = 0; i < info->dlpi_phnum && !object->build_id_bytes; i++)
+		if (info->dlpi_phdr[i].p_type == PT_NOTE)
+			read_build_id(object, info->dlpi_addr + info->dlpi_phdr[i].p_vaddr, info->dlpi_phdr[i].p_memsz);
+	return 1;
+}
+
+/* The path of the mapping at `address`, as the kernel has it: absolute, whatever the working directory is now. */
+static bool mapped_path(uint64_t address, char *ret_path, size_t size)
+{
+	char line[PATH_MAX + 128];
+	bool found = false;
+	FILE *maps = fopen("/proc/self/maps", "re");
+	while (maps && !found && fgets(line, sizeof line, maps)) {
+		uint64_t start, end;
+		const char *path = strchr(line, '/');
+		if (path && sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && address >= start && address < end) {
+			line[strcspn(line, "\n")] = '\0';
+			found = (size_t)snprintf(ret_path, size, "%s", path) < size;
+		}
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+/* Finds the loaded object that holds `ip`. */
+static bool find_object(uint64_t ip, struct object *object)
+{
+	object->ip = ip;
+	object->build_id_bytes = 0;
+	if (!dl_iterate_phdr(match_object, object))
+		return false;
+	if (object->path[0] != '/') {
+		char path[PATH_MAX];
+		if (mapped_path(ip, path, sizeof path))
+			memcpy(object->path, path, sizeof path);
+	}
+	return true;
+}
+
+static int count_loads(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct loads *loads = arg;
+	(void)size;
+	loads->added = info->dlpi_adds;
+	loads->removed = info->dlpi_subs;
+	return 1;
+}
+
+/* --- libdw ------------------------------------------------------------------------------------------------------ */
+
+/* The descriptor of a debug file, kept from the programs that the process starts. */
+static int keep_private(int fd)
+{
+	if (fd >= 0)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}
+
+/* By build id, then by the name that the object gives, in the usual places. */
+static int find_anywhere(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr base, const char *file,
+			 const char *debug_link, GElf_Word crc, char **ret_file)
+{
+	return keep_private(dwfl_standard_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
+}
+
+/* By build id only: the other search ends at the debuginfod servers, and a watcher does not reach for the network. */
+static int find_by_build_id(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr base, const char *file,
+			    const char *debug_link, GElf_Word crc, char **ret_file)
+{
+	return keep_private(dwfl_build_id_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
+}
+
+static void end_session(struct symbol_table *table)
+{
+	if (table->session)
+		dwfl_end(table->session);
+	table->session = NULL;
+	table->n_lookups = 0;
+}
+
+static Dwfl *session_of(struct symbol_table *table)
+{
+	if (table->n_lookups++ >= SESSION_LOOKUPS)
+		end_session(table);
+	if (!table->session)
+		table->session = dwfl_begin(&table->callbacks);
+	return table->session;
+}
+
+/* Is the file the one that was loaded? */
+static bool same_build(Dwfl_Module *module, const struct object *object)
+{
+	const unsigned char *id;
+	GElf_Addr at;
+	GElf_Addr bias;
+	if (!dwfl_module_getelf(module, &bias))
+		return false;
+	int n = dwfl_module_build_id(module, &id, &at);
+	return n <= 0 ? !object->build_id_bytes
+		      : (size_t)n == object->build_id_bytes && memcmp(id, object->build_id, object->build_id_bytes) == 0;
+}
+
+static Dwfl_Module *report_object(Dwfl *session, const struct object *object)
+{
+	/* The executable is opened through the kernel, so that its file may have been moved or removed. */
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	self[n < 0 ? 0 : n] = '\0';
+	bool executable = strcmp(object->path, self) == 0;
+	int fd = open(executable ? "/proc/self/exe" : object->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	dwfl_report_begin_add(session);
+	Dwfl_Module *module = dwfl_report_elf(session, object->path, object->path, fd, object->base, true);
+	if (!module)
+		close(fd);
+	dwfl_report_end(session, NULL, NULL);
+	return module;
+}
+
+/* The module of the object, reported when it is first asked for; NULL when its file cannot be trusted or read. */
+static Dwfl_Module *find_module(struct symbol_table *table, const struct object *object)
+{
+	Dwfl *session = session_of(table);
+	if (!session || object->path[0] != '/')
+		return NULL;
+	Dwfl_Module *module = dwfl_addrmodule(session, object->ip);
+	if (!module)
+		module = report_object(session, object);
+	return module && same_build(module, object) ? module : NULL;
+}
+
+static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *symbol)
+{
+	GElf_Off offset;
+	GElf_Sym found;
+	const char *name = dwfl_module_addrinfo(module, ip, &offset, &found, NULL, NULL, NULL);
+	if (!name || (found.st_size && offset >= found.st_size))
+		return;
+	symbol->symbol = intern(name);
+	if (*symbol->symbol)
+		symbol->offset = offset;
+}
+
+/* For compilers that write no .debug_aranges: asks every compilation unit whether the address is its own. */
+static Dwarf_Line *search_line(Dwfl_Module *module, uint64_t ip)
+{
+	Dwarf_Addr bias;
+	for (Dwarf_Die *unit = NULL; (unit = dwfl_module_nextcu(module, unit, &bias));)
+		if (dwarf_haspc(unit, ip - bias) > 0)
+			return dwarf_getsrc_die(unit, ip - bias);
+	return NULL;
+}
+
+static void resolve_line(Dwfl_Module *module, uint64_t ip, struct symbol *symbol)
+{
+	const char *file = NULL;
+	int line = 0;
+	Dwfl_Line *source = dwfl_module_getsrc(module, ip);
+	if (source) {
+		file = dwfl_lineinfo(source, NULL, &line, NULL, NULL, NULL);
+	} else {
+		Dwarf_Line *searched = search_line(module, ip);
+		if (searched && dwarf_lineno(searched, &line) == 0)
+			file = dwarf_linesrc(searched, NULL, NULL);
+	}
+	symbol->file = intern(file);
+	symbol->line = *symbol->file && line > 0 ? line : 0;
+}
+
+static void resolve(struct symbol_table *table, uint64_t ip, struct symbol *symbol)
+{
+	struct object object;
+	*symbol = unknown;
+	if (!find_object(ip, &object))
+		return;
+	symbol->object = intern(object.path);
+	symbol->offset = ip - object.start;
+	Dwfl_Module *module = find_module(table, &object);
+	if (!module)
+		return;
+	resolve_function(module, ip, symbol);
+	resolve_line(module, ip, symbol);
+}
+
+/* Forgets what may be wrong now that objects came or went. */
+static void follow_loads(struct symbol_table *table)
+{
+	struct loads now = { 0, 0 };
+	dl_iterate_phdr(count_loads, &now);
+	if (now.added == table->loads.added && now.removed == table->loads.removed)
+		return;
+	memset(table->entries, 0, sizeof table->entries);
+	if (now.removed != table->loads.removed)
+		end_session(table);
+	table->loads = now;
+}
+
+/* --- the table -------------------------------------------------------------------------------------------------- */
+
+struct symbol_table *symbol_table_open(void)
+{
+	struct symbol_table *table = mem_map(sizeof *table);
+	if (!table)
+		return NULL;
+	const char *servers = getenv("DEBUGINFOD_URLS");
+	table->callbacks.find_elf = dwfl_linux_proc_find_elf;
+	table->callbacks.find_debuginfo = servers && *servers ? find_by_build_id : find_anywhere;
+	dl_iterate_phdr(count_loads, &table->loads);
+	return table;
+}
+
+void symbol_table_close(struct symbol_table *table)
+{
+	if (!table)
+		return;
+	end_session(table);
+	mem_unmap(table, sizeof *table);
+}
+
+const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip)
+{
+	if (!table || !ip)
+		return &unknown;
+	follow_loads(table);
+	struct entry *entry = &table->entries[(ip * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+	static_assert(CACHE_ENTRIES == 1 << (64 - 52), "the hash's upper bits number the entries");
+	if (entry->ip != ip) {
+		entry->ip = ip;
+		resolve(table, ip, &entry->symbol);
+	}
+	return &entry->symbol;
+}

@@ -1,0 +1,33 @@
+/*
+ * symbol.h -- from an instruction to a name: function, object, offset, and source line where there is debug information.
+ *
+ *   who may run together    nobody: one thread at a time, the worker; never a handler
+ */
+#ifndef SYMBOL_H
+#define SYMBOL_H
+
+#include "../base.h"
+
+struct symbol {
+	const char *symbol; /* the function as the symbol table spells it, "" when unknown */
+	const char *object; /* the file that holds it, "" when the address is in no object */
+	uint64_t offset;    /* of the address from the symbol, or from the object's load address when there is no symbol */
+	const char *file;   /* of the source line, "" when unknown */
+	int line;           /* 0 when unknown */
+};
+
+struct symbol_table;
+
+/* NULL when there is no memory; symbol_resolve takes that too. Opens no file yet. */
+struct symbol_table *symbol_table_open(void);
+/* `table` may be NULL. Strings that it gave out stay valid. */
+void symbol_table_close(struct symbol_table *table);
+
+/*
+ * Looks `ip` up, an instruction's own address (not a return address); any number is allowed. Never NULL: what is not
+ * known is "" or 0. The struct is valid until the next call, its strings as long as the process. Blocks for as long as it takes to
+ * read an object's symbols, the first time.
+ */
+const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip);
+
+#endif

@@ -1,0 +1,164 @@
+/*
+ * who.c -- DESIGN: a window's notes in an array with a hash index by page, made anew for each pass. A change asks by its pages, or,
+ * when it has more pages than there are notes, by the notes. Within a page the first note wins; one that overlaps the changed bytes wins over one that
+ * does not, however early.
+ */
+#include "who.h"
+
+#include "../store.h"
+
+#include <string.h>
+
+void who_fini(struct who *who)
+{
+	mem_free(who->notes);
+	mem_free(who->heads);
+	*who = (struct who){ 0 };
+}
+
+void who_drain(struct who *who, struct ring *ring)
+{
+	struct note note;
+	while (ring_pop(ring, &note)) {
+		if (who->n == who->capacity) {
+			uint32_t capacity = who->capacity ? who->capacity * 2 : 256;
+			struct taken *notes = mem_grow(who->notes, capacity * sizeof *notes);
+			if (!notes) {
+				atomic_fetch_add(&ring->dropped, 1);
+				continue;
+			}
+			who->notes = notes;
+			who->capacity = capacity;
+		}
+		who->notes[who->n++] = (struct taken){ .time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed),
+						       .address = note.address, .ip = note.ip,
+						       .thread_id = note.thread_id, .location = note.location };
+	}
+}
+
+static uint32_t *head_of(const struct who *who, uint64_t address)
+{
+	uint64_t page = address >> PAGE_SHIFT;
+	return &who->heads[(page * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (who->n_heads - 1)];
+}
+
+void who_index(struct who *who)
+{
+	uint32_t wanted = 64;
+	while (wanted < who->n * 2)
+		wanted *= 2;
+	if (wanted > who->n_heads || wanted < who->n_heads / 64) {
+		uint32_t *heads = mem_grow(who->heads, wanted * sizeof *heads);
+		if (heads) {
+			who->heads = heads;
+			who->n_heads = wanted;
+		}
+	}
+	if (!who->n_heads) {
+		who->n = 0;
+		return;
+	}
+	memset(who->heads, 0, who->n_heads * sizeof *who->heads);
+	memset(who->stores, 0, sizeof who->stores);
+	for (uint32_t i = who->n; i-- > 0;) { /* backwards: the first comes first */
+		uint32_t *head = head_of(who, who->notes[i].address);
+		who->notes[i].next = *head;
+		*head = i + 1;
+	}
+}
+
+void who_keep(struct who *who, uint64_t since_ns)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < who->n; i++)
+		if (who->notes[i].time_ns >= since_ns)
+			who->notes[n++] = who->notes[i];
+	who->n = n;
+}
+
+/* The instruction's store, decoded once a pass. */
+static const struct store *store_at(struct who *who, uint64_t ip)
+{
+	struct store *store = &who->stores[(ip * UINT64_C(0x9e3779b97f4a7c15) >> 32) % STORES];
+	if (store->ip != ip)
+		*store = (struct store){ ip, store_width(ip), store_writes(ip) == 0 };
+	return store;
+}
+
+struct question {
+	struct who *who;
+	uint64_t start;
+	const struct diff *diff;
+	int32_t own_thread_id;
+	bool own;
+	const struct taken *exact, *page;
+};
+
+/*
+ * Does the note's store overlap range `i`? What the last of too many ranges lumps together proves nothing. A store that began
+ * on the page before has its fault at the page's start.
+ */
+static bool overlaps(const struct question *q, const struct taken *note, const struct store *store, uint32_t i)
+{
+	uint64_t from = q->start + q->diff->ranges[i].offset, to = from + q->diff->ranges[i].size_bytes;
+	uint64_t width = store && store->width && store->width != STORE_REP ? store->width : 1;
+	uint64_t before = note->address == page_floor(note->address) ? width - 1 : 0;
+	if (i == MEMWATCH_CHANGES_MAX - 1)
+		return false;
+	return note->address - before < to && note->address + width > from;
+}
+
+static void consider(struct question *q, const struct taken *note, uint32_t range)
+{
+	const struct store *store = note->ip ? store_at(q->who, note->ip) : NULL;
+	if (store && store->reads)
+		return;
+	if (note->thread_id == q->own_thread_id) {
+		q->own = true;
+	} else if (overlaps(q, note, store, range)) {
+		if (!q->exact || note->time_ns < q->exact->time_ns)
+			q->exact = note;
+	} else if (!q->page || note->time_ns < q->page->time_ns) {
+		q->page = note;
+	}
+}
+
+static void ask_page(const struct who *who, struct question *q, uint64_t page, uint32_t range)
+{
+	for (uint32_t i = *head_of(who, page); i; i = who->notes[i - 1].next)
+		if (page_floor(who->notes[i - 1].address) == page)
+			consider(q, &who->notes[i - 1], range);
+}
+
+static void ask_note(struct question *q, const struct taken *note)
+{
+	for (uint32_t i = 0; i < q->diff->n_ranges; i++) {
+		struct span pages = span_of(q->start + q->diff->ranges[i].offset, q->diff->ranges[i].size_bytes);
+		if (note->address >= pages.start && note->address < pages.end)
+			consider(q, note, i);
+	}
+}
+
+const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
+			     enum memwatch_attribution *ret_attribution, bool *ret_own)
+{
+	struct question q = { .who = who, .start = start, .diff = diff, .own_thread_id = who->own_thread_id };
+	uint64_t n_pages = 0;
+	for (uint32_t i = 0; i < diff->n_ranges; i++)
+		n_pages += diff->ranges[i].size_bytes / PAGE_BYTES + 1;
+	if (n_pages > who->n) {
+		for (uint32_t i = 0; i < who->n; i++)
+			ask_note(&q, &who->notes[i]);
+	} else {
+		for (uint32_t i = 0; i < diff->n_ranges; i++) {
+			struct span pages = span_of(start + diff->ranges[i].offset, diff->ranges[i].size_bytes);
+			for (uint64_t page = pages.start; page < pages.end; page += PAGE_BYTES)
+				ask_page(who, &q, page, i);
+		}
+	}
+	*ret_own = q.own;
+	*ret_attribution = q.exact  ? MEMWATCH_ATTRIBUTION_EXACT
+			   : q.page ? MEMWATCH_ATTRIBUTION_PAGE
+				    : MEMWATCH_ATTRIBUTION_NONE;
+	return q.exact ? q.exact : q.page;
+}

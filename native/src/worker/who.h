@@ -1,0 +1,50 @@
+/*
+ * who.h -- the notes of a window, by page: whose fault explains a change. The worker's alone.
+ */
+#ifndef WHO_H
+#define WHO_H
+
+#include "../ring.h"
+#include "diff.h"
+
+struct taken {
+	uint64_t time_ns, address, ip;
+	int32_t thread_id;
+	uint32_t location;
+	uint32_t next;                 /* of the same page, 0: none, else index + 1 */
+};
+
+/* What the instruction at `ip` stores; kept for a pass, since code can be written anew. */
+struct store {
+	uint64_t ip;
+	uint32_t width;                /* bytes from the address on; 0: not known */
+	bool reads;                    /* it certainly only reads: no author */
+};
+
+enum { STORES = 256 };
+
+struct who {
+	int32_t own_thread_id;         /* the worker's: it opens pages, it is never a writer */
+	struct taken *notes;           /* in the order in which they came */
+	uint32_t n, capacity;
+	uint32_t *heads;               /* hash of pages to index + 1 of the first note */
+	uint32_t n_heads;              /* a power of two */
+	struct store stores[STORES];   /* by a hash of ip */
+};
+
+void who_fini(struct who *who);
+/* Takes what is in the ring. Without memory a note is lost, counted in the ring's drops. */
+void who_drain(struct who *who, struct ring *ring);
+/* Makes the index; to be called again after a drain. */
+void who_index(struct who *who);
+/* After a pass: keeps the notes taken at or after `since_ns` (CLOCK_REALTIME), which may belong to the next window. */
+void who_keep(struct who *who, uint64_t since_ns);
+
+/*
+ * The note that explains a change in a region that starts at `start`: one whose store overlaps the changed bytes (exact), else the
+ * first on a page of theirs (page), else NULL; then `ret_own` says whether memwatch itself opened the page.
+ */
+const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
+			     enum memwatch_attribution *ret_attribution, bool *ret_own);
+
+#endif

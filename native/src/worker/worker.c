@@ -1,0 +1,480 @@
+/*
+ * worker.c -- DESIGN: one thread, without any interpreter's lock. A note begins a window; when the window is over, a partial pass
+ * collects the pages that have notes. A full pass (the sweep) collects all armed pages and finds what sends no note: system
+ * calls, throttled or unattributed writers, polled memory. It comes at an interval that is the window while such changes happen and
+ * doubles up to SWEEP_MAX_MS while they do not. A flush is a full pass at once.
+ *
+ * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page. Notes
+ * taken while it collects may belong to either window: they explain changes of this one and are kept for the next.
+ *
+ * Cost is bounded: windows get wider when many pages are hot, passes keep a distance that is a multiple of what they took.
+ *
+ * Loss: without memory for the list of touched regions, pages stay in the `written` list and are looked at in the next pass.
+ */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	WINDOW_MAX_MS = 100,      /* how wide hot pages may make a window */
+	SWEEP_SHARE = 500,        /* a sweep's distance is at least this multiple of what it took; polled memory: */
+	POLL_SHARE = 20,
+	PASS_SHARE = 4,           /* the same for passes that notes ask for */
+	CONTESTS_A_PASS = 256,    /* notes that are looked at for neighbours' pages */
+	CHECKS_A_SWEEP = 64,      /* regions whose memory is looked for in a full pass */
+	FAULT_COST_NS = 5000      /* what a first write with its signal costs the writer, see docs/performance.md */
+};
+
+struct plan {
+	uint64_t sweep_ns;        /* the sweep's interval */
+	uint64_t next_sweep_ns;   /* CLOCK_MONOTONIC, as all here */
+	uint64_t first_note_ns;   /* of the window that is open, 0: none */
+	uint64_t window_ns;       /* how wide it is */
+	uint64_t earliest_ns;     /* the next partial pass not before */
+	uint64_t due_ns;          /* when an event that max_rate holds back may go, 0: none */
+	uint64_t tick_ns;         /* when the source wants to be asked again, 0: no wish */
+};
+
+/* --- the lock --- */
+
+void worker_lock(struct engine *engine)
+{
+	atomic_fetch_add(&engine->n_waiting, 1);
+	pthread_mutex_lock(&engine->lock);
+	atomic_fetch_sub(&engine->n_waiting, 1);
+}
+
+void worker_unlock(struct engine *engine)
+{
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void worker_yield(struct engine *engine)
+{
+	if (!atomic_load(&engine->n_waiting))
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	for (int i = 0; i < 1000 && atomic_load(&engine->n_waiting); i++)
+		sched_yield();
+	pthread_mutex_lock(&engine->lock);
+}
+
+/* --- collecting --- */
+
+/* Pages that were open for a step within the span. The mark goes first: what is read then is not older than it. */
+static void collect_unseen(struct engine *engine, struct span span)
+{
+	struct page_set *unseen = engine->source ? engine->source->unseen : NULL;
+	struct span run;
+	for (uint64_t at = span.start; unseen && page_set_next(unseen, at, span.end, &run); at = run.end) {
+		if (span_list_add(&engine->written, run.start, run.end))
+			return;
+		page_set_remove(unseen, run);
+		span_list_add(&engine->unseen, run.start, run.end);
+	}
+}
+
+static void collect_all(struct engine *engine)
+{
+	collect_unseen(engine, (struct span){ 0, ADDRESS_END });
+	for (int b = 0; b < BACKENDS; b++) {
+		const struct backend *backend = engine->backends[b];
+		struct span run;
+		for (uint64_t at = 0; backend && page_set_next(backend->pages, at, ADDRESS_END, &run); at = run.end)
+			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
+	}
+}
+
+static void collect_span(struct engine *engine, struct span span)
+{
+	collect_unseen(engine, span);
+	for (int b = 0; b < BACKENDS; b++) {
+		const struct backend *backend = engine->backends[b];
+		struct span run;
+		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run); at = run.end)
+			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
+	}
+}
+
+static void collect_noted(struct engine *engine)
+{
+	uint64_t last = UINT64_MAX;
+	for (uint32_t i = 0; i < engine->who.n; i++) {
+		uint64_t page = page_floor(engine->who.notes[i].address);
+		if (page != last)
+			collect_span(engine, (struct span){ page, page + PAGE_BYTES });
+		last = page;
+	}
+}
+
+/* --- touched regions --- */
+
+/* An id with its watcher, as the lists of regions keep them. */
+static uint64_t ticket_of(const struct region *region)
+{
+	return region_id(region) | (uint64_t)region->watcher << 56;
+}
+
+static struct region *region_of(const struct engine *engine, uint64_t ticket)
+{
+	return region_by_id(&engine->regions, ticket << 8 >> 8, (uint8_t)(ticket >> 56));
+}
+
+static bool list_add(uint64_t **list, size_t *n, size_t *capacity, uint64_t ticket)
+{
+	if (*n == *capacity) {
+		size_t wanted = *capacity ? *capacity * 2 : 256;
+		uint64_t *grown = mem_grow(*list, wanted * sizeof *grown);
+		if (!grown)
+			return false;
+		*list = grown;
+		*capacity = wanted;
+	}
+	(*list)[(*n)++] = ticket;
+	return true;
+}
+
+bool worker_hold(struct engine *engine, struct region *region)
+{
+	return list_add(&engine->held, &engine->n_held, &engine->held_capacity, ticket_of(region));
+}
+
+/* Lets held events go whose time has come, or all of them. Returns when the next is due, 0: none waits. */
+static uint64_t emit_due(struct engine *engine, bool all)
+{
+	uint64_t now_ns = time_monotonic_ns(), next_ns = 0;
+	size_t kept = 0;
+	for (size_t i = 0; i < engine->n_held; i++) {
+		struct region *region = region_of(engine, engine->held[i]);
+		if (!region || !region->meta || !region->meta->held)
+			continue;
+		if (all || region->meta->due_ns <= now_ns) {
+			emit_held(engine, region);
+			continue;
+		}
+		next_ns = next_ns ? min_u64(next_ns, region->meta->due_ns) : region->meta->due_ns;
+		engine->held[kept++] = engine->held[i];
+	}
+	engine->n_held = kept;
+	return next_ns;
+}
+
+static void touch(struct region *region, void *arg)
+{
+	struct engine *engine = arg;
+	if (region->flags & REGION_PENDING)
+		return;
+	if (list_add(&engine->touched, &engine->n_touched, &engine->touched_capacity, ticket_of(region)))
+		region->flags |= REGION_PENDING;
+	else
+		engine->touch_failed = true;
+}
+
+static void touch_written(struct region *region, void *arg)
+{
+	touch(region, arg);
+	region->flags |= REGION_WRITTEN;
+}
+
+static void touch_spans(struct engine *engine)
+{
+	uint64_t n_pages = 0;
+	span_list_sort(&engine->written);
+	span_list_sort(&engine->polled);
+	span_list_sort(&engine->unseen);
+	for (size_t i = 0; i < engine->written.n; i++) {
+		const struct span *span = &engine->written.spans[i];
+		n_pages += (span->end - span->start) / PAGE_BYTES;
+		region_overlapping(&engine->regions, span->start, span->end, touch_written, engine);
+	}
+	for (size_t i = 0; i < engine->polled.n; i++)
+		region_overlapping(&engine->regions, engine->polled.spans[i].start, engine->polled.spans[i].end, touch, engine);
+	atomic_fetch_add(&engine->n_pages_written, n_pages);
+}
+
+static void emit_touched(struct engine *engine)
+{
+	for (size_t i = 0; i < engine->n_touched; i++) {
+		struct region *region = region_of(engine, engine->touched[i]);
+		if (region && region->flags & REGION_PENDING && !(region->flags & REGION_LOST))
+			emit_region(engine, region);
+		worker_yield(engine);
+	}
+	engine->n_touched = 0;
+	if (!engine->touch_failed)
+		engine->written.n = engine->polled.n = 0;
+	engine->touch_failed = false;
+}
+
+/* --- vanished memory --- */
+
+static bool is_mapped(uint64_t address)
+{
+	unsigned char resident;
+	return mincore((void *)(uintptr_t)page_floor(address), PAGE_BYTES, &resident) == 0 || errno != ENOMEM;
+}
+
+/* Looks whether a few regions that nobody pins still have their memory; all of them in turn. */
+static void check_memory(struct engine *engine)
+{
+	for (int i = 0; i < CHECKS_A_SWEEP; i++) {
+		struct region *region = region_next(&engine->regions, engine->check_slot, &engine->check_slot);
+		if (!region) {
+			engine->check_slot = 0;
+			return;
+		}
+		engine->check_slot++;
+		if (!region->start || region->flags & (MEMWATCH_REGION_PINNED | REGION_LOST))
+			continue;
+		if (!is_mapped(region->start) || !is_mapped(region_end(region) - 1))
+			emit_lost(engine, region);
+	}
+}
+
+/* --- passes --- */
+
+struct request {
+	uint64_t ticket;
+	bool full, any, stop;
+	struct span_list spans;
+};
+
+static struct request take_requests(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->request_lock);
+	struct request request = { .ticket = engine->asked, .any = engine->asked != engine->answered,
+				   .full = engine->asked_full, .stop = engine->stopping, .spans = engine->asked_spans };
+	engine->asked_spans = (struct span_list){ 0 };
+	engine->asked_full = false;
+	pthread_mutex_unlock(&engine->request_lock);
+	return request;
+}
+
+static void answer(struct engine *engine, uint64_t ticket)
+{
+	pthread_mutex_lock(&engine->request_lock);
+	engine->answered = ticket;
+	pthread_cond_broadcast(&engine->pass_done);
+	pthread_mutex_unlock(&engine->request_lock);
+}
+
+static void begin_full(struct engine *engine)
+{
+	engine->last_full_ns = engine->this_full_ns;
+	engine->this_full_ns = time_monotonic_ns();
+	if (engine->source)
+		engine->source->mark();
+}
+
+/* Looks the notes' instructions up before the regions need them: the first look into an object's symbols takes long. */
+static void resolve_notes(struct engine *engine)
+{
+	uint64_t last = 0;
+	pthread_mutex_unlock(&engine->lock);
+	for (uint32_t i = 0; i < engine->who.n; i++) {
+		if (engine->who.notes[i].ip && engine->who.notes[i].ip != last)
+			symbol_resolve(engine->symbols, engine->who.notes[i].ip);
+		last = engine->who.notes[i].ip;
+	}
+	pthread_mutex_lock(&engine->lock);
+}
+
+/* The bytes of a page that regions hold. */
+struct mask {
+	uint64_t page, words[PAGE_BYTES / 64];
+};
+
+static void cover(struct region *region, void *arg)
+{
+	struct mask *mask = arg;
+	uint64_t from = max_u64(region->start, mask->page), to = min_u64(region_end(region), mask->page + PAGE_BYTES);
+	for (uint64_t at = from; at < to; at++)
+		mask->words[(at - mask->page) / 64] |= UINT64_C(1) << (at - mask->page) % 64;
+}
+
+/* Notes of neighbours: their pages are contested from now on. */
+static void contest_pages(struct engine *engine)
+{
+	for (uint32_t i = 0; engine->source && i < engine->who.n && i < CONTESTS_A_PASS; i++) {
+		uint64_t address = engine->who.notes[i].address;
+		struct mask mask = { .page = page_floor(address) };
+		if (region_any(&engine->regions, address, address + 1))
+			continue;
+		region_overlapping(&engine->regions, mask.page, mask.page + PAGE_BYTES, cover, &mask);
+		if (region_any(&engine->regions, mask.page, mask.page + PAGE_BYTES))
+			engine->source->contest(mask.page, mask.words);
+	}
+}
+
+static void pass(struct engine *engine, bool full, const struct span_list *asked)
+{
+	engine->silent_change = false;
+	engine->unseen.n = 0;
+	who_drain(&engine->who, &engine->ring);
+	engine->pass_ns = time_realtime_ns();
+	if (full) {
+		begin_full(engine);
+		collect_all(engine);
+	} else {
+		collect_noted(engine);
+		for (size_t i = 0; i < asked->n; i++)
+			collect_span(engine, asked->spans[i]);
+	}
+	who_drain(&engine->who, &engine->ring);
+	resolve_notes(engine);
+	who_index(&engine->who);
+	touch_spans(engine);
+	emit_touched(engine);
+	contest_pages(engine);
+	if (full) {
+		check_memory(engine);
+		engine->ring_dropped_seen = atomic_load(&engine->ring.dropped);
+	}
+	who_keep(&engine->who, engine->pass_ns);
+	atomic_fetch_add(&engine->n_passes, 1);
+}
+
+/* --- when --- */
+
+/* After a pass with `n_notes` notes that took `took_ns`: how wide the next window is. */
+static void plan_window(struct engine *engine, struct plan *plan, uint64_t n_notes, uint64_t took_ns, uint64_t now_ns)
+{
+	uint64_t share = engine->budget > 0.001 ? (uint64_t)(1 / engine->budget) : 100;
+	uint64_t width_ns = min_u64(n_notes * FAULT_COST_NS * max_u64(share, 1), WINDOW_MAX_MS * NS_PER_MS);
+	plan->window_ns = max_u64(engine->window_ns, width_ns);
+	plan->earliest_ns = now_ns + PASS_SHARE * took_ns;
+	plan->first_note_ns = engine->who.n ? now_ns : 0;
+}
+
+static void plan_sweep(struct engine *engine, struct plan *plan, uint64_t took_ns, uint64_t now_ns)
+{
+	bool polls = engine->backends[BACKEND_POLL] && atomic_load(&engine->backends[BACKEND_POLL]->pages->n_pages);
+	uint64_t least_ns = max_u64(engine->window_ns, took_ns * (engine->silent_change ? PASS_SHARE : 0));
+	uint64_t most_ns = max_u64(max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns),
+				   took_ns * (polls ? POLL_SHARE : SWEEP_SHARE));
+	plan->sweep_ns = engine->silent_change ? least_ns : min_u64(plan->sweep_ns * 2, most_ns);
+	plan->next_sweep_ns = now_ns + plan->sweep_ns;
+	atomic_store(&engine->sweep_ns, plan->sweep_ns);
+}
+
+static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
+{
+	return !a_ns ? b_ns : !b_ns ? a_ns : min_u64(a_ns, b_ns);
+}
+
+/* When the window that is open ends; 0: none is. */
+static uint64_t window_end(const struct plan *plan)
+{
+	return plan->first_note_ns ? max_u64(plan->first_note_ns + plan->window_ns, plan->earliest_ns) : 0;
+}
+
+static bool asked_for(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->request_lock);
+	bool asked = engine->asked != engine->answered || engine->stopping;
+	pthread_mutex_unlock(&engine->request_lock);
+	return asked;
+}
+
+/* Sleeps until there is something to do. */
+static void rest(struct engine *engine, struct plan *plan)
+{
+	uint32_t wake = atomic_load(&engine->ring.wake);
+	uint64_t deadline_ns = earlier(earlier(window_end(plan), plan->next_sweep_ns), earlier(plan->tick_ns, plan->due_ns));
+	if (asked_for(engine))
+		return;
+	if (plan->first_note_ns) { /* notes go on coming: no wake-up for each, but keep the ring from filling */
+		deadline_ns = min_u64(deadline_ns, time_monotonic_ns() + WRITABLE_WINDOW_MS * NS_PER_MS);
+		futex_wait(&engine->ring.wake, wake, deadline_ns);
+	} else if (ring_sleep(&engine->ring)) {
+		futex_wait(&engine->ring.wake, wake, deadline_ns);
+		atomic_store(&engine->ring.asleep, 0);
+	}
+}
+
+static void look(struct engine *engine, struct plan *plan)
+{
+	who_drain(&engine->who, &engine->ring);
+	uint64_t now_ns = time_monotonic_ns();
+	if (engine->who.n && !plan->first_note_ns)
+		plan->first_note_ns = now_ns;
+	plan->tick_ns = engine->source ? engine->source->tick(now_ns) : 0;
+	for (int b = 0; b < BACKENDS; b++)
+		if (engine->backends[b] && engine->backends[b]->tick)
+			plan->tick_ns = earlier(plan->tick_ns, engine->backends[b]->tick(now_ns, &engine->handler_lost));
+	plan->due_ns = emit_due(engine, false);
+}
+
+/* Does what is due; false when the engine stops. */
+static bool work(struct engine *engine, struct plan *plan)
+{
+	struct request request = take_requests(engine);
+	uint64_t start_ns = time_monotonic_ns();
+	bool sweep = start_ns >= plan->next_sweep_ns;
+	bool window = plan->first_note_ns && start_ns >= window_end(plan);
+	if (request.any || sweep || window) {
+		pthread_mutex_lock(&engine->lock);
+		uint64_t n_notes = engine->who.n;
+		pass(engine, request.full || sweep, &request.spans);
+		plan->due_ns = emit_due(engine, request.full);
+		pthread_mutex_unlock(&engine->lock);
+		uint64_t now_ns = time_monotonic_ns(), took_ns = now_ns - start_ns;
+		plan_window(engine, plan, n_notes, took_ns, now_ns);
+		if (sweep || engine->silent_change)
+			plan_sweep(engine, plan, took_ns, now_ns);
+		answer(engine, request.ticket);
+	}
+	span_list_fini(&request.spans);
+	return !request.stop;
+}
+
+static void *run(void *arg)
+{
+	struct engine *engine = arg;
+	struct plan plan = { .sweep_ns = engine->window_ns, .window_ns = engine->window_ns,
+			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
+	engine->who.own_thread_id = gettid();
+	do {
+		rest(engine, &plan);
+		pthread_mutex_lock(&engine->lock);
+		look(engine, &plan);
+		pthread_mutex_unlock(&engine->lock);
+	} while (work(engine, &plan));
+	return NULL;
+}
+
+int worker_flush(struct engine *engine, const struct span *span, uint64_t deadline_ns)
+{
+	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
+	int error = 0;
+	pthread_mutex_lock(&engine->request_lock);
+	if (span)
+		error = span_list_add(&engine->asked_spans, span->start, span->end);
+	else
+		engine->asked_full = true;
+	uint64_t ticket = error ? engine->answered : ++engine->asked;
+	ring_kick(&engine->ring);
+	while (!error && engine->answered < ticket)
+		error = -pthread_cond_timedwait(&engine->pass_done, &engine->request_lock, &deadline);
+	pthread_mutex_unlock(&engine->request_lock);
+	return error;
+}
+
+int worker_start(struct engine *engine)
+{
+	return thread_start(&engine->thread, "memwatch", run, engine);
+}
+
+void worker_stop(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->request_lock);
+	engine->stopping = true;
+	pthread_mutex_unlock(&engine->request_lock);
+	ring_kick(&engine->ring);
+	pthread_join(engine->thread, NULL);
+}

@@ -1,0 +1,173 @@
+/*
+ * exporter.c -- DESIGN: Exporter, a native exporter that serves one watcher on a thread of its own. It is closed before its
+ * watcher, by the watcher if nobody did earlier. In a forked child it is left alone.
+ */
+#include "convert.h"
+
+#include <memwatch/exporter.h>
+#include <unistd.h>
+
+struct exporter {
+	PyObject_HEAD struct dependent dependent;
+	struct watcher *watcher;
+	memwatch_exporter *native;
+	PyObject *url, *token;
+	uint16_t port;
+};
+
+static void close_dependent(struct dependent *dependent)
+{
+	struct exporter *self = (struct exporter *)((char *)dependent - offsetof(struct exporter, dependent));
+	memwatch_exporter_close(self->native);
+	self->native = NULL;
+}
+
+static int parse_port(PyObject *value, uint16_t *ret_port)
+{
+	uint32_t port = *ret_port;
+	if (convert_u32(value, "port", &port) < 0)
+		return -1;
+	if (port > UINT16_MAX) {
+		PyErr_Format(PyExc_ValueError, "port=%R: a port is a number from 0 to 65535", value);
+		return -1;
+	}
+	*ret_port = (uint16_t)port;
+	return 0;
+}
+
+static int parse_options(PyObject *args, PyObject *kwargs, struct watcher **ret_watcher,
+			 struct memwatch_exporter_options *options)
+{
+	static char *names[] = {
+		"watcher",       "host",         "port",        "unix_socket",      "token",      "metrics_need_token",
+		"tls_cert_file", "tls_key_file", "insecure",    "connection_limit", "feed_limit", "variable_limit",
+		"heartbeat_ms",  "allowed_host", "runtime_dir", "service",          NULL
+	};
+	PyObject *port = NULL, *connections = NULL, *feeds = NULL, *variables = NULL, *heartbeat = NULL;
+	const char *host = NULL;
+	memwatch_exporter_options_init(options);
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$zOzzpzzpOOOOzzz:Exporter", names, &watcher_type,
+					 ret_watcher, &host, &port, &options->unix_socket, &options->token,
+					 &options->metrics_need_token, &options->tls_cert_file, &options->tls_key_file,
+					 &options->insecure, &connections, &feeds, &variables, &heartbeat,
+					 &options->allowed_host, &options->runtime_dir, &options->service))
+		return -1;
+	if (host)
+		options->host = host;
+	if (parse_port(port, &options->port) < 0 ||
+	    convert_u32(connections, "connection_limit", &options->connection_limit) < 0 ||
+	    convert_u32(feeds, "feed_limit", &options->feed_limit) < 0 ||
+	    convert_u32(variables, "variable_limit", &options->variable_limit) < 0 ||
+	    convert_u32(heartbeat, "heartbeat_ms", &options->heartbeat_ms) < 0)
+		return -1;
+	return 0;
+}
+
+/* The native exporter, opened without the GIL; NULL with an exception. */
+static memwatch_exporter *open_native(struct watcher *watcher, const struct memwatch_exporter_options *options)
+{
+	memwatch_exporter *exporter = NULL;
+	int error;
+	memwatch *native = watcher_enter(watcher);
+	if (!native)
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	error = memwatch_exporter_open(native, options, &exporter);
+	if (error < 0)
+		watcher_leave(watcher);
+	Py_END_ALLOW_THREADS
+	if (error < 0)
+		convert_error(error, memwatch_exporter_error());
+	return error < 0 ? NULL : exporter;
+}
+
+static PyObject *exporter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	struct memwatch_exporter_options options;
+	struct watcher *watcher;
+	if (parse_options(args, kwargs, &watcher, &options) < 0)
+		return NULL;
+	struct exporter *self = (struct exporter *)type->tp_alloc(type, 0);
+	if (!self)
+		return NULL;
+	self->native = open_native(watcher, &options);
+	if (!self->native) {
+		Py_DECREF(self);
+		return NULL;
+	}
+	Py_INCREF(watcher);
+	self->watcher = watcher;
+	self->dependent.close = close_dependent;
+	watcher_link(watcher, &self->dependent);
+	watcher_leave(watcher); /* only now: a close in between would not have seen us */
+	self->url = convert_text(memwatch_exporter_url(self->native));
+	self->token = convert_text(memwatch_exporter_token(self->native));
+	self->port = memwatch_exporter_port(self->native);
+	if (!self->url || !self->token) {
+		Py_DECREF(self);
+		return NULL;
+	}
+	return (PyObject *)self;
+}
+
+static PyObject *exporter_close(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+	struct exporter *self = (struct exporter *)object;
+	if (self->watcher && watcher_unlink(self->watcher, &self->dependent) && self->watcher->pid == getpid()) {
+		Py_BEGIN_ALLOW_THREADS
+		close_dependent(&self->dependent);
+		Py_END_ALLOW_THREADS
+	}
+	Py_RETURN_NONE;
+}
+
+static void exporter_dealloc(PyObject *object)
+{
+	struct exporter *self = (struct exporter *)object;
+	Py_DECREF(exporter_close(object, NULL));
+	Py_XDECREF(self->watcher);
+	Py_XDECREF(self->url);
+	Py_XDECREF(self->token);
+	Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *get_url(PyObject *object, void *Py_UNUSED(closure))
+{
+	PyObject *url = ((struct exporter *)object)->url;
+	Py_INCREF(url);
+	return url;
+}
+
+static PyObject *get_token(PyObject *object, void *Py_UNUSED(closure))
+{
+	PyObject *token = ((struct exporter *)object)->token;
+	Py_INCREF(token);
+	return token;
+}
+
+static PyObject *get_port(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromLong(((struct exporter *)object)->port);
+}
+
+static PyGetSetDef exporter_getset[] = {
+	{ "url", get_url, NULL, NULL, NULL },
+	{ "token", get_token, NULL, NULL, NULL },
+	{ "port", get_port, NULL, NULL, NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyMethodDef exporter_methods[] = {
+	{ "close", exporter_close, METH_NOARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+PyTypeObject exporter_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Exporter",
+	.tp_basicsize = sizeof(struct exporter),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_new = exporter_new,
+	.tp_dealloc = exporter_dealloc,
+	.tp_methods = exporter_methods,
+	.tp_getset = exporter_getset,
+};

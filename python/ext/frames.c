@@ -1,0 +1,192 @@
+/*
+ * frames.c -- DESIGN: the frame hook: which Python line is about to write. Runs in signal context on the writer's thread,
+ * between any two instructions of the interpreter, perhaps without the GIL. So it reads only this thread's own state (which
+ * nobody else changes while the thread stands in a handler), takes no references, allocates nothing, locks nothing, and
+ * looks at every pointer before it follows it. Strings are copied by memwatch_location_intern. It owns nothing.
+ *
+ * PyGILState_GetThisThreadState is pthread_getspecific on a key that exists while the interpreter does; it never allocates.
+ * A thread that the interpreter has never seen has no state there: no frames, and `where` is native only. A thread whose
+ * state belongs to a sub-interpreter alone is such a thread too.
+ *
+ * On loss (table full, unknown kind of frame) the answer is 0, counted by the table.
+ */
+#define Py_BUILD_CORE 1
+#include "core.h"
+
+#include <string.h>
+
+enum { FILE_BYTES = 512, FUNCTION_BYTES = 256, PATH_BYTES = 1024, WALK_MAX = 256 };
+
+#define LOCATION_OWN UINT32_MAX /* memwatch itself writes: it is nobody's author */
+
+struct path {
+	char bytes[PATH_BYTES];
+	size_t n;
+};
+
+/* Written once, before the first watcher, by frames_own_set; read by the hook. */
+static struct path package_dir, threading_file;
+
+static void path_set(struct path *path, const char *bytes, Py_ssize_t n)
+{
+	if (n >= PATH_BYTES)
+		return;
+	memcpy(path->bytes, bytes, (size_t)n);
+	path->n = (size_t)n;
+}
+
+PyObject *frames_own_set(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	const char *dir, *file;
+	Py_ssize_t dir_bytes, file_bytes;
+	if (!PyArg_ParseTuple(args, "s#s#:own_set", &dir, &dir_bytes, &file, &file_bytes))
+		return NULL;
+	path_set(&package_dir, dir, dir_bytes);
+	path_set(&threading_file, file, file_bytes);
+	Py_RETURN_NONE;
+}
+
+#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
+
+#include "frames_cpython.h"
+
+struct text {
+	const char *bytes;
+	size_t n;
+};
+
+/* Encodes one code point; what is no character (a lone surrogate in a file name) becomes U+FFFD. Returns how many bytes. */
+static size_t encode(Py_UCS4 c, char *out)
+{
+	if (c >= 0xd800 && c < 0xe000)
+		c = 0xfffd;
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x800) {
+		out[0] = (char)(0xc0 | c >> 6);
+		out[1] = (char)(0x80 | (c & 0x3f));
+		return 2;
+	}
+	if (c < 0x10000) {
+		out[0] = (char)(0xe0 | c >> 12);
+		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+		out[2] = (char)(0x80 | (c & 0x3f));
+		return 3;
+	}
+	out[0] = (char)(0xf0 | c >> 18);
+	out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+	out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+	out[3] = (char)(0x80 | (c & 0x3f));
+	return 4;
+}
+
+static bool is_text(PyObject *object)
+{
+	return object && PyUnicode_Check(object) && PyUnicode_IS_COMPACT(object);
+}
+
+/*
+ * A str's bytes in UTF-8: in place when it is ASCII, else encoded into `buffer`. Of a long one the end when `keep_end`, else
+ * the beginning.
+ */
+static struct text text_of(PyObject *object, char *buffer, size_t capacity, bool keep_end)
+{
+	if (!is_text(object))
+		return (struct text){ "", 0 };
+	Py_ssize_t length = PyUnicode_GET_LENGTH(object), room = (Py_ssize_t)(capacity / 4), i = 0;
+	if (PyUnicode_IS_ASCII(object))
+		return (struct text){ PyUnicode_DATA(object), (size_t)length };
+	if (length > room && keep_end)
+		i = length - room;
+	else if (length > room)
+		length = room;
+	size_t n = 0;
+	for (int kind = PyUnicode_KIND(object); i < length; i++)
+		n += encode(PyUnicode_READ(kind, PyUnicode_DATA(object), i), buffer + n);
+	return (struct text){ buffer, n };
+}
+
+enum owner { USER, MEMWATCH, THREADING };
+
+static enum owner owner_of(const PyCodeObject *code)
+{
+	char buffer[FILE_BYTES];
+	struct text file = text_of(code->co_filename, buffer, sizeof buffer, true);
+	if (package_dir.n && file.n > package_dir.n && file.bytes[package_dir.n] == '/' &&
+	    memcmp(file.bytes, package_dir.bytes, package_dir.n) == 0)
+		return MEMWATCH;
+	if (file.n == threading_file.n && memcmp(file.bytes, threading_file.bytes, file.n) == 0)
+		return THREADING;
+	return USER;
+}
+
+/* Whether memwatch itself is at work: in its own code, or in locks of the threading module that it uses. */
+static bool is_memwatch_at_work(struct _PyInterpreterFrame *frame)
+{
+	for (unsigned walked = 0; frame && walked < WALK_MAX; walked++, frame = frame->previous) {
+		PyCodeObject *code = frame_code(frame);
+		enum owner owner = code ? owner_of(code) : THREADING;
+		if (owner != THREADING)
+			return owner == MEMWATCH;
+	}
+	return false;
+}
+
+/* Collects up to `depth` complete frames of the running stack, innermost first, without memwatch's own. */
+static unsigned collect(struct _PyInterpreterFrame *frame, struct _PyInterpreterFrame **frames, unsigned depth)
+{
+	unsigned n = 0;
+	for (unsigned walked = 0; frame && n < depth && walked < WALK_MAX; walked++, frame = frame->previous) {
+		PyCodeObject *code = frame_code(frame);
+		if (code && owner_of(code) != MEMWATCH)
+			frames[n++] = frame;
+	}
+	return n;
+}
+
+static uint32_t intern_frame(struct _PyInterpreterFrame *frame, uint32_t caller)
+{
+	char file_buffer[FILE_BYTES], function_buffer[FUNCTION_BYTES];
+	PyCodeObject *code = frame_code(frame);
+	struct text file = text_of(code->co_filename, file_buffer, sizeof file_buffer, true);
+	struct text function = text_of(code->co_qualname, function_buffer, sizeof function_buffer, false);
+	int line = PyCode_Addr2Line(code, frame_instruction(frame, code) * (int)sizeof(_Py_CODEUNIT));
+	return memwatch_location_intern(file.bytes, file.n, function.bytes, function.n, line, caller);
+}
+
+/* Signal-safe. Outermost first, so that each location knows its caller's number. */
+static uint32_t hook(void *Py_UNUSED(ucontext), unsigned depth)
+{
+	struct _PyInterpreterFrame *frames[MEMWATCH_STACK_MAX];
+	PyThreadState *state = PyGILState_GetThisThreadState();
+	uint32_t location = 0;
+	if (!state)
+		return 0;
+	struct _PyInterpreterFrame *running = frame_running(state);
+	if (is_memwatch_at_work(running))
+		return LOCATION_OWN;
+	unsigned n = collect(running, frames, depth < MEMWATCH_STACK_MAX ? depth : MEMWATCH_STACK_MAX);
+	while (n)
+		location = intern_frame(frames[--n], location);
+	return location;
+}
+
+const bool frames_known = true;
+
+void frames_install(void)
+{
+	memwatch_frame_hook_set(hook);
+}
+
+#else
+
+const bool frames_known = false;
+
+/* This version's frames are not known: `where` is native only. */
+void frames_install(void)
+{
+}
+
+#endif

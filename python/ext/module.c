@@ -1,0 +1,122 @@
+/*
+ * module.c -- DESIGN: memwatch._core, the typed surface of libmemwatch for the package beside it (see _core.pyi). Holds no
+ * logic of its own. State is static: there is one engine in a process, so sub-interpreters are refused (single-phase
+ * initialisation).
+ */
+#include "convert.h"
+
+static PyObject *intern(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	const char *file, *function;
+	Py_ssize_t file_bytes, function_bytes;
+	unsigned caller = 0;
+	int line;
+	if (!PyArg_ParseTuple(args, "s#s#i|I:intern", &file, &file_bytes, &function, &function_bytes, &line, &caller))
+		return NULL;
+	return PyLong_FromUnsignedLong(
+		memwatch_location_intern(file, (size_t)file_bytes, function, (size_t)function_bytes, line, caller));
+}
+
+/* Hands an exception to sys.unraisablehook; Python code has no other way to. */
+static PyObject *unraisable(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	PyObject *error, *culprit;
+	if (!PyArg_ParseTuple(args, "OO:unraisable", &error, &culprit))
+		return NULL;
+	if (!PyExceptionInstance_Check(error))
+		return PyErr_Format(PyExc_TypeError, "unraisable() takes an exception");
+	Py_INCREF(Py_TYPE(error));
+	Py_INCREF(error);
+	PyErr_Restore((PyObject *)Py_TYPE(error), error, PyException_GetTraceback(error));
+	PyErr_WriteUnraisable(culprit);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+	{ "unraisable", unraisable, METH_VARARGS, NULL },
+	{ "intern", intern, METH_VARARGS, NULL },
+	{ "probe", stats_probe, METH_NOARGS, NULL },
+	{ "own_set", frames_own_set, METH_VARARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+static struct PyModuleDef module_def = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "memwatch._core",
+	.m_size = -1,
+	.m_methods = methods,
+};
+
+static int add_type(PyObject *module, const char *name, PyTypeObject *type)
+{
+	if (PyType_Ready(type) < 0)
+		return -1;
+	Py_INCREF(type);
+	if (PyModule_AddObject(module, name, (PyObject *)type) == 0)
+		return 0;
+	Py_DECREF(type);
+	return -1;
+}
+
+static int add_bool(PyObject *module, const char *name, bool value)
+{
+	PyObject *object = PyBool_FromLong(value);
+	if (PyModule_AddObject(module, name, object) == 0)
+		return 0;
+	Py_DECREF(object);
+	return -1;
+}
+
+#ifdef MEMWATCH_WITH_EXPORTER
+static int add_exporter(PyObject *module)
+{
+	return add_type(module, "Exporter", &exporter_type) < 0 ? -1 : add_bool(module, "EXPORTER", true);
+}
+#else
+static int add_exporter(PyObject *module)
+{
+	return add_bool(module, "EXPORTER", false);
+}
+#endif
+
+#ifdef MEMWATCH_WITH_RECORDER
+static int add_recorder(PyObject *module)
+{
+	if (add_type(module, "Recorder", &recorder_type) < 0 || add_type(module, "Recording", &recording_type) < 0)
+		return -1;
+	return add_bool(module, "RECORDER", true);
+}
+#else
+static int add_recorder(PyObject *module)
+{
+	return add_bool(module, "RECORDER", false);
+}
+#endif
+
+static int fill(PyObject *module)
+{
+	if (convert_init() < 0 || PyType_Ready(&export_type) < 0 || add_type(module, "Watcher", &watcher_type) < 0 ||
+	    add_type(module, "Sink", &sink_type) < 0 || add_type(module, "Event", &event_type) < 0)
+		return -1;
+	if (add_exporter(module) < 0 || add_recorder(module) < 0 || add_bool(module, "NATIVE", true) < 0 ||
+	    add_bool(module, "FRAMES", frames_known) < 0 ||
+	    PyModule_AddStringConstant(module, "VERSION", memwatch_version()) < 0 ||
+	    PyModule_AddIntConstant(module, "STACK_MAX", MEMWATCH_STACK_MAX) < 0)
+		return -1;
+	return 0;
+}
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+	PyObject *module = PyModule_Create(&module_def);
+	if (!module)
+		return NULL;
+	if (fill(module) < 0) {
+		Py_DECREF(module);
+		return NULL;
+	}
+	frames_install();
+	return module;
+}

@@ -1,0 +1,305 @@
+"""The typed surface of the C extension. `_pure.py` has the same one for machines where it could not be built.
+
+Errors: TypeError and ValueError for misuse, KeyError for an unknown id or name, `memwatch.Error` (with errno) for the
+rest. Every call that may block releases the GIL. Times are in nanoseconds since the epoch, waits in seconds.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Optional, Union, final
+
+NATIVE: bool
+"""Whether `Watcher.region_add` watches memory by itself. False in `_pure`."""
+EXPORTER: bool
+"""Whether `Exporter` can be opened."""
+RECORDER: bool
+"""Whether `Recorder` and `Recording` are there."""
+VERSION: str
+STACK_MAX: int
+FRAMES: bool
+"""Whether this Python version's frames can be read, so that `where` has Python lines."""
+
+@final
+class Watcher:
+    """One native watcher. Options as in struct memwatch_options; None takes the native default."""
+
+    def __init__(
+        self,
+        *,
+        backend: Optional[str] = None,
+        window_ms: Optional[int] = None,
+        ring_capacity: Optional[int] = None,
+        attribution_budget: Optional[float] = None,
+        stack_depth: Optional[int] = None,
+        inline_threshold: Optional[int] = None,
+        preview_size: Optional[int] = None,
+        event_capacity: Optional[int] = None,
+        event_budget: Optional[int] = None,
+        history_budget: Optional[int] = None,
+        patches: bool = False,
+    ) -> None: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def closed(self) -> bool:
+        """Closed, closing, or another process's (after a fork)."""
+
+    def region_add(
+        self,
+        buffer: object,
+        name: Optional[str] = None,
+        *,
+        values: str = "auto",
+        metric: bool = False,
+        pinned: bool = True,
+        when: Union[str, tuple[str, float], tuple[str, float, float], None] = None,
+        max_rate: Optional[float] = None,
+        history_budget: Optional[int] = None,
+        hashed: bool = False,
+    ) -> int:
+        """Watches a contiguous buffer and holds its export until the region is removed. "auto": "hash" for a name that
+        looks like a secret's, else "full"."""
+
+    def region_add_external(self, name: Optional[str] = None, *, values: str = "auto") -> int:
+        """A region without memory: its events come from `post`."""
+
+    def region_remove(self, region_id: int) -> None: ...
+    def region_find(self, name: str) -> int: ...
+    def region_info(self, region_id: int) -> dict[str, Any]:
+        """id name address size_bytes values backend format item_bytes shape metric pinned external last_seq
+        last_time_ns value, and the ledger: detected delivered coalesced unchanged filtered dropped."""
+
+    def region_list(self) -> list[dict[str, Any]]: ...
+    def region_read(self, region_id: int) -> bytes:
+        """The last known value."""
+
+    def flush(self, timeout: float = 5.0) -> bool: ...
+    def events_read(self, since: int, limit: int = 256) -> tuple[list[Event], dict[str, int]]:
+        """Events with seq > since, and {"oldest", "newest", "missed", "next"}. Never blocks."""
+
+    def post(
+        self,
+        region_id: int,
+        *,
+        old: Optional[bytes] = None,
+        new: Optional[bytes] = None,
+        time_ns: int = 0,
+        thread_id: int = 0,
+        thread_name: str = "",
+        frames: Sequence[tuple[str, str, int]] = (),
+        attribution: str = "exact",
+        reason: str = "none",
+        backend: str = "external",
+    ) -> int:
+        """Appends an event of an external region; its seq. `frames` are (file, function, line), innermost first."""
+
+    def load(self, key: str, limit: int = ...) -> bytes:
+        """The version that a storage key names, or its first `limit` bytes."""
+
+    def version(self, region_id: int, seq: int) -> bytes:
+        """What the region held after its last event up to `seq`; 0: before its first."""
+
+    def version_at(self, region_id: int, time_ns: int) -> int:
+        """The seq of the region's last event at that time; 0: before its first."""
+
+    def history(self, region_id: int, before: int = 0, limit: int = 4096) -> list[Event]:
+        """The events whose versions are kept, newest first, with seq < before (0: all)."""
+
+    def blame(self, region_id: int, offset: int, size: int) -> list[tuple[int, int, Optional[Event]]]:
+        """Runs of bytes (offset, size) and the event that last changed them; None: not since the oldest version."""
+
+    def stats(self) -> dict[str, Any]:
+        """backend epoch start_time_ns tracked_regions tracked_bytes detected delivered coalesced unchanged filtered
+        dropped{reason} native_memory_bytes faults ring_capacity ring_depth ring_high_water ring_dropped armed_pages
+        passes pages_written window_ms sweep_ms events{oldest newest kept bytes evicted} history_bytes history_budget
+        history_versions history_evicted attribution{available filtered note budget signals ours foreign stepped
+        throttled_s exact page none reasons{} stack_depth locations locations_dropped handler_lost}
+        latency{bounds_s buckets count sum_s} sinks[{name received missed failed lag duration{...}}]"""
+
+    def backends(self) -> list[dict[str, Any]]:
+        """[{name, usable, chosen, note}] in the order in which "auto" tries them."""
+
+    def close(self) -> None:
+        """Flushes, ends the watcher, releases the buffers. Twice is allowed."""
+
+@final
+class Sink:
+    """A cursor on the watcher's events, from now on, with an account in stats. One thread at a time reads."""
+
+    def __init__(self, watcher: Watcher, name: str) -> None: ...
+    def read(self, limit: int = 256, timeout: Optional[float] = None) -> Optional[list[Event]]:
+        """Up to `limit` events; [] after the timeout or `wake`; None once the watcher is closed and all is read."""
+
+    def wake(self) -> None:
+        """Makes the read that is under way, or else the next one, return."""
+
+    def report(self, duration_ns: int, failed: bool) -> None: ...
+    def close(self) -> None: ...
+
+@final
+class Event:
+    """A reference to a native event; the attributes are read from it when they are asked for."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def detected_ns(self) -> int: ...
+    @property
+    def region_id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str:
+        """ "change" or "lost"."""
+
+    @property
+    def backend(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def values(self) -> str: ...
+    @property
+    def old_value(self) -> Optional[bytes]: ...
+    @property
+    def new_value(self) -> Optional[bytes]: ...
+    @property
+    def old_preview(self) -> Optional[bytes]: ...
+    @property
+    def new_preview(self) -> Optional[bytes]: ...
+    @property
+    def storage_key_old(self) -> Optional[str]: ...
+    @property
+    def storage_key_new(self) -> Optional[str]: ...
+    @property
+    def old_hash(self) -> Optional[int]: ...
+    @property
+    def new_hash(self) -> Optional[int]: ...
+    @property
+    def changed_bytes(self) -> int: ...
+    @property
+    def changes(self) -> list[tuple[int, int]]:
+        """(offset, length) in bytes."""
+
+    @property
+    def merged(self) -> int: ...
+    @property
+    def format(self) -> str:
+        """Empty for bytes."""
+
+    @property
+    def item_bytes(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def fortran_order(self) -> bool: ...
+    @property
+    def attribution(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def fault_ip(self) -> int: ...
+    @property
+    def fault_address(self) -> int: ...
+    @property
+    def thread_id(self) -> int: ...
+    @property
+    def thread_name(self) -> str: ...
+    @property
+    def frames(self) -> list[tuple[str, str, int]]: ...
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def object(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def native_file(self) -> str: ...
+    @property
+    def native_line(self) -> int: ...
+
+@final
+class Exporter:
+    """Serves a watcher. Options as in struct memwatch_exporter_options; None takes its default."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        *,
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        unix_socket: Optional[str] = None,
+        token: Optional[str] = None,
+        metrics_need_token: bool = False,
+        tls_cert_file: Optional[str] = None,
+        tls_key_file: Optional[str] = None,
+        insecure: bool = False,
+        connection_limit: Optional[int] = None,
+        feed_limit: Optional[int] = None,
+        variable_limit: Optional[int] = None,
+        heartbeat_ms: Optional[int] = None,
+        allowed_host: Optional[str] = None,
+        runtime_dir: Optional[str] = None,
+        service: Optional[str] = None,
+    ) -> None: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def token(self) -> str: ...
+    def close(self) -> None: ...
+
+@final
+class Recorder:
+    """Writes a watcher's events and versions to a file, from now on. The watcher needs `patches=True`."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        path: str,
+        *,
+        max_bytes: Optional[int] = None,
+        commit_ms: Optional[int] = None,
+        keep_runs: Optional[int] = None,
+        sync: bool = True,
+    ) -> None: ...
+    def stats(self) -> dict[str, Any]: ...
+    def flush(self, timeout: float = 5.0) -> bool: ...
+    def close(self) -> None: ...
+
+@final
+class Recording:
+    """Reads such a file."""
+
+    def __init__(self, path: str) -> None: ...
+    def runs(self) -> list[dict[str, Any]]: ...
+    def regions(self, run: int) -> list[dict[str, Any]]: ...
+    def read(
+        self,
+        *,
+        run: int = 0,
+        after_run: int = 0,
+        after_seq: int = 0,
+        since_ns: int = 0,
+        until_ns: int = 0,
+        name: Optional[str] = None,
+        limit: int = 256,
+    ) -> list[dict[str, Any]]: ...
+    def find(self, name: str, time_ns: int, run: int = 0) -> tuple[int, int]: ...
+    def value(self, run: int, name: str, seq: int) -> Optional[bytes]: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+
+def probe() -> list[dict[str, Any]]:
+    """The backends of this machine, as `Watcher.backends` gives them, with nothing chosen."""
+
+def intern(file: str, function: str, line: int, caller: int = 0) -> int:
+    """The number of a source location; 0 when the table is full."""
+
+def unraisable(error: BaseException, culprit: object) -> None:
+    """Hands an exception that nobody can catch to sys.unraisablehook, with the object that raised it."""
+
+def own_set(package_dir: str, threading_file: str) -> None:
+    """Which frames are memwatch's own, and the locks that it uses: they never appear as writers."""

@@ -1,0 +1,103 @@
+"""How an adapter's events enter: regions without memory, and posts that the log takes like any other event.
+
+    emitter = ...                                # the watcher calls adapter.bind(emitter) once
+    region_id = emitter.add("counter")           # ValueError when the name is in use
+    emitter.post(region_id, old=b"1", new=b"2", old_object=1, new_object=2, frames=[(file, function, line)])
+    emitter.remove(region_id)                    # what was posted before still reaches its callback
+
+`old` and `new` are what feeds and pages show (bounded by the adapter); the objects go to callbacks in this process
+only, as `event.old` and `event.new`, and are let go once the callback has run. `post` calls no code of the user's,
+never waits for a reader, may be called from a trace function on any thread, and is quiet (0) once the watcher is
+closed.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Optional, Sequence
+
+if TYPE_CHECKING:
+    from memwatch._watcher import MemoryWatcher
+
+OBJECTS_MAX = 4096
+
+
+class Objects:
+    """What belongs to an event and only callbacks of this process get: objects and a note, by seq, bounded.
+
+    The lock is held from the post until the objects are in, so that the dispatcher, which may be quicker, waits for
+    them. The same thread may take it again: a post can run inside a collection that an allocation under it started.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.used = False
+        self._by_seq: dict[int, tuple[Optional[tuple[Any, Any]], str]] = {}
+
+    def put(self, seq: int, objects: Optional[tuple[Any, Any]], note: str) -> None:
+        """The lock is held."""
+        self._by_seq[seq] = (objects, note)
+        while len(self._by_seq) > OBJECTS_MAX:
+            del self._by_seq[next(iter(self._by_seq))]
+
+    def take(self, seq: int) -> tuple[Optional[tuple[Any, Any]], str]:
+        """What belongs to the event, and forgets it."""
+        if not self.used:
+            return None, ""
+        with self.lock:
+            return self._by_seq.pop(seq, (None, ""))
+
+
+class Emitter:
+    """One adapter's way into one watcher."""
+
+    def __init__(self, watcher: MemoryWatcher) -> None:
+        self._watcher = watcher
+
+    def add(self, name: Optional[str], *, values: Optional[str] = None) -> int:
+        """A region without memory; its id."""
+        return self._watcher._core.region_add_external(name, values=values or "auto")
+
+    def remove(self, region_id: int) -> None:
+        """Ends the region; KeyError when it is unknown."""
+        self._watcher._core.region_remove(region_id)
+        self._watcher._retire(region_id)
+
+    def post(
+        self,
+        region_id: int,
+        *,
+        old: Optional[bytes] = None,
+        new: Optional[bytes] = None,
+        old_object: Any = None,
+        new_object: Any = None,
+        time_ns: int = 0,
+        thread_id: int = 0,
+        thread_name: str = "",
+        frames: Sequence[tuple[str, str, int]] = (),
+        attribution: str = "exact",
+        reason: str = "none",
+        backend: str = "external",
+        note: str = "",
+    ) -> int:
+        """Appends an event; its seq, 0 when the watcher is closed."""
+        core, objects = self._watcher._core, self._watcher._objects
+        if core.closed:
+            return 0
+        with objects.lock:
+            seq = core.post(
+                region_id,
+                old=old,
+                new=new,
+                time_ns=time_ns,
+                thread_id=thread_id,
+                thread_name=thread_name,
+                frames=frames,
+                attribution=attribution,
+                reason=reason,
+                backend=backend,
+            )
+            if self._watcher._has_callbacks:
+                objects.used = True
+                objects.put(seq, (old_object, new_object), note)
+        return seq

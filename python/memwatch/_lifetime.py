@@ -1,0 +1,36 @@
+"""Keeps open watchers alive until they are closed, closes them at exit, and leaves a forked child without any."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import Protocol
+
+
+class Closable(Protocol):
+    """What is kept: a watcher."""
+
+    def close(self) -> None: ...
+
+
+_open: dict[int, Closable] = {}
+
+
+def keep(watcher: Closable) -> None:
+    """The watcher lives until `forget`, whether or not its owner holds it."""
+    _open[id(watcher)] = watcher
+
+
+def forget(watcher: Closable) -> None:
+    """The watcher was closed."""
+    _open.pop(id(watcher), None)
+
+
+def _close_all() -> None:
+    for watcher in list(_open.values()):
+        watcher.close()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)

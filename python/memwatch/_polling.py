@@ -1,0 +1,200 @@
+"""PollingAdapter: a thread that compares copies.
+
+DESIGN  Pure Python, any platform, no native core. One thread per adapter compares each object with the copy that it
+keeps, at an interval that grows with what the comparisons cost. Who wrote cannot be told: `where` says `none` with the
+reason `polling`. Two changes between two looks are one event; a change that is taken back in between is none.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+import weakref
+from typing import Any, Callable, Optional
+
+from memwatch._errors import Error
+from memwatch._trace_values import Frozen, freeze, same, shown_bytes
+from memwatch._tracker import TrackerAdapter
+
+_SHARE = 0.1  # of one core that the comparisons may use
+_INLINE = 4096  # bytes of a buffer that an event carries
+
+
+class _Bytes:
+    """An object with a buffer: its bytes are compared. Holds the export, so that the memory cannot vanish."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self.copy = view.tobytes()
+
+    def look(self) -> Optional[tuple[object, object]]:
+        """(old, new) when they differ; the new is remembered."""
+        now = self._view.tobytes()
+        if now == self.copy:
+            return None
+        old, self.copy = self.copy, now
+        return old, now
+
+    def shown(self, value: object) -> Optional[bytes]:
+        assert isinstance(value, bytes)
+        return value[:_INLINE]
+
+    def release(self) -> None:
+        self._view.release()
+
+
+class _Object:
+    """A container or a plain object: a bounded copy is compared."""
+
+    def __init__(self, obj: object, frozen: Frozen) -> None:
+        self._obj = obj
+        self._frozen = frozen
+
+    def look(self) -> Optional[tuple[object, object]]:
+        if same(self._frozen, self._obj):
+            return None
+        now = freeze(self._obj)
+        assert now is not None
+        old, self._frozen = self._frozen, now
+        return old.value, now.value
+
+    def shown(self, value: object) -> Optional[bytes]:
+        return shown_bytes(value)
+
+    def release(self) -> None:
+        pass
+
+
+class _Polled:
+    def __init__(self, state: Any, when: Optional[Callable[[Any], object]]) -> None:
+        self.state = state
+        self.when = when
+        self.lock = threading.Lock()
+        self.removed = False
+
+
+class PollingAdapter(TrackerAdapter):
+    """Watches buffers, lists, dicts, sets and plain objects by comparing copies at an interval."""
+
+    name = "polling"
+
+    def __init__(self, *, interval_s: float = 0.05) -> None:
+        if not interval_s > 0:
+            raise ValueError("interval_s must be greater than 0")
+        self._interval_s = interval_s
+        self._polled: dict[int, _Polled] = {}
+        self._lock = threading.Lock()
+        self._thread: Optional[_Poller] = None
+        self._closed = False
+        self._posted = self._filtered = self._looks = 0
+
+    def track(self, obj: object, metadata: dict[str, Any]) -> Optional[int]:
+        emitter = self.emitter
+        if emitter is None or self._closed:
+            raise Error(errno.EBADF, "the adapter is closed or belongs to no watcher: MemoryWatcher(adapter=...)")
+        polled = _Polled(_state(obj), metadata.get("when"))
+        region_id = emitter.add(metadata["name"], values=metadata.get("values", "full"))
+        with self._lock:
+            self._polled[region_id] = polled
+            if self._thread is None:
+                self._thread = _Poller(self, self._interval_s)
+                self._thread.start()
+        return region_id
+
+    def untrack(self, region_id: int) -> None:
+        with self._lock:
+            polled = self._polled.pop(region_id, None)
+        if polled is None or self.emitter is None:
+            return
+        self._look(region_id, polled)
+        with polled.lock:
+            polled.removed = True
+            polled.state.release()
+        self.emitter.remove(region_id)
+
+    def check_changes(self) -> list[int]:
+        return [region_id for region_id, polled in list(self._polled.items()) if self._look(region_id, polled)]
+
+    def get_stats(self) -> dict[str, Any]:
+        return {
+            "adapter": self.name,
+            "tracked": len(self._polled),
+            "posted": self._posted,
+            "filtered": self._filtered,
+            "looks": self._looks,
+            "interval_s": self._interval_s if self._thread is None else self._thread.pause_s,
+        }
+
+    def close(self) -> None:
+        self._closed = True
+        if self._thread is not None:
+            self._thread.stop()
+        for region_id in list(self._polled):
+            self.untrack(region_id)
+
+    def _look(self, region_id: int, polled: _Polled) -> bool:
+        """Posts the change, if there is one."""
+        with polled.lock:
+            if polled.removed:
+                return False
+            self._looks += 1
+            change = polled.state.look()
+            if change is None:
+                return False
+            old, new = change
+            if polled.when is not None and not polled.when(new):
+                self._filtered += 1
+                return False
+            assert self.emitter is not None
+            self._posted += 1
+            self.emitter.post(
+                region_id,
+                old=polled.state.shown(old),
+                new=polled.state.shown(new),
+                old_object=old,
+                new_object=new,
+                attribution="none",
+                reason="polling",
+                backend="polling",
+            )
+            return True
+
+
+def _state(obj: object) -> Any:
+    """What is compared; TypeError when there is nothing in the object that can change."""
+    try:
+        view = memoryview(obj)  # type: ignore[arg-type]
+    except TypeError:
+        frozen = freeze(obj)
+        if frozen is None:
+            raise TypeError(f"a {type(obj).__name__} object does not change in place: use watch_name()") from None
+        return _Object(obj, frozen)
+    if not view.nbytes:
+        raise ValueError("the buffer is empty: there is nothing to watch")
+    return _Bytes(view)
+
+
+class _Poller(threading.Thread):
+    """Looks, and rests in proportion. Ends with its adapter, which it does not keep alive."""
+
+    def __init__(self, adapter: PollingAdapter, interval_s: float) -> None:
+        super().__init__(name="memwatch-polling", daemon=True)
+        self._adapter = weakref.ref(adapter)
+        self._interval_s = self.pause_s = interval_s
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(2)
+
+    def run(self) -> None:
+        while not self._stopped.wait(self.pause_s):
+            adapter = self._adapter()
+            if adapter is None:
+                return
+            started = time.thread_time()
+            adapter.check_changes()
+            self.pause_s = max(self._interval_s, (time.thread_time() - started) / _SHARE)
+            del adapter

@@ -1,0 +1,69 @@
+"""The handle of an exporter that serves a watcher."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Optional
+
+from memwatch._errors import Error
+from memwatch._native import core
+
+OPTIONS = frozenset(
+    (
+        "unix_socket",
+        "token",
+        "metrics_need_token",
+        "tls_cert_file",
+        "tls_key_file",
+        "insecure",
+        "connection_limit",
+        "feed_limit",
+        "variable_limit",
+        "heartbeat_ms",
+        "allowed_host",
+        "runtime_dir",
+        "service",
+    )
+)
+
+
+class Server:
+    """A running exporter: `/metrics`, the JSON feeds and the live page. A context manager."""
+
+    def __init__(self, watcher: core.Watcher, host: str, port: int, options: dict[str, Any]) -> None:
+        unknown = set(options) - OPTIONS
+        if unknown:
+            raise TypeError(f"serve() has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(OPTIONS))}")
+        if not core.EXPORTER:
+            raise Error(95, "this build has no exporter: install libmicrohttpd and cJSON and build memwatch again")
+        self._exporter = core.Exporter(watcher, host=host, port=port, **options)
+
+    @property
+    def url(self) -> str:
+        """The live page, with the token."""
+        return self._exporter.url
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._exporter.port
+
+    @property
+    def token(self) -> str:
+        """What all but `/metrics` and health ask for."""
+        return self._exporter.token
+
+    def close(self) -> None:
+        """Stops serving. Twice is allowed."""
+        self._exporter.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<memwatch.Server port {self.port}>"

@@ -1,0 +1,94 @@
+"""Events as an iterator: `for event in watcher.events()` and `async for event in watcher.events()`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Callable, Optional
+
+from memwatch._event import ChangeEvent
+from memwatch._native import core
+
+BATCH = 256
+NEWEST = 2**64 - 1  # as `since`: nothing older
+SLICE_S = 0.25  # how long an async read may keep its helper thread once nobody waits for it
+
+
+class EventStream:
+    """Blocks for the next event and ends when the watcher closes, or after `timeout` seconds without one.
+
+    A slow reader misses the oldest events; `missed` counts them. One reader at a time.
+    """
+
+    def __init__(
+        self,
+        watcher: core.Watcher,
+        convert: Callable[[core.Event], ChangeEvent],
+        since: Optional[int],
+        timeout: Optional[float],
+    ) -> None:
+        self._core = watcher
+        self._convert = convert
+        self._timeout = timeout
+        self._ready: deque[core.Event] = deque()
+        self._reading = threading.Lock()
+        self._seq = watcher.events_read(NEWEST, 0)[1]["newest"] if since is None else since  # of the last event read
+        self._sink = core.Sink(watcher, "events")
+        self._behind = True  # whether the log may hold events after _seq that came before the sink was opened
+        self.missed = 0
+        """Events that were gone before this stream came to them."""
+
+    def close(self) -> None:
+        """Ends the stream. Twice is allowed."""
+        self._sink.close()
+        self._ready.clear()
+
+    def _fill(self, wait_s: Optional[float]) -> bool:
+        """Reads a batch into `_ready`. False once the watcher is closed."""
+        with self._reading:
+            return self._fill_from_log() if self._behind else self._fill_from_sink(wait_s)
+
+    def _fill_from_log(self) -> bool:
+        events, cursor = self._core.events_read(self._seq, BATCH)
+        self.missed += cursor["missed"]
+        self._behind = bool(events)
+        if events:
+            self._ready.extend(events)
+            self._seq = events[-1].seq
+        return True
+
+    def _fill_from_sink(self, wait_s: Optional[float]) -> bool:
+        events = self._sink.read(BATCH, wait_s)
+        for event in events or ():
+            seq = event.seq
+            if seq > self._seq:
+                self.missed += seq - self._seq - 1
+                self._ready.append(event)
+                self._seq = seq
+        return events is not None
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> ChangeEvent:
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        while not self._ready:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            if not self._fill(left) or (left == 0 and not self._ready and not self._behind):
+                raise StopIteration
+        return self._convert(self._ready.popleft())
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> ChangeEvent:
+        import asyncio  # here, because importing it takes longer than importing all of memwatch
+
+        loop = asyncio.get_running_loop()
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        while not self._ready:
+            left = SLICE_S if deadline is None else min(max(deadline - time.monotonic(), 0), SLICE_S)
+            if not await loop.run_in_executor(None, self._fill, left) or (left == 0 and not self._ready):
+                raise StopAsyncIteration
+        return self._convert(self._ready.popleft())

@@ -1,0 +1,97 @@
+"""Which watches concern which code.
+
+DESIGN  Engines share this: watches by the words that mention them, and for a code object the pairs of site and watch
+that have to be checked. Most code shares no word with any watch and is told so by one set operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import CodeType, FrameType
+
+from memwatch._trace_code import Kind, Site, names_of, scan, strings_of
+from memwatch._trace_frames import is_own
+from memwatch._trace_targets import ItemTarget, LocalTarget
+from memwatch._trace_watch import Watch
+
+Pair = tuple[Site, Watch]
+
+_CHANGES_INSIDE = (Kind.ATTRIBUTE, Kind.ITEM, Kind.CALL)
+
+
+class Entry:
+    """What is checked at one place. With a single watch, what the test needs that is inlined where Python calls."""
+
+    __slots__ = ("pairs", "watch", "namespace", "target", "slot", "name")
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self.pairs = pairs
+        watch = pairs[0][1]
+        quick = not watch.inplace and all(other is watch for _, other in pairs)
+        self.watch = watch
+        self.name = watch.name
+        self.namespace = watch.namespace if quick else None
+        self.target = watch.target
+        self.slot = watch.target.slot if quick and isinstance(watch.target, LocalTarget) else None
+        """Of a local of the target's frame. To be read only while that very frame runs."""
+
+    def check(self, frame: FrameType) -> None:
+        for site, watch in self.pairs:
+            watch.check(site, frame)
+
+
+class Index:
+    """The engine's watches. Callers hold the engine's lock."""
+
+    def __init__(self) -> None:
+        self._by_word: dict[str, dict[int, Watch]] = {}
+        self.watches: dict[int, Watch] = {}
+
+    def add(self, watch: Watch) -> None:
+        self.watches[id(watch)] = watch
+        for word in watch.target.words:
+            self._by_word.setdefault(word, {})[id(watch)] = watch
+
+    def remove(self, watch: Watch) -> None:
+        self.watches.pop(id(watch), None)
+        for word in watch.target.words:
+            watches = self._by_word.get(word, {})
+            watches.pop(id(watch), None)
+            if not watches:
+                self._by_word.pop(word, None)
+
+    def clear(self) -> None:
+        self._by_word.clear()
+        self.watches.clear()
+
+    def pairs(self, code: CodeType) -> list[Pair]:
+        """What has to be checked in this code, in ascending order of offset."""
+        names, strings = names_of(code), strings_of(code)
+        words = self._by_word.keys() & (names | strings)
+        if not words or is_own(code):
+            return []
+        found = {key: watch for word in words for key, watch in self._by_word[word].items()}
+        watches = sorted(found.values(), key=lambda watch: watch.region_id)
+        return list(_chosen(scan(code), code, watches, names, strings))
+
+
+def _chosen(
+    sites: list[Site], code: CodeType, watches: list[Watch], names: set[str], strings: set[str]
+) -> Iterable[Pair]:
+    inside = {id(watch) for watch in watches if _may_change_inside(watch, code, names, strings)}
+    for site in sites:
+        for watch in watches:
+            if watch.target.binds(site):
+                yield site, watch
+            elif id(watch) in inside and site.kind in _CHANGES_INSIDE and watch.name not in site.hidden:
+                yield site, watch
+
+
+def _may_change_inside(watch: Watch, code: CodeType, names: set[str], strings: set[str]) -> bool:
+    """Whether the code can change it by other means than binding it: in place, or by its name as a string."""
+    target = watch.target
+    if isinstance(target, ItemTarget):
+        return target.sees(code, names | strings)
+    if watch.inplace and target.sees(code, names):
+        return True
+    return watch.name in strings and not isinstance(target, LocalTarget)

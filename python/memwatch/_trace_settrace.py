@@ -1,0 +1,326 @@
+"""The engine for Python before 3.12: `sys.settrace` and `threading.settrace`.
+
+DESIGN  The trace function is called for each new frame; only frames whose code can change something watched get a line
+function. A line function keeps the checks of the line that runs, and makes them at the frame's next event: by then
+the line has run, and the line that it names is the one of the assignment. A tracer that was there before (coverage, a
+debugger) is called first with every event that it would have had, and is put back at the close.
+LIMITS  Threads that already ran when the first name was watched are not traced: nothing in Python before 3.12 can make
+them. A tracer that is installed later by another replaces this one in its thread; `stats` counts how often that was
+seen. A line that holds an inlined comprehension (3.12+) may show the comprehension's variable as the
+name's value. What changes without being traced is found by the sweep.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterable
+from types import CodeType, FrameType
+from typing import Any, Callable, Optional
+
+from memwatch._trace_code import Site
+from memwatch._trace_frames import other_frames, runs, stack, user_frames
+from memwatch._trace_index import Entry, Index, Pair
+from memwatch._trace_watch import Watch
+
+Tracer = Callable[[FrameType, str, Any], Any]
+_YIELDS = frozenset(("YIELD_VALUE", "SEND", "RESUME", "RETURN_GENERATOR"))
+
+
+class SettraceEngine:
+    """All watches of the process. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._index = Index()
+        self._plans: dict[int, tuple[weakref.ref[CodeType], Optional[_Plan]]] = {}
+        """By the id of the code; None for code that concerns nothing."""
+        self._installed: dict[int, tuple[Tracer, Optional[Tracer]]] = {}
+        """By thread: the trace function that was installed there, and the one before."""
+        self._thread_tracer: Optional[Tracer] = None
+        self._previous_threads: Optional[Tracer] = None
+        self._displaced = 0
+        self._n_frames = 0
+        self._line_codes: set[int] = set()
+        os.register_at_fork(after_in_child=self._forked)
+
+    # --- the engine's interface -----------------------------------------------------------------------------------
+
+    def add(self, watches: Iterable[Watch]) -> None:
+        with self._lock:
+            for watch in watches:
+                self._index.add(watch)
+            self._count_frames()
+            self._inspect_all()
+            self._install()
+
+    def remove(self, watch: Watch) -> None:
+        with self._lock:
+            self._index.remove(watch)
+            self._count_frames()
+            for key in list(watch.codes):
+                known = self._plans.get(key)
+                code = known[0]() if known is not None else None
+                if code is not None:
+                    self._inspect(code)
+            if not self._index.watches:
+                self._uninstall()
+
+    def refresh(self, watch: Watch) -> None:
+        with self._lock:
+            if id(watch) in self._index.watches:
+                self._inspect_all()
+                self._trace_running()
+
+    def contended(self, watch: Watch) -> bool:
+        """Whether another thread may have changed it and not yet said so: it is in a check, or on a line that can."""
+        return any(runs(frame, self._line_codes) or self._on_line(frame, watch) for frame in other_frames())
+
+    def stats(self) -> dict[str, Any]:
+        plans = sum(plan is not None for _, plan in list(self._plans.values()))
+        return {"engine": "settrace", "code_objects": plans, "displaced": self._displaced}
+
+    def _count_frames(self) -> None:
+        self._n_frames = sum(watch.target.frame is not None for watch in self._index.watches.values())
+
+    def _on_line(self, top: FrameType, watch: Watch) -> bool:
+        for frame in stack(top):
+            _, plan = self._plans.get(id(frame.f_code), (None, None))
+            entry = plan.entries.get(frame.f_lineno or 0) if plan is not None else None
+            if entry is not None and any(watch is other and watch.target.binds(site) for site, other in entry.pairs):
+                return True
+        return False
+
+    # --- trace functions ------------------------------------------------------------------------------------------
+
+    def _make_tracer(self, previous: Optional[Tracer]) -> Tracer:
+        plans, watches = self._plans, self._index.watches
+
+        def _on_call(frame: FrameType, event: str, arg: Any) -> Any:
+            inner = None
+            if not watches:
+                sys.settrace(previous)  # closed by another thread, which cannot reach this one's tracer
+                return None if previous is None else previous(frame, event, arg)
+            if previous is not None:
+                inner = previous(frame, event, arg)
+                if sys.gettrace() is not _on_call:
+                    sys.settrace(_on_call)  # a tracer written in C puts itself in our place when it is called
+            known = plans.get(id(frame.f_code))
+            plan = self._inspect(frame.f_code) if known is None else known[1]
+            return inner if plan is None else plan.idle if inner is None else self._make_line(plan, inner)
+
+        self.note_code(_on_call)
+        return _on_call
+
+    def _make_line(self, plan: _Plan, inner: Tracer, line: int = 0) -> Tracer:
+        """A line function that calls a tracer that was there before, for one frame, which stands at `line`."""
+        current = plan.lines.get(line, plan.idle)
+
+        def _on_line(frame: FrameType, event: str, arg: Any) -> Any:
+            nonlocal current, inner
+            current = current(frame, event, arg)
+            if inner is not None:
+                inner = inner(frame, event, arg)
+            return _on_line
+
+        self.note_code(_on_line)
+        return _on_line
+
+    def returned(self, frame: FrameType) -> None:
+        """A frame's return event. Locals that were watched in it have ended, unless it is a yield."""
+        if not self._n_frames:
+            return
+        watches = [watch for watch in list(self._index.watches.values()) if watch.target.frame is frame]
+        if watches and not _is_suspended(frame):
+            for watch in watches:
+                watch.leave()
+
+    def note_code(self, function: Tracer) -> None:
+        """The function is one of the engine's: a thread that runs it is about to report."""
+        self._line_codes.add(id(getattr(function, "__code__", None)))
+
+    # --- installing -----------------------------------------------------------------------------------------------
+
+    def _install(self) -> None:
+        ident, current = threading.get_ident(), sys.gettrace()
+        known, _ = self._installed.get(ident, (None, None))
+        if current is None or current not in (known, self._thread_tracer):
+            self._displaced += known is not None
+            tracer = self._make_tracer(current)
+            self._installed[ident] = tracer, current
+            sys.settrace(tracer)
+        if self._thread_tracer is None:
+            self._previous_threads = threading.gettrace()  # type: ignore[assignment]
+            self._thread_tracer = self._make_tracer(self._previous_threads)
+            threading.settrace(self._thread_tracer)
+        self._trace_running()
+
+    def _trace_running(self) -> None:
+        """Frames that run already get their line functions too. In threads without a tracer that has no effect."""
+        for frame in user_frames():
+            _, plan = self._plans.get(id(frame.f_code), (None, None))
+            if plan is None or id(getattr(frame.f_trace, "__code__", None)) in self._line_codes:
+                continue
+            line = frame.f_lineno or 0
+            if frame.f_trace is None:
+                frame.f_trace = plan.lines.get(line, plan.idle)
+            else:
+                frame.f_trace = self._make_line(plan, frame.f_trace, line)
+
+    def _uninstall(self) -> None:
+        tracer, previous = self._installed.pop(threading.get_ident(), (None, None))
+        if tracer is not None and sys.gettrace() is tracer:
+            sys.settrace(previous)
+        self._installed.clear()
+        if threading.gettrace() is self._thread_tracer:
+            threading.settrace(self._previous_threads)  # type: ignore[arg-type]
+        self._thread_tracer = self._previous_threads = None
+        for key, (_, plan) in list(self._plans.items()):
+            if plan is None:
+                self._plans.pop(key, None)
+            else:
+                plan.fill({})  # frames that run hold it: it is filled again if its code is watched again
+
+    def _forked(self) -> None:
+        self._lock = threading.RLock()
+        self._index.clear()
+        self._uninstall()
+
+    # --- code objects ---------------------------------------------------------------------------------------------
+
+    def _inspect_all(self) -> None:
+        """Looks at all code again: plans that frames hold are changed in place, the rest is forgotten."""
+        for key, (ref, plan) in list(self._plans.items()):
+            code = ref()
+            if plan is not None and code is not None:
+                self._inspect(code)
+            else:
+                self._plans.pop(key, None)
+        for frame in user_frames():
+            self._inspect(frame.f_code)
+
+    def _inspect(self, code: CodeType) -> Optional[_Plan]:
+        with self._lock:
+            key = id(code)
+            known = self._plans.get(key)
+            plan = known[1] if known is not None else None
+            entries = _by_line(self._index.pairs(code))
+            for entry in entries.values():
+                for _, watch in entry.pairs:
+                    watch.codes.add(key)
+            if plan is None and entries:
+                plan = _Plan(self)
+            if plan is not None:
+                plan.fill(entries)
+            if known is None or known[1] is not plan:
+                self._plans[key] = (weakref.ref(code, lambda _: self._plans.pop(key, None)), plan)
+            return plan
+
+
+class _Plan:
+    """The line functions of one code object: `idle`, and for each line with something to check the one that does so
+    once that line has run. Which one is a frame's trace function is all the state there is, so that frames share them
+    and the common case, a line after which nothing is checked, costs one look-up."""
+
+    def __init__(self, engine: SettraceEngine) -> None:
+        self.entries: dict[int, Entry] = {}
+        self.lines: dict[int, Tracer] = {}
+        self._engine = engine
+        self.idle = self._make_idle()
+
+    def fill(self, entries: dict[int, Entry]) -> None:
+        """In place: frames that run hold the functions."""
+        self.entries = entries
+        self.lines.clear()
+        self.lines.update((line, self._make_armed(entry)) for line, entry in entries.items())
+
+    def _make_idle(self) -> Tracer:
+        lines, again, engine = self.lines, self._again, self._engine
+
+        def _on_idle_line(frame: FrameType, event: str, arg: Any) -> Any:
+            if frame.f_lineno in lines:
+                return again(frame, event)
+            if event == "return":
+                engine.returned(frame)
+            return _on_idle_line
+
+        engine.note_code(_on_idle_line)
+        return _on_idle_line
+
+    def _again(self, frame: FrameType, event: str) -> Tracer:
+        """The frame stands at a line with something to check, or ends there."""
+        if event == "line":
+            return self.lines[frame.f_lineno]
+        if event == "return":
+            self._engine.returned(frame)
+        return self.idle
+
+    def _make_armed(self, entry: Entry) -> Tracer:
+        if entry.namespace is not None:
+            return self._make_armed_name(entry, entry.namespace)
+        lines, idle, again, engine = self.lines, self.idle, self._again, self._engine
+        slot, target, watch = entry.slot, entry.target, entry.watch
+
+        def _on_armed_line(frame: FrameType, event: str, arg: Any) -> Any:
+            try:
+                if slot is None or (target.frame is frame and slot.value is not watch.last):
+                    entry.check(frame)
+            except ValueError:  # the name is unbound
+                entry.check(frame)
+            if frame.f_lineno in lines:
+                return again(frame, event)
+            if event == "return":
+                engine.returned(frame)
+            return idle
+
+        engine.note_code(_on_armed_line)
+        return _on_armed_line
+
+    def _make_armed_name(self, entry: Entry, namespace: dict[str, Any]) -> Tracer:
+        """The same for a single name of a namespace, the most common."""
+        lines, idle, again, engine = self.lines, self.idle, self._again, self._engine
+        name, watch = entry.name, entry.watch
+
+        def _on_armed_name(frame: FrameType, event: str, arg: Any) -> Any:
+            try:
+                if namespace[name] is not watch.last:
+                    entry.check(frame)
+            except KeyError:  # the name is unbound
+                entry.check(frame)
+            if frame.f_lineno in lines:
+                return again(frame, event)
+            if event == "return":
+                engine.returned(frame)
+            return idle
+
+        engine.note_code(_on_armed_name)
+        return _on_armed_name
+
+
+def _by_line(pairs: list[Pair]) -> dict[int, Entry]:
+    """One pair for each line and watch: of a line's sites the last that binds the name, else the last that says what
+    it changes."""
+    best: dict[tuple[int, int], Pair] = {}
+    for site, watch in pairs:
+        key = site.line, id(watch)
+        if key not in best or _rank(site, watch) >= _rank(*best[key]):
+            best[key] = site, watch
+    pairs_of: dict[int, list[Pair]] = {}
+    for (line, _), pair in best.items():
+        pairs_of.setdefault(line, []).append(pair)
+    return {line: Entry(found) for line, found in pairs_of.items()}
+
+
+def _rank(site: Site, watch: Watch) -> tuple[bool, bool]:
+    return watch.target.binds(site), site.owner is not None
+
+
+def _is_suspended(frame: FrameType) -> bool:
+    """Whether a frame's return event is a generator's or coroutine's yield."""
+    code = frame.f_code
+    if not code.co_flags & 0x2A0 or frame.f_lasti < 0:  # generator, coroutine, asynchronous generator
+        return False
+    return dis.opname[code.co_code[frame.f_lasti]] in _YIELDS

@@ -1,0 +1,445 @@
+"""MemoryWatcher: what users hold."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Callable, Optional, Union
+
+from memwatch import _config, _history, _lifetime
+from memwatch._decode import Layout
+from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
+from memwatch._emit import Emitter, Objects
+from memwatch._errors import Error
+from memwatch._event import ChangeEvent
+from memwatch._memory import is_file_backed
+from memwatch._native import core
+from memwatch._serve import Server
+from memwatch._stream import NEWEST, EventStream
+
+Callback = Callable[[ChangeEvent], object]
+Condition = Union[None, str, tuple[Any, ...], Callable[[ChangeEvent], object]]
+
+CLOSE_S = 5.0  # how long close() waits for callbacks
+RETIRED_MAX = 4096
+
+
+@dataclass
+class _Region:
+    """What the watcher knows of a region beside the core."""
+
+    layout: Optional[Layout] = None
+    callback: Optional[Callback] = None
+    when: Optional[Callable[[ChangeEvent], object]] = None
+    adapter: Any = None
+
+
+class MemoryWatcher:
+    """Watches variables: which one changed, when, from what to what, and who wrote it.
+
+    Every option is also an environment variable, MEMWATCH_ and its name in capitals; an argument wins. `adapter` is a
+    `memwatch.adapters.TrackerAdapter` that does the watching in place of the native core.
+
+    A watcher lives until it is closed, by `close()`, at the end of a `with` block, or when the process ends; then
+    everything written before is still delivered. A forked child has no watcher: there its methods raise memwatch.Error.
+    """
+
+    def __init__(
+        self,
+        adapter: Any = None,
+        *,
+        backend: Optional[str] = None,
+        window_ms: Optional[int] = None,
+        ring_capacity: Optional[int] = None,
+        inline_threshold: Optional[int] = None,
+        preview_size: Optional[int] = None,
+        history_budget: Optional[int] = None,
+        attribution_budget: Optional[float] = None,
+        stack_depth: Optional[int] = None,
+        event_capacity: Optional[int] = None,
+        event_budget: Optional[int] = None,
+        history_path: Optional[str] = None,
+        history_path_bytes: Optional[int] = None,
+    ) -> None:
+        native_backend: Optional[str] = getattr(adapter, "native_backend", None)
+        options = _config.resolve(
+            {
+                "backend": native_backend or backend,
+                "window_ms": window_ms,
+                "ring_capacity": ring_capacity,
+                "inline_threshold": inline_threshold,
+                "preview_size": preview_size,
+                "history_budget": history_budget,
+                "attribution_budget": attribution_budget,
+                "stack_depth": stack_depth,
+                "event_capacity": event_capacity,
+                "event_budget": event_budget,
+                "history_path": history_path,
+                "history_path_bytes": history_path_bytes,
+            }
+        )
+        path, path_bytes = options.pop("history_path", None), options.pop("history_path_bytes", None)
+        if path is not None and not core.RECORDER:
+            raise Error(errno.ENOTSUP, "history_path needs liblmdb: install it and build memwatch again")
+        self._core = core.Watcher(**options, patches=path is not None)
+        self._recorder = None if path is None else core.Recorder(self._core, path, max_bytes=path_bytes)
+        self._lock = threading.RLock()  # from a region's birth in the core until its entry in _regions
+        self._regions: dict[int, _Region] = {}
+        self._retired: dict[int, _Region] = {}  # removed, for the events that are still on their way
+        self._objects = Objects()
+        self._adapters: dict[str, Any] = {}
+        self._servers: list[Server] = []
+        self._callback: Optional[Callback] = None
+        self._callback_since = 0
+        self._dispatcher: Optional[Dispatcher] = None
+        self._callback_errors = 0
+        self._callback_filtered = 0
+        self._closing = False
+        _lifetime.keep(self)
+        self._adapter = None if native_backend else adapter
+        if adapter is not None:
+            self._bind(adapter)
+
+    # --- watching ---
+
+    def watch(
+        self,
+        obj: object,
+        name: Optional[str] = None,
+        *,
+        callback: Optional[Callback] = None,
+        values: Optional[str] = None,
+        metric: Optional[bool] = None,
+        when: Condition = None,
+        max_rate: Optional[float] = None,
+        shadow: str = "full",
+        history_budget: Optional[int] = None,
+        **metadata: Any,
+    ) -> int:
+        """Watches an object with a buffer under a name that is unique in this watcher; returns the region's id.
+
+        The watch holds the buffer's export, so that the memory stays where it is: resizing the object meanwhile raises
+        Python's own BufferError.
+
+        callback        gets this region's events in place of the watcher's callback
+        values          what may leave the process: "full", "preview", "hash" or "none"; when not given, "hash" for a
+                        name that looks like a secret's, else "full"
+        when            which changes are events: a function of the event, asked before the callback only, or a condition
+                        that the core judges: "changed", "any_nan", ("gt", x) and so ge, lt, le, eq, ne, delta_gt,
+                        ("outside", low, high) and so inside; of numeric regions, any element
+        max_rate        events a second; what comes faster is merged
+        metric          True: minimum, maximum, mean and NaN count of a numeric array are exported too
+        shadow          "hash": 8 bytes a page in place of a copy, for regions too large to copy; old bytes are not seen
+        history_budget  bytes of this region's versions, within the watcher's budget
+        metadata        goes to the adapter, where there is one
+        """
+        _check_callback(callback)
+        adapter = self._adapter
+        if adapter is None and not core.NATIVE:
+            adapter = self._adapter_named("polling")
+        if adapter is not None:
+            return self._track_with(adapter, obj, name, callback=callback, when=when, values=values, **metadata)
+        if metadata:
+            raise TypeError(f"watch() got an unexpected keyword argument {next(iter(metadata))!r}")
+        if shadow not in ("full", "hash"):
+            raise ValueError(f'shadow={shadow!r}: it is "full" or "hash"')
+        judge = when if callable(when) else None
+        with self._lock:
+            region_id = self._core.region_add(
+                obj,
+                name,
+                values=values or "auto",
+                metric=bool(metric),
+                pinned=not is_file_backed(obj),
+                when=None if callable(when) else when,
+                max_rate=max_rate,
+                history_budget=history_budget,
+                hashed=shadow == "hash",
+            )
+            self._regions[region_id] = _Region(Layout.of(obj), callback, judge)
+        if callback is not None:
+            self._start_dispatcher()
+        return region_id
+
+    def unwatch(self, id_or_name: Union[int, str]) -> bool:
+        """Stops watching a region. What was written before is still delivered. False when there is no such region."""
+        try:
+            region_id = self._core.region_find(id_or_name) if isinstance(id_or_name, str) else id_or_name
+            entry = self._regions.get(region_id)
+            if entry is not None and entry.adapter is not None:
+                entry.adapter.untrack(region_id)
+                self._remove_left_over(region_id)
+            else:
+                self._core.region_remove(region_id)
+        except KeyError:
+            return False
+        self._retire(region_id)
+        return True
+
+    def all(self, **options: Any) -> dict[str, int]:
+        """Watches every variable in the caller's scope; the ids by name. Options: see `memwatch._scope.watch_all`."""
+        from memwatch import _scope
+
+        return _scope.watch_all(self, sys._getframe(1), **options)
+
+    def watch_attr(self, obj: object, attr: str, **options: Any) -> int:
+        """Watches what an object's attribute is bound to."""
+        from memwatch import _scope
+
+        return _scope.watch_attr(self, obj, attr, **options)
+
+    def watch_item(self, container: Any, key: Any, **options: Any) -> int:
+        """Watches what a container holds under a key or an index."""
+        from memwatch import _scope
+
+        return _scope.watch_item(self, container, key, **options)
+
+    def watch_name(self, name: str, **options: Any) -> int:
+        """Watches what a name in the caller's scope is bound to."""
+        from memwatch import _scope
+
+        return _scope.watch_name(self, sys._getframe(1), name, **options)
+
+    # --- what comes of it ---
+
+    def set_callback(self, callback: Optional[Callback]) -> None:
+        """From now on `callback(event)` runs for every event, on the watcher's own thread; None stops it.
+
+        Events that are older, also those not delivered yet, are not for the new callback.
+        """
+        _check_callback(callback)
+        self._callback_since = self._core.events_read(NEWEST, 0)[1]["newest"]
+        self._callback = callback
+        if callback is not None:
+            self._start_dispatcher()
+
+    def events(self, since: Optional[int] = None, timeout: Optional[float] = None) -> EventStream:
+        """The events from now on, or after seq `since` (0: all that are kept), for `for` and `async for`.
+
+        Ends when the watcher closes, or after `timeout` seconds without an event.
+        """
+        return EventStream(self._core, self._event, since, timeout)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Waits until every write before the call is delivered or accounted for. False when `timeout` was too short.
+
+        In a callback it waits for the events, not for their delivery.
+        """
+        flushed = self._core.flush(timeout)
+        if self._dispatcher is None:
+            return flushed
+        newest = self._core.events_read(NEWEST, 0)[1]["newest"]
+        return self._dispatcher.drain(newest, timeout) and flushed
+
+    def load(self, key: str) -> bytes:
+        """The bytes that a storage key stands for; KeyError when they are unknown or evicted from the history."""
+        return self._core.load(key)
+
+    def history(self, name: Union[int, str]) -> list[ChangeEvent]:
+        """The region's events whose versions are kept, the newest last."""
+        region_id = self._id(name)
+        return [self._event(event) for event in reversed(self._core.history(region_id))]
+
+    def value_at(self, name: Union[int, str], *, seq: Optional[int] = None, time: Optional[float] = None) -> Any:
+        """What the region held after the event `seq` (0: before its first), or at a time: bytes, or a NumPy array.
+
+        `time` is in seconds since the epoch, or in nanoseconds as `event.timestamp_ns` has it. KeyError when the
+        version was evicted; it names the oldest that is kept.
+        """
+        region_id = self._id(name)
+        if (seq is None) == (time is None):
+            raise TypeError("value_at() takes either seq or time")
+        if seq is None:
+            seq = self._core.version_at(region_id, _history.time_ns(time or 0))
+        data = self._core.version(region_id, seq)
+        layout = self._entry(region_id).layout
+        return data if layout is None or layout.dtype is None else layout.value(data)
+
+    def blame(self, name: Union[int, str], index: Optional[_history.Index] = None) -> list[_history.Blame]:
+        """Who last wrote these elements (all, by default), in runs of elements with the same event."""
+        region_id = self._id(name)
+        layout = self._entry(region_id).layout or self._layout_of(region_id)
+        size = layout.item_bytes
+        return [
+            _history.Blame(at, None if event is None else self._event(event))
+            for first, end in _history.element_runs(layout, index)
+            for offset, length, event in _history.by_element(
+                self._core.blame(region_id, first * size, (end - first) * size), size
+            )
+            for at in _history.indices(layout, offset, offset + length)
+        ]
+
+    def serve(self, host: str = "127.0.0.1", port: int = 10764, **options: Any) -> Server:
+        """Serves metrics, feeds and a live page; port 0 takes any free one. `memwatch.Error` when the port is in use.
+
+        Options: unix_socket, token, metrics_need_token, tls_cert_file, tls_key_file, insecure, allowed_host,
+        connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir, service.
+        """
+        server = Server(self._core, host, port, options)
+        self._servers.append(server)
+        return server
+
+    def get_stats(self, regions: bool = False) -> dict[str, Any]:
+        """What was seen, what was lost and what it cost; `regions=True` adds every region's own account by name."""
+        stats = self._core.stats()
+        stats["backends"] = self._core.backends()
+        callback_missed = sum(sink["missed"] for sink in stats["sinks"] if sink["name"] == "callback")
+        stats["callback_errors"] = self._callback_errors
+        stats["callback_filtered"] = self._callback_filtered
+        stats["callback_missed"] = callback_missed
+        stats["dropped_events"] = sum(stats["dropped"].values()) + stats["ring_dropped"] + callback_missed
+        stats["recorder"] = None if self._recorder is None else self._recorder.stats()
+        stats["adapters"] = {name: adapter.get_stats() for name, adapter in self._adapters.items()}
+        if regions:
+            stats["regions"] = {region["name"]: region for region in self._core.region_list()}
+        return stats
+
+    def close(self) -> None:
+        """Delivers what was written before, then ends the watcher. Twice is allowed."""
+        if self._closing or self._core.closed:
+            return
+        self._closing = True
+        for adapter in self._adapters.values():
+            close = getattr(adapter, "close", None)
+            if close is not None:
+                close()
+        self.flush(CLOSE_S)
+        for server in self._servers:
+            server.close()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._core.close()
+        if self._dispatcher is not None:
+            self._dispatcher.join(CLOSE_S)
+        _lifetime.forget(self)
+
+    def __enter__(self) -> MemoryWatcher:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._core.closed else f"{len(self._regions)} regions"
+        return f"<MemoryWatcher {state}>"
+
+    def _id(self, name: Union[int, str]) -> int:
+        return self._core.region_find(name) if isinstance(name, str) else name
+
+    def _layout_of(self, region_id: int) -> Layout:
+        info = self._core.region_info(region_id)
+        return Layout(info["format"], info["item_bytes"] or 1, info["shape"] or (info["size_bytes"],))
+
+    # --- delivery, on the dispatcher's thread ---
+
+    @property
+    def _has_callbacks(self) -> bool:
+        return self._dispatcher is not None
+
+    def _start_dispatcher(self) -> None:
+        with self._lock:
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher(self._core, self._deliver)
+
+    def _entry(self, region_id: int) -> _Region:
+        """What is known of an event's region; the default for one that is long gone."""
+        entry = self._regions.get(region_id) or self._retired.get(region_id)
+        if entry is None:
+            with self._lock:  # it may be between its birth in the core and its entry
+                entry = self._regions.get(region_id)
+        return entry or _Region()
+
+    def _event(self, event: core.Event, names: Optional[ThreadNames] = None) -> ChangeEvent:
+        return self._make_event(event, self._entry(event.region_id), names or ThreadNames(), (None, ""))
+
+    def _make_event(self, event: core.Event, entry: _Region, names: ThreadNames, extra: tuple[Any, str]) -> ChangeEvent:
+        name = event.thread_name
+        if entry.adapter is None or not name:
+            name = names.get(event.thread_id, name)
+        return ChangeEvent(event, entry.layout, thread_name=name, objects=extra[0], note=extra[1], load=self._core.load)
+
+    def _deliver(self, event: core.Event, names: ThreadNames) -> int:
+        """Runs the event's callback, if it has one, and reports what that raises."""
+        extra = self._objects.take(event.seq)
+        entry = self._entry(event.region_id)
+        callback = entry.callback
+        if callback is None and event.seq > self._callback_since:
+            callback = self._callback
+        if callback is None:
+            return SKIPPED
+        change = self._make_event(event, entry, names, extra)
+        try:
+            if entry.when is not None and not entry.when(change):
+                self._callback_filtered += 1
+                return SKIPPED
+            callback(change)
+        except BaseException as error:
+            self._callback_errors += 1
+            core.unraisable(error, callback)
+            return FAILED
+        return DELIVERED
+
+    # --- adapters ---
+
+    def _bind(self, adapter: Any) -> None:
+        bind = getattr(adapter, "bind", None)
+        if bind is not None:
+            bind(Emitter(self))
+        self._adapters[getattr(adapter, "name", type(adapter).__name__)] = adapter
+
+    def _adapter_named(self, name: str) -> Any:
+        """The watcher's own "trace" or "polling" adapter, made when it is first needed."""
+        with self._lock:
+            if name not in self._adapters:
+                from memwatch import adapters
+
+                adapter = {"trace": adapters.TraceAdapter, "polling": adapters.PollingAdapter}[name]()
+                self._bind(adapter)
+                self._adapters[name] = adapter
+            return self._adapters[name]
+
+    def _track_with(
+        self,
+        adapter: Any,
+        obj: object,
+        name: Optional[str],
+        *,
+        callback: Optional[Callback] = None,
+        when: Condition = None,
+        values: Optional[str] = None,
+        **metadata: Any,
+    ) -> int:
+        """Has an adapter watch `obj`; it evaluates `when`. One that gives no id gets a region without memory."""
+        with self._lock:
+            region_id = adapter.track(obj, {"name": name, "values": values, "when": when, **metadata})
+            if region_id is None:
+                region_id = self._core.region_add_external(name, values=values or "auto")
+            self._regions[region_id] = _Region(callback=callback, adapter=adapter)
+        if callback is not None:
+            self._start_dispatcher()
+        return int(region_id)
+
+    def _remove_left_over(self, region_id: int) -> None:
+        """Removes a region that its adapter left in place, as one that returned no id does."""
+        try:
+            self._core.region_remove(region_id)
+        except KeyError:
+            return
+
+    def _retire(self, region_id: int) -> None:
+        entry = self._regions.pop(region_id, None)
+        if entry is None:
+            return
+        self._retired[region_id] = entry
+        while len(self._retired) > RETIRED_MAX:
+            del self._retired[next(iter(self._retired))]
+
+
+def _check_callback(callback: object) -> None:
+    if callback is not None and not callable(callback):
+        raise TypeError(f"a callback is a function of the event, not {type(callback).__name__}")

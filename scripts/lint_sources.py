@@ -1,0 +1,37 @@
+"""Checks what no linter knows: each .c says what it is, no file grows past its limit, nothing is left open."""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES_MAX = 600
+LEFT_OPEN = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+SOURCE_DIRS = ["native", "exporter", "python", "examples", "bench", "tests", "scripts"]
+SUFFIXES = {".c", ".h", ".py", ".js"}
+
+
+def sources() -> list[Path]:
+    found = (path for top in SOURCE_DIRS for path in (ROOT / top).rglob("*") if path.suffix in SUFFIXES)
+    return sorted(path for path in found if path.is_file() and path != Path(__file__).resolve())
+
+
+def complaints(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    found = [f"{n}: left open: {line.strip()}" for n, line in enumerate(lines, 1) if LEFT_OPEN.search(line)]
+    if len(lines) > LINES_MAX:
+        found.append(f"{len(lines)}: longer than {LINES_MAX} lines: is there a second room in it?")
+    if path.suffix == ".c" and not text.startswith("/*"):
+        found.append("1: opens without saying what it does, which thread runs it, what it owns")
+    return found
+
+
+def main() -> int:
+    found = [f"{path.relative_to(ROOT)}:{complaint}" for path in sources() for complaint in complaints(path)]
+    print("\n".join(found), end="\n" if found else "")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

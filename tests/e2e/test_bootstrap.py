@@ -1,0 +1,78 @@
+"""Installing what is missing: quiet when nothing is, and plain words when it may not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, WAIT_S
+
+
+def bootstrap(level: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts/bootstrap", level],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+
+def fake(directory: Path, name: str, script: str) -> None:
+    path = directory / name
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Path:
+    """A directory with every command of the system, for a PATH in which some can be replaced or left out."""
+    for directory in ("/bin", "/usr/bin"):
+        for command in Path(directory).iterdir():
+            link = tmp_path / command.name
+            if not link.is_symlink():
+                link.symlink_to(command)
+    return tmp_path
+
+
+@pytest.mark.parametrize("level", ["build", "test"])
+def test_with_everything_there_it_says_nothing_and_asks_nobody(commands: Path, level: str) -> None:
+    asked = commands / "asked"
+    fake(commands, "apt-get", f"echo apt-get >> {asked}")
+    done = bootstrap(level, PATH=f"{commands}:{os.environ['PATH']}", PYTHON=sys.executable, PIP_NO_INDEX="1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not asked.exists()
+
+
+@pytest.mark.parametrize("sudo", ["exit 1", None], ids=["asks for a password", "is not there"])
+def test_without_rights_one_line_says_what_to_install(commands: Path, sudo: str | None) -> None:
+    (commands / "prometheus").unlink()
+    fake(commands, "id", "echo 1000")
+    (commands / "sudo").unlink(missing_ok=True)
+    if sudo:
+        fake(commands, "sudo", sudo)
+    done = bootstrap("test", PATH=str(commands), PYTHON=sys.executable)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "memwatch: system packages are missing: run 'apt-get install prometheus' as root, then make again\n"
+    )
+
+
+def test_without_apt_one_line_names_the_packages(commands: Path) -> None:
+    (commands / "prometheus").unlink()
+    (commands / "apt-get").unlink()
+    done = bootstrap("test", PATH=str(commands), PYTHON=sys.executable)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "memwatch: this system lacks what Debian calls prometheus: install it, then run make again\n"
+    )
+
+
+def test_an_old_python_is_refused(commands: Path) -> None:
+    fake(commands, "python-old", "exit 1")
+    done = bootstrap("build", PATH=str(commands), PYTHON="python-old")
+    assert done.stderr == "memwatch: Python 3.11 or newer is needed\n"

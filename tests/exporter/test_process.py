@@ -1,0 +1,87 @@
+"""The exporter in its host process: ports, forks, closing, descriptors and threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from .service import Service
+from .test_feeds import EVENTS, open_streams
+
+Start = Callable[..., Service]
+
+
+def test_a_port_in_use_is_an_error_and_the_host_lives(start: Start) -> None:
+    first = start()
+    second = Service(port=first.port)
+    assert second.hello[:2] == ["error", "98"]
+    assert "in use" in " ".join(second.hello)
+    second.close()
+    assert first.get("/metrics")[0] == 200
+
+
+def test_any_port_is_reported(service: Service) -> None:
+    assert service.port > 1024
+    assert service.url == f"http://127.0.0.1:{service.port}/?token={service.token}"
+
+
+def test_nothing_is_left_after_close(service: Service) -> None:
+    service.do("close")
+    threads, descriptors = service.do("threads"), service.do("descriptors")
+    for _ in range(5):
+        service.open()
+        assert service.do("threads") == [str(int(threads[0]) + 2)]
+        clients = open_streams(service, 5)
+        service.metrics()
+        service.do("close")
+        assert (service.do("threads"), service.do("descriptors")) == (threads, descriptors)
+        for client in clients:
+            client.close()
+
+
+def test_closing_is_quick_and_ends_streams(start: Start) -> None:
+    service = start()
+    clients = open_streams(service, 20)
+    begun = time.monotonic()
+    service.do("close")
+    assert time.monotonic() - begun < 1
+    for client in clients:
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(65536):
+                pass
+        client.close()
+
+
+def test_a_child_does_not_hold_the_port_or_the_clients(service: Service) -> None:
+    (client,) = open_streams(service, 1)
+    child = int(service.do("fork")[1])
+    try:
+        service.do("temperature 1")
+        assert service.json(EVENTS)["newest"] >= 1
+        inodes = set()
+        for entry in os.listdir(f"/proc/{child}/fd"):
+            with contextlib.suppress(OSError):
+                inodes.add(os.readlink(f"/proc/{child}/fd/{entry}"))
+        assert not [name for name in inodes if name.startswith("socket:")]
+        port = service.port
+        service.do("close")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        client.close()
+
+
+def test_the_port_is_free_at_once_after_the_end(start: Start) -> None:
+    first = start()
+    port = first.port
+    first.metrics()
+    assert first.close() == 0
+    assert start(port=port).get("/metrics")[0] == 200

@@ -1,0 +1,152 @@
+"""How events read: decoded values, changed elements, what an event looks like when printed."""
+
+import array
+import ctypes
+import math
+import subprocess
+import sys
+
+import pytest
+
+from memwatch._decode import Layout
+
+np = pytest.importorskip("numpy")
+
+
+@pytest.fixture
+def change(watched, recorder):
+    """Watches an object, changes it and gives the event."""
+
+    def change(obj, function, name="it"):
+        watched.watch(obj, name)
+        function(obj)
+        assert watched.flush()
+        assert watched.unwatch(name)
+        return recorder[-1]
+
+    return change
+
+
+def set_item(index, value):
+    return lambda obj: obj.__setitem__(index, value)
+
+
+def test_bytes(change):
+    event = change(bytearray(b"Hello"), set_item(0, ord("J")), "data")
+    assert (event.old, event.new, event.elements) == (b"Hello", b"Jello", [])
+    assert f"{event!r}".startswith("<ChangeEvent 1 data: b'Hello' -> b'Jello', by ")
+
+
+def test_array_of_numbers(change):
+    event = change(array.array("i", [1, 2, 3]), set_item(1, -7))
+    assert (event.old, event.new) == ([1, 2, 3], [1, -7, 3])
+    assert event.elements == [((1,), 2, -7)]
+
+
+def test_array_of_unsigned_bytes_is_numbers(change):
+    assert change(array.array("B", [1, 2, 3]), set_item(1, 7)).elements == [((1,), 2, 7)]
+
+
+def test_memoryview_in_two_dimensions(change):
+    view = memoryview(bytearray(12)).cast("B").cast("h", (2, 3))
+    event = change(view, set_item((1, 2), 5))
+    assert event.new == [[0, 0, 0], [0, 0, 5]]
+    assert event.elements == [((1, 2), 0, 5)]
+
+
+def test_ctypes_scalar(change):
+    number = ctypes.c_double(1.5)
+    event = change(number, lambda number: setattr(number, "value", 2.5))
+    assert (event.old, event.new, event.elements) == (1.5, 2.5, [((), 1.5, 2.5)])
+
+
+def test_ctypes_structure(change):
+    class Pair(ctypes.Structure):
+        _fields_ = (("left", ctypes.c_int), ("right", ctypes.c_double))
+
+    event = change(Pair(1, 2.0), lambda pair: setattr(pair, "right", 3.0))
+    assert ((event.old.left, event.old.right), (event.new.left, event.new.right)) == ((1, 2.0), (1, 3.0))
+
+
+def test_numpy_scalar(change):
+    event = change(np.array(0.5), set_item((), math.nan), "loss")
+    assert event.old == 0.5 and math.isnan(event.new)
+    assert repr(event).startswith("<ChangeEvent 1 loss: 0.5 -> nan, by ")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_numpy_in_two_dimensions(change, order):
+    weights = np.full((4, 20), 0.5, order=order)
+    event = change(weights, set_item((3, 17), math.nan), "weights")
+    assert event.elements[0].index == (3, 17)
+    assert isinstance(event.new, np.ndarray)
+    assert np.array_equal(event.new, weights, equal_nan=True)
+    assert np.array_equal(event.old, np.full((4, 20), 0.5))
+    assert repr(event).startswith("<ChangeEvent 1 weights[3, 17]: 0.5 -> nan, by ")
+
+
+@pytest.mark.parametrize("dtype", ["<i8", ">i8", "?", "f2", "c16", "U3", "M8[s]", "u1"])
+def test_numpy_of_any_type(change, dtype):
+    values = np.zeros((3, 3), dtype)
+    event = change(values, set_item((1, 1), np.ones((), dtype)[()]))
+    assert np.array_equal(event.new, values)
+    assert event.new.dtype == values.dtype
+    assert [element.index for element in event.elements] == [(1, 1)]
+
+
+def test_numpy_record(change):
+    points = np.zeros(5, [("x", "f4"), ("y", "f4")])
+    event = change(points, lambda points: points["y"].__setitem__(2, 1.5))
+    assert event.new["y"][2] == 1.5
+    assert (event.elements[0].index, event.elements[0].new["y"]) == ((2,), 1.5)
+
+
+def test_numpy_of_objects_stays_bytes(change):
+    event = change(np.array([None, None], object), set_item(0, "text"))
+    assert isinstance(event.new, bytes)
+    assert repr(event)
+
+
+def test_many_elements_are_bounded(change):
+    event = change(np.zeros(400), lambda values: values.fill(1))
+    assert len(event.elements) == 64
+    assert "..." in repr(event)
+
+
+def test_a_large_region_shows_elements_of_its_beginning(change):
+    values = np.zeros(100000)
+    event = change(values, set_item(5, 2.0))
+    assert (event.old, event.new) == (None, None)
+    assert event.elements == [((5,), 0.0, 2.0)]
+    event = change(values, set_item(50000, 2.0), "far")
+    assert event.elements == []
+    assert "far: 1 of 800000 bytes" in repr(event)
+
+
+def test_events_of_regions_that_are_gone_still_decode(watched, recorder):
+    values = np.zeros((2, 2))
+    watched.watch(values, "values")
+    stream = watched.events(since=0, timeout=0)
+    values[1, 1] = 1
+    assert watched.flush()
+    assert watched.unwatch("values")
+    assert next(stream).elements[0].index == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fortran", "position", "index"),
+    [
+        ((), False, 0, ()),
+        ((5,), False, 3, (3,)),
+        ((2, 3), False, 5, (1, 2)),
+        ((2, 3), True, 5, (1, 2)),
+        ((2, 3), True, 2, (0, 1)),
+    ],
+)
+def test_index(shape, fortran, position, index):
+    assert Layout("d", 8, shape, fortran).index(position) == index
+
+
+def test_import_does_not_import_numpy():
+    code = "import memwatch, sys; sys.exit('numpy' in sys.modules or 'asyncio' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
