@@ -34,14 +34,15 @@ endif
 # read again, and so that a plain `make test` uses every core.
 SUBMAKE = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
-# The sanitizers' code makes gcc see variables without a value; its fences are not known to the thread sanitizer.
-SAN_CFLAGS = -O1 -g -Wno-maybe-uninitialized
+# The sanitizers' code makes gcc see values unset or overwritten; its fences are not known to the thread sanitizer.
+SAN_CFLAGS = -O1 -g -Wno-maybe-uninitialized -Wno-clobbered
 ASAN  = B=build/asan SANITIZE=address CFLAGS="$(SAN_CFLAGS)"
 UBSAN = B=build/ubsan SANITIZE=undefined CFLAGS="$(SAN_CFLAGS) -fno-sanitize-recover=all"
 TSAN  = B=build/tsan SANITIZE=thread CFLAGS="$(SAN_CFLAGS) -Wno-tsan"
 
 NATIVE_C   := $(sort $(shell find native/src -name '*.c' 2>/dev/null))
 EXPORTER_C := $(sort $(shell find exporter/src -name '*.c' 2>/dev/null))
+RECORDER_C := $(sort $(shell find recorder/src -name '*.c' 2>/dev/null))
 TEST_C     := $(sort $(wildcard tests/native/*.c))
 STRESS_C   := $(sort $(wildcard tests/stress/*.c))
 FUZZ_C     := $(sort $(wildcard tests/fuzz/*.c))
@@ -55,15 +56,16 @@ programs = $(patsubst %.c,$(B)/%,$(1))
 
 C_FLAGS = -std=gnu11 $(CFLAGS) -fPIC -pthread -fvisibility=hidden -Wall -Wextra -Wshadow -Wconversion $(WERROR) \
 	  $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) -D_GNU_SOURCE= -MMD -MP
-C_INCLUDE = -Inative/include -Iexporter/include -I$(B)
-INTERNALS = -Inative/src -Iexporter/src
+C_INCLUDE = -Inative/include -Iexporter/include -Irecorder/include -I$(B)
+INTERNALS = -Inative/src -Iexporter/src -Irecorder/src
 LD_FLAGS = -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 SO_FLAGS = -shared -Wl,-z,relro,-z,now,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
 
 NATIVE_LIBS   = -ldw -ldl -lpthread
 EXPORTER_LIBS = -lmicrohttpd -lcjson
+RECORDER_LIBS = -llmdb
 
-LIBS = $(B)/libmemwatch.a $(B)/libmemwatch.so $(if $(EXPORTER_C),$(B)/libmemwatch_exporter.a $(B)/libmemwatch_exporter.so)
+LIBRARIES = memwatch memwatch_exporter memwatch_recorder
 
 .DEFAULT_GOAL := build
 .SUFFIXES:
@@ -89,6 +91,12 @@ demo: ## run the demo service for DEMO_SECONDS (20), with its exporter and its e
 	@scripts/bootstrap demo
 	$(SUBMAKE) all-files
 	@$(VENV_PY) examples/service_demo.py --seconds $(DEMO_SECONDS)
+
+.PHONY: stack
+stack: ## run the demo service and Prometheus with our configuration and rules, until interrupted
+	@scripts/bootstrap test
+	$(SUBMAKE) all-files
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" dashboards/stack
 
 .PHONY: examples
 examples: build ## run every example, Python and C
@@ -119,7 +127,7 @@ lint: ## check format, style and types of the C, Python and shell sources
 .PHONY: format
 format: ## format the C sources in place
 	@scripts/bootstrap test
-	$(Q)clang-format -i $(shell find native exporter python/ext tests examples bench -name '*.[ch]' 2>/dev/null)
+	$(Q)clang-format -i $(shell find native exporter recorder python/ext tests examples bench -name '*.[ch]' 2>/dev/null)
 
 .PHONY: test-asan
 test-asan: ## run the native tests under the address sanitizer
@@ -163,13 +171,13 @@ soak: ## run the stress programs for SOAK_SECONDS (600) each
 bench: ## measure what watching costs, beside the bare mechanisms
 	@scripts/bootstrap demo
 	$(SUBMAKE) all-files bench-programs
-	@bench/run
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bench/run
 
 # --- what the targets above build -----------------------------------------------------------------------------------
 
 .PHONY: all-files libraries test-programs stress-programs fuzz-programs bench-programs
 all-files: libraries $(call programs,$(EXAMPLE_C)) $(if $(wildcard setup.py),$(B)/extension.stamp)
-libraries: $(LIBS) $(B)/memwatch.pc $(B)/memwatch_exporter.pc
+libraries: $(foreach name,$(LIBRARIES),$(B)/lib$(name).a $(B)/lib$(name).so $(B)/$(name).pc)
 test-programs: $(call programs,$(TEST_C))
 stress-programs: $(call programs,$(STRESS_C))
 fuzz-programs: $(call programs,$(FUZZ_C))
@@ -192,6 +200,11 @@ $(B)/obj/exporter/%.o: exporter/%.c $(B)/flags $(if $(PAGE),$(B)/exporter_page.h
 	$(say) CC $<
 	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) -Iexporter/src -c -o $@ $<
 
+$(B)/obj/recorder/%.o: recorder/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) -Irecorder/src -c -o $@ $<
+
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(say) CC $<
@@ -202,36 +215,36 @@ $(B)/exporter_page.h: exporter/embed.py $(PAGE)
 	$(say) EMBED $@
 	$(Q)$(PYTHON) exporter/embed.py $@
 
-$(B)/libmemwatch.a: $(call objects,$(NATIVE_C)) | $(B)/memwatch.pc
-	$(say) AR $@
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(B)/libmemwatch.a $(B)/libmemwatch.so: $(call objects,$(NATIVE_C))
+$(B)/libmemwatch_exporter.a $(B)/libmemwatch_exporter.so: $(call objects,$(EXPORTER_C))
+$(B)/libmemwatch_recorder.a $(B)/libmemwatch_recorder.so: $(call objects,$(RECORDER_C))
 
-$(B)/libmemwatch_exporter.a: $(call objects,$(EXPORTER_C)) | $(B)/memwatch_exporter.pc
+# setup.py asks for an archive and then reads its flags with pkg-config.
+$(B)/lib%.a: | $(B)/%.pc
 	$(say) AR $@
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 # Each shared library is built under its full name; the two shorter names point to it.
-$(B)/libmemwatch.so: $(call objects,$(NATIVE_C))
+$(B)/libmemwatch.so: SO_LIBS = $(NATIVE_LIBS)
+$(B)/libmemwatch_exporter.so: SO_LIBS = -L$(B) -lmemwatch $(EXPORTER_LIBS) -lpthread
+$(B)/libmemwatch_recorder.so: SO_LIBS = -L$(B) -lmemwatch $(RECORDER_LIBS) -lpthread
+$(B)/libmemwatch_exporter.so $(B)/libmemwatch_recorder.so: $(B)/libmemwatch.so
+$(B)/lib%.so:
 	$(say) LD $@
-	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,libmemwatch.so.$(SONAME) -o $@.$(VERSION) $^ $(NATIVE_LIBS)
-	$(Q)ln -sf libmemwatch.so.$(VERSION) $@.$(SONAME) && ln -sf libmemwatch.so.$(VERSION) $@
-
-$(B)/libmemwatch_exporter.so: $(call objects,$(EXPORTER_C)) $(B)/libmemwatch.so
-	$(say) LD $@
-	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,libmemwatch_exporter.so.$(SONAME) -o $@.$(VERSION) \
-		$(filter %.o,$^) -L$(B) -lmemwatch $(EXPORTER_LIBS) -lpthread
-	$(Q)ln -sf libmemwatch_exporter.so.$(VERSION) $@.$(SONAME) && ln -sf libmemwatch_exporter.so.$(VERSION) $@
+	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,$(@F).$(SONAME) -o $@.$(VERSION) $(filter %.o,$^) $(SO_LIBS)
+	$(Q)ln -sf $(@F).$(VERSION) $@.$(SONAME) && ln -sf $(@F).$(VERSION) $@
 
 # pkg-config files for use from the build directory; scripts/install writes the installed ones from the same templates.
 $(B)/memwatch.pc: INCLUDE = native/include
 $(B)/memwatch_exporter.pc: INCLUDE = exporter/include
+$(B)/memwatch_recorder.pc: INCLUDE = recorder/include
 $(B)/%.pc: scripts/%.pc.in Makefile native/include/memwatch/memwatch.h
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@libdir@|$(abspath $(B))|; s|@includedir@|$(CURDIR)/$(INCLUDE)|; s|@version@|$(VERSION)|' $< > $@
 
 # Programs are linked with the static libraries, so that tests see internals and sanitizers see everything.
-ARCHIVES = $(if $(EXPORTER_C),$(B)/libmemwatch_exporter.a) $(B)/libmemwatch.a
-LINK = $(CC) $(LD_FLAGS) -Wl,-z,relro,-z,now -rdynamic -o $@ $< $(ARCHIVES) $(if $(EXPORTER_C),$(EXPORTER_LIBS)) $(NATIVE_LIBS) -lm
+ARCHIVES = $(B)/libmemwatch_recorder.a $(B)/libmemwatch_exporter.a $(B)/libmemwatch.a
+LINK = $(CC) $(LD_FLAGS) -Wl,-z,relro,-z,now -rdynamic -o $@ $< $(ARCHIVES) $(RECORDER_LIBS) $(EXPORTER_LIBS) $(NATIVE_LIBS) -lm
 
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
@@ -248,4 +261,4 @@ $(B)/extension.stamp: $(EXT_FILES) $(ARCHIVES) $(VENV)/.ready
 	$(Q)scripts/build_extension $(VENV_PY)
 	@touch $@
 
--include $(patsubst %.o,%.d,$(call objects,$(NATIVE_C) $(EXPORTER_C) $(TEST_C) $(STRESS_C) $(FUZZ_C) $(BENCH_C) $(EXAMPLE_C)))
+-include $(patsubst %.o,%.d,$(call objects,$(NATIVE_C) $(EXPORTER_C) $(RECORDER_C) $(TEST_C) $(STRESS_C) $(FUZZ_C) $(BENCH_C) $(EXAMPLE_C)))

@@ -15,10 +15,10 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build"
 MEMWATCH = BUILD / "libmemwatch.a"
-# What may be left out: the archive, the file of python/ext that needs it, and what Debian calls the libraries it needs.
+# What may be left out: the files of python/ext that need the archive, and what Debian calls the libraries it needs.
 PARTS = {
-    "exporter": "libmicrohttpd-dev libcjson-dev",
-    "recorder": "liblmdb-dev",
+    "exporter": (["exporter.c"], "libmicrohttpd-dev libcjson-dev"),
+    "recorder": (["recorder.c", "recording.c"], "liblmdb-dev"),
 }
 C_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wshadow"]
 
@@ -64,7 +64,7 @@ class Build(build_ext):
         if not make(MEMWATCH):
             raise BuildError("memwatch: libmemwatch did not build (on Debian: apt-get install libdw-dev libxxhash-dev)")
         packages, archives = ["memwatch"], [MEMWATCH]
-        for part, needs in PARTS.items():
+        for part, (files, needs) in PARTS.items():
             archive = BUILD / f"libmemwatch_{part}.a"
             if make(archive):
                 packages.insert(0, f"memwatch_{part}")
@@ -72,7 +72,7 @@ class Build(build_ext):
                 ext.define_macros.append((f"MEMWATCH_WITH_{part.upper()}", "1"))
             else:
                 print(f"memwatch: without the {part} (on Debian: apt-get install {needs})", file=sys.stderr)
-                ext.sources = [source for source in ext.sources if source != f"python/ext/{part}.c"]
+                ext.sources = [source for source in ext.sources if Path(source).name not in files]
         flags = pkg_config(packages)
         ext.extra_compile_args += [flag for flag in flags if not flag.startswith("-l")]
         # The archives by their paths: -lmemwatch would take the shared library beside them.

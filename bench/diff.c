@@ -1,72 +1,83 @@
 /*
- * diff.c -- one pass of the worker over a large region of which 1, 10 and 100 % of the pages were written: from the flush
- * to its end, beside a memcmp of the same pages. A pass collects and re-arms, compares, copies to the shadow, keeps the
- * old bytes and makes the event.
+ * diff.c -- the comparison alone, beside a memcmp of the same pages: pages that were written with the bytes they had, and pages
+ * of which one byte changed, which are copied, compared again in blocks, and kept.
  */
-#include "watching.h"
+#include "bench.h"
 
-enum { ROUNDS = 7 };
+#include "worker/diff.h"
 
-static const size_t size_bytes = (size_t)64 << 20;
-static uint8_t *memory, *copy;
+enum { ROUNDS = 11 };
 
-/* One byte in each page that is dirty, the pages spread evenly. */
-static size_t dirty(unsigned percent, uint8_t value)
+static const size_t region_bytes = (size_t)64 << 20;
+static uint8_t *memory, *shadow;
+
+static bool is_dirty(size_t page, unsigned percent)
 {
-	size_t n = 0;
-	for (size_t page = 0; page < size_bytes / PAGE; page++)
-		if (page * percent / 100 != (page + 1) * percent / 100) {
-			poke(memory + page * PAGE + 99, value);
-			n++;
-		}
-	return n;
+	return page * percent / 100 != (page + 1) * percent / 100;
 }
 
-static double compare_ms(unsigned percent)
+static double gigabytes_per_s(unsigned percent, double ns)
 {
-	double rounds[ROUNDS];
-	for (int k = 0; k < ROUNDS; k++) {
-		volatile int differs = 0;
-		double start = now_ns();
-		for (size_t page = 0; page < size_bytes / PAGE; page++)
-			if (page * percent / 100 != (page + 1) * percent / 100)
-				differs |= memcmp(memory + page * PAGE, copy + page * PAGE, PAGE);
-		rounds[k] = (now_ns() - start) / 1e6;
-	}
-	return median(rounds, ROUNDS);
+	return (double)region_bytes * percent / 100 / ns;
 }
 
-static double pass_ms(memwatch *watcher, unsigned percent)
+static double compare(unsigned percent)
 {
-	double rounds[ROUNDS];
-	for (int k = 0; k < ROUNDS; k++) {
-		dirty(percent, (uint8_t)(k * 2 + 1));
-		double start = now_ns();
-		OK(memwatch_flush(watcher, 10000));
-		rounds[k] = (now_ns() - start) / 1e6;
+	volatile int differs = 0;
+	double start = thread_ns();
+	for (size_t page = 0; page < region_bytes / PAGE; page++)
+		if (is_dirty(page, percent))
+			differs |= memcmp(memory + page * PAGE, shadow + page * PAGE, PAGE);
+	return gigabytes_per_s(percent, thread_ns() - start);
+}
+
+static double diff_pages(struct diff *diff, unsigned percent)
+{
+	double start = thread_ns();
+	diff_reset(diff, 64 << 20);
+	for (size_t page = 0; page < region_bytes / PAGE; page++)
+		if (is_dirty(page, percent))
+			diff_memory(diff, (uintptr_t)memory, shadow, page * PAGE, PAGE, true);
+	return gigabytes_per_s(percent, thread_ns() - start);
+}
+
+static void change(unsigned percent)
+{
+	for (size_t page = 0; page < region_bytes / PAGE; page++)
+		if (is_dirty(page, percent))
+			memory[page * PAGE + 99]++;
+}
+
+static void measure(struct diff *diff, unsigned percent)
+{
+	double compared[ROUNDS], equal[ROUNDS], changed[ROUNDS];
+	char name[60];
+	for (int i = 0; i < ROUNDS; i++) {
+		compared[i] = compare(percent);
+		equal[i] = diff_pages(diff, percent);
+		change(percent);
+		changed[i] = diff_pages(diff, percent);
 	}
-	return median(rounds, ROUNDS);
+	snprintf(name, sizeof name, "memcmp.%u_percent", percent);
+	report(name, median(compared, ROUNDS), "GB/s");
+	snprintf(name, sizeof name, "memwatch.%u_percent.equal", percent);
+	report(name, median(equal, ROUNDS), "GB/s");
+	snprintf(name, sizeof name, "memwatch.%u_percent.changed", percent);
+	report(name, median(changed, ROUNDS), "GB/s");
 }
 
 int main(void)
 {
-	static const unsigned percents[] = { 1, 10, 100 };
-	char name[40];
-	memory = map_small_pages(size_bytes);
-	copy = map_small_pages(size_bytes);
-	memset(memory, 1, size_bytes);
-	memcpy(copy, memory, size_bytes);
-	double compared[3];
-	for (int i = 0; i < 3; i++)
-		compared[i] = compare_ms(percents[i]);
-	memwatch *watcher = open_watcher("uffd", 0);
-	add_region(watcher, memory, size_bytes);
-	for (int i = 0; i < 3; i++) {
-		snprintf(name, sizeof name, "memcmp.%u_percent", percents[i]);
-		report(name, compared[i], "ms");
-		snprintf(name, sizeof name, "memwatch.%u_percent", percents[i]);
-		report(name, pass_ms(watcher, percents[i]), "ms");
-	}
-	memwatch_close(watcher);
+	struct diff diff;
+	memory = map_small_pages(region_bytes);
+	shadow = map_small_pages(region_bytes);
+	memset(memory, 1, region_bytes);
+	memcpy(shadow, memory, region_bytes);
+	if (diff_init(&diff) < 0)
+		die("diff_init");
+	measure(&diff, 1);
+	measure(&diff, 10);
+	measure(&diff, 100);
+	diff_fini(&diff);
 	return 0;
 }

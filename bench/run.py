@@ -62,8 +62,18 @@ SECTIONS = [
     ),
     Section(
         "diff",
-        "One pass over 64 MiB",
-        "from the flush to its end, beside a memcmp of the written pages",
+        "The comparison alone, over the written pages of 64 MiB",
+        "aim: equal pages at 0.8 times the speed of memcmp at least",
+        {
+            f"memwatch.{percent}_percent.{kind}": f"memcmp.{percent}_percent"
+            for percent in (1, 10, 100)
+            for kind in ("equal", "changed")
+        },
+    ),
+    Section(
+        "pass",
+        "One pass over 64 MiB, one byte of each written page changed",
+        "from the flush to its end: collect, arm, compare, copy, keep the old bytes, make the event",
         {f"memwatch.{percent}_percent": f"memcmp.{percent}_percent" for percent in (1, 10, 100)},
     ),
     Section("idle", "1,000 regions over 1 GiB, nobody writes", "aim: under 0.5 % of a core", {}),

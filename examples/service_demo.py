@@ -18,7 +18,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import urllib.request
 from datetime import datetime
 
@@ -190,7 +189,7 @@ def main() -> int:
         print(f"live page   {exporter.url}\nmetrics     http://{options.host}:{exporter.port}/metrics", flush=True)
         service.start()
         with contextlib.suppress(KeyboardInterrupt):
-            time.sleep(options.seconds or threading.TIMEOUT_MAX)
+            threading.Event().wait(options.seconds or None)
         service.stop()
         watcher.flush(5)
         metrics = scrape(exporter.port)

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LINES_MAX = 600
 LEFT_OPEN = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-SOURCE_DIRS = ["native", "exporter", "python", "examples", "bench", "tests", "scripts"]
+SOURCE_DIRS = ["native", "exporter", "recorder", "python", "examples", "bench", "tests", "scripts"]
 SUFFIXES = {".c", ".h", ".py", ".js"}
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""More written pages than the ring has slots: notes are lost and counted, changes are not. A script and a pytest module."""
+"""More written pages than the ring has slots: notes are lost, changes are not. Runs as a script and under pytest."""
 
 import mmap
 import sys

@@ -105,7 +105,6 @@ struct feed {
 	uint64_t cursor; /* HTTP thread: the last seq looked at. Read by the pump, under the mutex, while suspended */
 	int64_t deadline_ms; /* heartbeat, or end of the wait; likewise */
 	int suspended;       /* guarded by the mutex */
-	int listed;
 	struct text out; /* frames on their way; HTTP thread */
 	size_t n_copied;
 };
@@ -114,7 +113,6 @@ struct feed {
 struct request {
 	struct memwatch_exporter *exporter;
 	struct MHD_Connection *connection;
-	struct connection *entry;
 	enum handler handler;
 	int announced; /* the first call, with the headers alone, was there */
 	int head;

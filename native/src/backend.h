@@ -42,6 +42,8 @@ struct source_stats {
 	int available, filtered;
 };
 
+enum contest { CONTEST_NO_ROOM, CONTEST_FREE, CONTEST_KNOWN };
+
 struct source {
 	const char *name;
 	/* `pages`: whose faults are wanted. `budget`: share of one core. -ENOTSUP with a sentence in `note`. */
@@ -50,10 +52,12 @@ struct source {
 	/* Pages came or went; the worker's or a caller's thread, under the engine's lock. */
 	void (*pages_changed)(struct span span, bool added);
 	/*
-	 * Neighbours write to this page, which a region holds in part: a bit of `mask` (PAGE_BYTES of them) is set for each
-	 * byte of a region. `forget`: the regions on these pages have changed.
+	 * Pages that regions hold in part, where neighbours may write: contest makes the page's mask (a bit of PAGE_BYTES for
+	 * each byte of a region), hold sets or clears bits of it, forget drops it.
 	 */
+	enum contest (*contested)(uint64_t page);
 	void (*contest)(uint64_t page, const uint64_t *mask);
+	void (*hold)(uint64_t start, uint64_t end, bool held);
 	void (*forget)(struct span span);
 	/* Pages that were open for a moment without trace: they count as written, by nobody knows whom. */
 	struct page_set *unseen;

@@ -55,6 +55,11 @@ uint64_t time_monotonic_ns(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
+uint64_t time_cpu_ns(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns)
 {
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };

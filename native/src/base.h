@@ -86,6 +86,8 @@ int error_set(int error, const char *format, ...) __attribute__((format(printf, 
 /* Signal-safe. */
 uint64_t time_realtime_ns(void);
 uint64_t time_monotonic_ns(void);
+/* Of this thread. */
+uint64_t time_cpu_ns(void);
 
 /* Waits until *word != expected, a wake, or the deadline (CLOCK_MONOTONIC; 0: none). */
 void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns);

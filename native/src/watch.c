@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "watch.h"
 
+#include "edge.h"
 #include "number.h"
 #include "secret.h"
 
@@ -194,13 +195,6 @@ static int fill_meta(struct region_meta *meta, const struct memwatch_region_opti
 	return 0;
 }
 
-/* What neighbours may write on the region's first and last page has changed. */
-static void forget_contest(struct engine *engine, const struct region *region)
-{
-	if (engine->source)
-		engine->source->forget(span_of(region->start, region->size_bytes));
-}
-
 /* The first look at the memory, after it was armed. */
 static int fill_shadow(struct engine *engine, struct region *region)
 {
@@ -217,12 +211,13 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 		error_set(error, "the memory of \"%s\" cannot be watched: %s", region->name, strerror(-error));
 	else if (fill_shadow(engine, region))
 		error = error_set(-EFAULT, "the memory of \"%s\" cannot be read", region->name);
-	if (error)
+	if (error) {
 		disarm_unwatched(engine, span_of(region->start, region->size_bytes));
-	else
-		region_insert(&engine->regions, region);
-	forget_contest(engine, region);
-	return error;
+		return error;
+	}
+	region_insert(&engine->regions, region);
+	edge_came(engine, region);
+	return 0;
 }
 
 /* What a new region brings; region_free frees it once it is the region's. */
@@ -335,11 +330,12 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 	if (region->start && !(region->flags & REGION_LOST))
 		region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
+	log_announce(&watcher->log);
 	watcher->n_regions--;
 	watcher->tracked_bytes -= region->size_bytes;
 	if (region->start) {
 		disarm_unwatched(engine, span);
-		forget_contest(engine, region);
+		edge_went(engine, region);
 	}
 	region_free(&engine->regions, region);
 }

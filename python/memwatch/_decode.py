@@ -120,7 +120,7 @@ Reader = Callable[[int, int], Optional[tuple[bytes, bytes]]]
 
 
 def elements(layout: Layout, changes: list[tuple[int, int]], read: Reader) -> Iterator[Element]:
-    """The elements in the changed ranges that differ; `read(begin, end)` gives their bytes before and after, or None."""
+    """The elements in the changed ranges that differ; `read(begin, end)` gives bytes before and after, or None."""
     size, count, last = layout.item_bytes, 0, -1
     for offset, length in changes:
         for position in range(max(offset // size, last + 1), (offset + length - 1) // size + 1):

@@ -94,7 +94,7 @@ class PollingAdapter(TrackerAdapter):
         if emitter is None or self._closed:
             raise Error(errno.EBADF, "the adapter is closed or belongs to no watcher: MemoryWatcher(adapter=...)")
         polled = _Polled(_state(obj), metadata.get("when"))
-        region_id = emitter.add(metadata["name"], values=metadata.get("values", "full"))
+        region_id = emitter.add(metadata["name"], values=metadata.get("values"))
         with self._lock:
             self._polled[region_id] = polled
             if self._thread is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import threading
 import time
 from bisect import bisect_right
@@ -21,6 +22,7 @@ from memwatch._errors import Error
 
 NATIVE: Final = False
 EXPORTER: Final = False
+RECORDER: Final = False
 FRAMES: Final = False
 VERSION: Final = "0.1.0"
 STACK_MAX: Final = 32
@@ -31,8 +33,14 @@ _REASONS = (
 )  # fmt: skip
 _ATTRIBUTIONS = ("exact", "page", "none")
 _VALUES = ("full", "preview", "hash", "none")
+_SECRET_PARTS = ("passw", "secret", "apikey", "credential", "privatekey")
+_SECRET_WORDS = frozenset(
+    "pass pwd passphrase token tokens key keys cred creds auth authorization cookie cookies pin otp salt private".split()
+)
+_WORD_ENDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 _BOUNDS_S = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 _NOTE = "the C extension is not there: nothing but polling and tracing runs"
+_NO_VERSIONS = f"no versions are kept: {_NOTE}"
 _DEFAULTS = {"inline_threshold": 4096, "preview_size": 256, "event_capacity": 65536, "event_budget": 64 << 20}
 
 
@@ -118,6 +126,14 @@ def _n_different(old: bytes, new: bytes) -> int:
     return max(len(old), len(new)) - same
 
 
+def _looks_secret(name: str) -> bool:
+    """Whether the values of such a name are hidden unless they are asked for; as the extension decides."""
+    lower = name.lower()
+    return any(part in lower for part in _SECRET_PARTS) or any(
+        word.lower() in _SECRET_WORDS for word in _WORD_ENDS.split(name)
+    )
+
+
 class _Region:
     def __init__(self, region_id: int, name: str, values: str) -> None:
         self.id = region_id
@@ -133,7 +149,7 @@ class _Region:
             "backend": "external", "format": "", "item_bytes": 1, "shape": (), "metric": False, "pinned": False,
             "external": True, "last_seq": self.last_seq, "last_time_ns": self.last_time_ns, "value": None,
             "detected": self.delivered, "delivered": self.delivered, "coalesced": 0, "unchanged": 0, "filtered": 0,
-            "dropped": 0,
+            "dropped": 0, "hashed": False,
         }  # fmt: skip
 
 
@@ -178,21 +194,15 @@ class Watcher:
 
     # --- regions --------------------------------------------------------------------------------------------------
 
-    def region_add(
-        self,
-        buffer: object,
-        name: Optional[str] = None,
-        *,
-        values: str = "full",
-        metric: bool = False,
-        pinned: bool = True,
-    ) -> int:
+    def region_add(self, buffer: object, name: Optional[str] = None, **options: Any) -> int:
         raise TypeError(_NOTE)
 
-    def region_add_external(self, name: Optional[str] = None, *, values: str = "full") -> int:
+    def region_add_external(self, name: Optional[str] = None, *, values: str = "auto") -> int:
         self._check_open()
         if name is not None and not isinstance(name, str):
             raise TypeError("the name must be a string")
+        if values == "auto":
+            values = "hash" if _looks_secret(name or "") else "full"
         if values not in _VALUES:
             raise ValueError(f"values must be one of {', '.join(_VALUES)}, not {values!r}")
         with self._changed:
@@ -201,7 +211,7 @@ class Watcher:
             if len(region.name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
                 raise ValueError(f"a name has at most {_NAME_MAX} bytes")
             if region.name in self._by_name:
-                raise ValueError(f"the name {region.name!r} is in use")
+                raise ValueError(f'a region named "{region.name}" is already watched; unwatch it or choose another name')
             self._next_id += 1
             self._regions[region_id] = self._by_name[region.name] = region
             return region_id
@@ -297,8 +307,20 @@ class Watcher:
         self._check_open()
         return True
 
-    def load(self, key: str) -> bytes:
-        raise KeyError(f"{key!r}: no versions are kept. {_NOTE}")
+    def load(self, key: str, limit: int = -1) -> bytes:
+        raise KeyError(f"{key!r}: {_NO_VERSIONS}")
+
+    def version(self, region_id: int, seq: int) -> bytes:
+        raise KeyError(f"{seq!r}: {_NO_VERSIONS}")
+
+    def version_at(self, region_id: int, time_ns: int) -> int:
+        raise KeyError(f"{time_ns!r}: {_NO_VERSIONS}")
+
+    def history(self, region_id: int, before: int = 0, limit: int = 4096) -> list[Event]:
+        return []
+
+    def blame(self, region_id: int, offset: int, size: int) -> list[tuple[int, int, Optional[Event]]]:
+        return [(offset, size, None)]
 
     # --- stats ----------------------------------------------------------------------------------------------------
 
@@ -422,6 +444,20 @@ class Exporter:
 
     def __init__(self, watcher: Watcher, **options: Any) -> None:
         raise Error(errno.ENOTSUP, f"serve(): {_NOTE}")
+
+
+class Recorder:
+    """Not without the extension."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise Error(errno.ENOTSUP, f"history_path: {_NOTE}")
+
+
+class Recording:
+    """Not without the extension."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise Error(errno.ENOTSUP, f"open_history(): {_NOTE}")
 
 
 _ENGINE_STATS: dict[str, Any] = {

@@ -53,7 +53,7 @@ def watch_name(
     *,
     alias: Optional[str] = None,
     callback: Optional[Callable[[Any], object]] = None,
-    values: str = "full",
+    values: Optional[str] = None,
     **options: Any,
 ) -> int:
     """Watches a variable that the frame can see: a local, a variable of an enclosing function, or a global."""
@@ -71,7 +71,7 @@ def watch_attr(
     alias: Optional[str] = None,
     properties: bool = False,
     callback: Optional[Callable[[Any], object]] = None,
-    values: str = "full",
+    values: Optional[str] = None,
     **options: Any,
 ) -> int:
     """Watches an attribute. One that is computed (a property) is read only with `properties=True`."""
@@ -92,7 +92,7 @@ def watch_item(
     alias: Optional[str] = None,
     names: Iterable[str] = (),
     callback: Optional[Callable[[Any], object]] = None,
-    values: str = "full",
+    values: Optional[str] = None,
     **options: Any,
 ) -> int:
     """Watches an item or a slice. `names`: further names by which code that changes the container knows it."""
@@ -109,7 +109,7 @@ def watch_item(
 
 
 def _track(
-    watcher: Any, target: Target, name: str, callback: Optional[Callable[[Any], object]], values: str, options: Any
+    watcher: Any, target: Target, name: str, callback: Optional[Callable[[Any], object]], values: Optional[str], options: Any
 ) -> int:
     when = options.pop("when", None)
     adapter = watcher._adapter_named("trace")
@@ -389,7 +389,7 @@ def watch_all(
     max_size: Optional[int] = None,
     refresh: bool = False,
     callback: Optional[Callable[[Any], object]] = None,
-    values: str = "full",
+    values: Optional[str] = None,
     **options: Any,
 ) -> WatchedNames:
     """Watches every variable of the frame: its locals and its module's globals, or what `scope` says."""

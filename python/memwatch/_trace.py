@@ -96,7 +96,7 @@ class TraceAdapter(TrackerAdapter):
             raise Error(errno.EBADF, "the adapter is closed or belongs to no watcher: pass it to MemoryWatcher(adapter=...)")
         options = self._options(metadata)
         target = _target(obj, metadata, sys._getframe(1))
-        region_id = emitter.add(metadata["name"], values=metadata.get("values", "full"))
+        region_id = emitter.add(metadata["name"], values=metadata.get("values"))
         watch = self._make(target, options, region_id)
         with self._lock:
             self._watches[region_id] = watch
@@ -117,7 +117,8 @@ class TraceAdapter(TrackerAdapter):
         if getattr(self._batch, "watches", None) is not None:
             yield
             return
-        self._batch.watches = watches = []
+        watches: list[Watch] = []
+        self._batch.watches = watches
         try:
             yield
         finally:

@@ -151,7 +151,7 @@ class _Scanner:
         self._code = code
         self._slots = slot_names(code)
         self._lines = _Lines(code)
-        self._joins = set(dis.findlabels(code.co_code))
+        self._joins = set(dis.findlabels(code.co_code))  # type: ignore[arg-type]
         self._stack = _Stack()
         self._hidden: dict[str, int] = {}
         self._instructions = list(instructions(code))

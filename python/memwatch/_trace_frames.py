@@ -135,7 +135,8 @@ def locations(frame: Optional[FrameType], line: int, depth: int) -> list[Locatio
     while frame is not None and len(found) < depth:
         if not is_own(frame.f_code):
             code = frame.f_code
-            found.append((code.co_filename, code.co_qualname, line if not found else frame.f_lineno or 0))
+            name: str = getattr(code, "co_qualname", code.co_name)  # Python 3.10 has no qualified names
+            found.append((code.co_filename, name, line if not found else frame.f_lineno or 0))
         frame = frame.f_back
     return found
 

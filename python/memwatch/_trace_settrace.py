@@ -145,7 +145,8 @@ class SettraceEngine:
     # --- installing -----------------------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        ident, current = threading.get_ident(), sys.gettrace()
+        ident = threading.get_ident()
+        current: Optional[Tracer] = sys.gettrace()  # type: ignore[assignment]
         known, _ = self._installed.get(ident, (None, None))
         if current is None or current not in (known, self._thread_tracer):
             self._displaced += known is not None

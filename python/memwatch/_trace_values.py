@@ -273,6 +273,9 @@ class Deep:
 # --- showing ----------------------------------------------------------------------------------------------------------
 
 
+_BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}")}
+
+
 class _Shower:
     def __init__(self, limit: int) -> None:
         self._left = limit
@@ -322,7 +325,7 @@ class _Shower:
             self._put(_show_object(value, kind))
 
     def _show_items(self, value: Iterable[object], kind: type, depth: int) -> None:
-        opening, closing = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}")}.get(kind, (f"{kind.__name__}([", "])"))
+        opening, closing = _BRACKETS.get(kind, (f"{kind.__name__}([", "])"))
         if kind is set and not value:
             opening, closing = "set(", ")"
         if kind is tuple and len(value) == 1:  # type: ignore[arg-type]

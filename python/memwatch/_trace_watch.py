@@ -33,7 +33,7 @@ _EXACT_CONTAINERS = (list, dict, set, deque, bytearray)
 class Emitter(Protocol):
     """What an adapter is bound to: its way into the watcher's log."""
 
-    def add(self, name: str, *, values: str = "full") -> int:
+    def add(self, name: str, *, values: Optional[str] = None) -> int:
         """Registers a region without memory; its id. ValueError when the name is in use."""
 
     def remove(self, region_id: int) -> None: ...
@@ -136,6 +136,8 @@ class Watch:
         self._frozen: Optional[Frozen] = None
         self._deep: Optional[Deep] = None
         self._copy: object = MISSING
+        self._shown: Optional[bytes] = None
+        """What the last event showed as new: the next one's old."""
         self._remember(target.read(target.frame))
 
     def check(self, site: Optional[Site], frame: Optional[FrameType]) -> bool:
@@ -182,7 +184,7 @@ class Watch:
     def _remember(self, value: object) -> None:
         options = self._options
         self.last = value
-        self._frozen = self._deep = None
+        self._frozen = self._deep = self._shown = None
         if value is MISSING or options.track == "binding":
             return
         if options.copy is not None:
@@ -253,7 +255,9 @@ class Watch:
 
     def _report(self, value: object, site: Optional[Site], frame: Optional[FrameType]) -> None:
         rebound = value is not self.last
-        old, old_object = self._old(), self._as_object(rebound)
+        old, old_object = self._shown, self._as_object(rebound)
+        if old is None:
+            old = shown_bytes(self._old())
         attribution, reason = self._attribution(value, rebound, site, frame)
         self._remember(value)
         when = self._options.when
@@ -287,7 +291,7 @@ class Watch:
 
     def _post(
         self,
-        old: object,
+        old: Optional[bytes],
         old_object: object,
         new_object: object,
         attribution: str,
@@ -295,10 +299,11 @@ class Watch:
         site: Optional[Site],
         frame: Optional[FrameType],
     ) -> None:
+        self._shown = shown_bytes(self._old())
         self._emitter.post(
             self.region_id,
-            old=shown_bytes(old),
-            new=shown_bytes(self._old()),
+            old=old,
+            new=self._shown,
             old_object=old_object,
             new_object=new_object,
             attribution=attribution,
@@ -323,5 +328,7 @@ class Watch:
     def _failed(self, error: Exception) -> None:
         self._counters.errors += 1
         if self._counters.errors == 1:
-            error.add_note(f"memwatch: while checking {self.name!r}; later failures are counted only")
             core.unraisable(error, self)
+
+    def __repr__(self) -> str:
+        return f"<memwatch watch of {self.name!r}>"

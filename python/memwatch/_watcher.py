@@ -125,9 +125,9 @@ class MemoryWatcher:
         Python's own BufferError.
 
         callback        gets this region's events in place of the watcher's callback
-        values          what may leave the process: "full", "preview", "hash" or "none"; when not given, "hash" for a
-                        name that looks like a secret's, else "full"
-        when            which changes are events: a function of the event, asked before the callback only, or a condition
+        values          what may leave the process: "full", "preview", "hash" or "none"; by default "hash" if
+                        the name looks like a secret's, else "full"
+        when            which changes are events: a function of the event, asked before the callback, or a condition
                         that the core judges: "changed", "any_nan", ("gt", x) and so ge, lt, le, eq, ne, delta_gt,
                         ("outside", low, high) and so inside; of numeric regions, any element
         max_rate        events a second; what comes faster is merged

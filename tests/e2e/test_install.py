@@ -10,6 +10,12 @@ import pytest
 
 from .conftest import ROOT, WAIT_S
 
+HEADERS = {
+    "memwatch": "native/include/memwatch/memwatch.h",
+    "memwatch_exporter": "exporter/include/memwatch/exporter.h",
+    "memwatch_recorder": "recorder/include/memwatch/recorder.h",
+}
+
 PROGRAM = """
 #include <memwatch/exporter.h>
 #include <stdio.h>
@@ -39,18 +45,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["memwatch", "memwatch_exporter"])
+@pytest.mark.parametrize("name", HEADERS)
 def test_only_the_public_functions_are_exported(name: str) -> None:
     shown = run("nm", "-D", "--defined-only", "--format=posix", f"build/lib{name}.so").splitlines()
     exported = {line.split()[0] for line in shown}
-    header = (
-        "exporter/include/memwatch/exporter.h" if name.endswith("exporter") else "native/include/memwatch/memwatch.h"
-    )
-    declared = set(re.findall(r"MEMWATCH_API\b[^;]*?\b(memwatch_\w+)\(", (ROOT / header).read_text()))
+    declared = set(re.findall(r"MEMWATCH_API\b[^;]*?\b(memwatch_\w+)\(", (ROOT / HEADERS[name]).read_text()))
     assert exported == declared
 
 
-@pytest.mark.parametrize("name", ["memwatch", "memwatch_exporter"])
+@pytest.mark.parametrize("name", HEADERS)
 def test_the_shared_library_has_a_soname(name: str) -> None:
     dynamic = run("readelf", "-d", f"build/lib{name}.so")
     assert f"Library soname: [lib{name}.so.0]" in dynamic

@@ -22,7 +22,7 @@ PROMISED = [
     "ubsan",
     "tsan",
     "fuzz",
-    "soak",
+    "soak", "stack",
 ]
 
 

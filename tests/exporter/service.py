@@ -16,7 +16,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 BUILD = ROOT / os.environ.get("MEMWATCH_BUILD", "build")
-SANITIZERS = {"asan": ["-fsanitize=address,undefined"], "ubsan": ["-fsanitize=undefined"], "tsan": ["-fsanitize=thread"]}
+SANITIZERS = {
+    "asan": ["-fsanitize=address,undefined"],
+    "ubsan": ["-fsanitize=undefined"],
+    "tsan": ["-fsanitize=thread"],
+}
 SANITIZED = BUILD.name in SANITIZERS
 TOKEN = "0123456789abcdef0123"
 LIMIT_S = 30.0
@@ -117,7 +121,7 @@ class Service:
         return "localhost" if self.unix_socket else f"127.0.0.1:{self.port}"
 
     def raw(self, request: bytes, limit_s: float = LIMIT_S) -> tuple[int, dict[str, str], bytes]:
-        """Sends bytes as they are; returns status, headers and body of the answer, which must end the connection or have a length."""
+        """Sends bytes as they are; returns status, headers and body of the answer."""
         with self.connect(limit_s) as connection:
             connection.sendall(request)
             response = http.client.HTTPResponse(connection)
@@ -132,7 +136,9 @@ class Service:
         if token:
             lines["Authorization"] = f"Bearer {self.token}"
         lines.update(headers or {})
-        text = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
+        text = (
+            f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
+        )
         with self.connect() as connection:
             connection.sendall(text.encode("latin-1"))
             response = http.client.HTTPResponse(connection, method=method)

@@ -1,4 +1,4 @@
-"""The event feeds: pages, long polls, NDJSON and SSE streams; what is told when events are gone, and what waiting costs."""
+"""The event feeds: pages, long polls, NDJSON and SSE; what is told when events are gone, and what waiting costs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,13 @@ def test_the_fields_of_an_event(service: Service) -> None:
     (event,) = page["events"]
     assert (page["schema"], page["oldest"], page["newest"], page["next"], page["missed"]) == (1, 1, 1, 1, 0)
     assert len(page["epoch"]) == 16
-    assert (event["seq"], event["name"], event["kind"], event["size"], event["values"]) == (1, "temperature", "change", 8, "full")
+    assert (event["seq"], event["name"], event["kind"], event["size"], event["values"]) == (
+        1,
+        "temperature",
+        "change",
+        8,
+        "full",
+    )
     assert base64.b64decode(event["new"]) == struct.pack("<d", 36.6) == base64.b64decode(event["new_preview"])
     assert (event["old_number"], event["new_number"]) == (0, 36.6)
     assert int(event["time_ns"]) // 1_000_000 == event["time_ms"]
@@ -58,9 +64,15 @@ def test_the_fields_of_an_event(service: Service) -> None:
 
 def test_whole_numbers_are_exact(service: Service) -> None:
     numbers: list[tuple[int, Any]] = [
-        (2**53 - 1, 2**53 - 1), (2**53, 2**53), (2**53 + 1, str(2**53 + 1)), (-(2**53) - 1, str(-(2**53) - 1)),
-        (2**63 - 1, str(2**63 - 1)), (-(2**63), str(-(2**63))), (4503599627370499, 4503599627370499), (1750000000000000, 1750000000000000),
-    ]  # fmt: skip
+        (2**53 - 1, 2**53 - 1),
+        (2**53, 2**53),
+        (2**53 + 1, str(2**53 + 1)),
+        (-(2**53) - 1, str(-(2**53) - 1)),
+        (2**63 - 1, str(2**63 - 1)),
+        (-(2**63), str(-(2**63))),
+        (4503599627370499, 4503599627370499),
+        (1750000000000000, 1750000000000000),
+    ]
     for number, expected in numbers:
         service.do(f"counter {number}")
         assert service.json(EVENTS + "?since=latest")["newest"]
@@ -148,11 +160,25 @@ def test_what_a_region_does_not_give(service: Service) -> None:
     secret, weights = (f"/api/v1/regions/{region_id(service, name)}" for name in ("secret-hash", "weights"))
     refused(service.get(f"{secret}/value"), 403)
     refused(service.get(f"{secret}/blame"), 403)
-    for path in (f"{weights}/nothing", f"{weights}", f"{weights}/", "/api/v1/regions/99999/value", "/api/v1/regions/x/value",
-                 "/api/v1/regions/", "/api/v1/regions//value"):  # fmt: skip
+    for path in (
+        f"{weights}/nothing",
+        f"{weights}",
+        f"{weights}/",
+        "/api/v1/regions/99999/value",
+        "/api/v1/regions/x/value",
+        "/api/v1/regions/",
+        "/api/v1/regions//value",
+    ):
         refused(service.get(path), 404)
-    for path in (f"{weights}/value?seq=1&time_ms=1", f"{weights}/value?seq=x", f"{weights}/history?limit=0", f"{weights}/blame?size=0",
-                 f"{weights}/blame?offset=96", f"{weights}/blame?offset=90&size=10", f"{weights}/history?since=1"):  # fmt: skip
+    for path in (
+        f"{weights}/value?seq=1&time_ms=1",
+        f"{weights}/value?seq=x",
+        f"{weights}/history?limit=0",
+        f"{weights}/blame?size=0",
+        f"{weights}/blame?offset=96",
+        f"{weights}/blame?offset=90&size=10",
+        f"{weights}/history?since=1",
+    ):
         refused(service.get(path), 400)
 
 
@@ -201,9 +227,24 @@ def test_filters(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["since=-1", "since=x", "since=99999999999999999999", "limit=0", "limit=1001", "wait=31", "wait=x", "wait=-1", "epoch=1",
-     "from_ms=now", "to_ms=1.5", "colour=red", "name=" + 300 * "a", "&".join(["name=a"] * 9), "limit=1&limit=2"],
-)  # fmt: skip
+    [
+        "since=-1",
+        "since=x",
+        "since=99999999999999999999",
+        "limit=0",
+        "limit=1001",
+        "wait=31",
+        "wait=x",
+        "wait=-1",
+        "epoch=1",
+        "from_ms=now",
+        "to_ms=1.5",
+        "colour=red",
+        "name=" + 300 * "a",
+        "&".join(["name=a"] * 9),
+        "limit=1&limit=2",
+    ],
+)
 def test_bad_parameters(service: Service, query: str) -> None:
     refused(service.get(f"{EVENTS}?{query}"), 400)
 
@@ -239,7 +280,9 @@ def test_ndjson_page(service: Service) -> None:
 def test_what_cannot_be_served_is_not_acceptable(service: Service) -> None:
     refused(service.get(EVENTS, headers={"Accept": "image/png"}), 406)
     refused(service.get(EVENTS + "/stream", headers={"Accept": "application/json"}), 406)
-    assert service.get(EVENTS, headers={"Accept": "text/html, */*;q=0.1"})[1]["content-type"].startswith("application/json")
+    assert service.get(EVENTS, headers={"Accept": "text/html, */*;q=0.1"})[1]["content-type"].startswith(
+        "application/json"
+    )
 
 
 # --- long polls ---
@@ -247,7 +290,9 @@ def test_what_cannot_be_served_is_not_acceptable(service: Service) -> None:
 
 def test_a_long_poll_answers_when_something_happens(service: Service) -> None:
     answers: list[Any] = []
-    waiter = threading.Thread(target=lambda: answers.append(service.json(f"{EVENTS}?since=latest&wait=30&name=counter")))
+    waiter = threading.Thread(
+        target=lambda: answers.append(service.json(f"{EVENTS}?since=latest&wait=30&name=counter"))
+    )
     waiter.start()
     wait_for(lambda: service.sample('memwatch_feed_clients{transport="long_poll"}') == 1)
     service.do("temperature 1")
@@ -366,7 +411,9 @@ def test_a_client_that_never_reads_is_cut_and_counted(start: Start) -> None:
     with socket.socket() as silent:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         silent.connect(("127.0.0.1", service.port))
-        silent.sendall(f"GET {EVENTS}/stream HTTP/1.1\r\nHost: {service.host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        silent.sendall(
+            f"GET {EVENTS}/stream HTTP/1.1\r\nHost: {service.host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
         wait_for(lambda: service.sample('memwatch_feed_clients{transport="sse"}') == 1)
         with service.stream() as reader:
             service.do("post 20000")
@@ -381,7 +428,9 @@ def test_a_vanished_client_is_noticed(start: Start) -> None:
     service = start(heartbeat_ms=200)
     stream = service.stream()
     wait_for(lambda: service.sample('memwatch_feed_clients{transport="sse"}') == 1)
-    stream.connection.sock and stream.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.connection.sock and stream.connection.sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
     stream.close()
     wait_for(lambda: service.sample('memwatch_feed_clients{transport="sse"}') == 0, 10)
 
@@ -390,7 +439,9 @@ def test_a_vanished_client_is_noticed(start: Start) -> None:
 
 
 def open_streams(service: Service, n: int, query: str = "") -> list[socket.socket]:
-    request = f"GET {EVENTS}/stream{query} HTTP/1.1\r\nHost: {service.host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    request = (
+        f"GET {EVENTS}/stream{query} HTTP/1.1\r\nHost: {service.host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    )
     clients = [service.connect() for _ in range(n)]
     for client in clients:
         client.sendall(request)
@@ -454,7 +505,9 @@ def test_random_comings_and_goings_under_load(start: Start) -> None:
     def come_and_go(seed: int) -> None:
         try:
             for i in range(40):
-                with service.stream(f"{EVENTS}/stream?since=0" if (seed + i) % 2 else f"{EVENTS}/stream?name=counter") as stream:
+                with service.stream(
+                    f"{EVENTS}/stream?since=0" if (seed + i) % 2 else f"{EVENTS}/stream?name=counter"
+                ) as stream:
                     assert stream.status == 200
                     last = 0
                     for _ in range((seed * 7 + i) % 5):

@@ -12,9 +12,15 @@ from .service import Service
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 Start = Callable[..., Service]
@@ -36,7 +42,9 @@ def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None)
+    page.on(
+        "console", lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None
+    )
     yield page
     context.close()
     assert problems == []
@@ -168,8 +176,11 @@ def test_works_in_the_dark_and_by_keyboard(browser: playwright.Browser, service:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the events"
     unnamed = page.evaluate(
-        "[...document.querySelectorAll('input, button, table, section')].filter(n => n.matches('input') ? !n.labels.length"
-        " : n.matches('button') ? !n.textContent : n.matches('section') ? !n.getAttribute('aria-labelledby') : !n.tHead).length"
+        """[...document.querySelectorAll("input, button, table, section")].filter((node) =>
+            node.matches("input") ? !node.labels.length
+            : node.matches("button") ? !node.textContent
+            : node.matches("section") ? !node.getAttribute("aria-labelledby")
+            : !node.tHead).length"""
     )
     assert unnamed == 0
     context.close()

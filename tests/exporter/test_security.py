@@ -42,7 +42,14 @@ def request(service: Service, *lines: str) -> bytes:
 def test_private_addresses_need_the_token(service: Service, path: str) -> None:
     headers = refused(service.get(path, token=False), 401)
     assert headers["www-authenticate"].startswith("Bearer")
-    for wrong in ("Bearer wrong-token-01234567", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer ", TOKEN):
+    for wrong in (
+        "Bearer wrong-token-01234567",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Basic {TOKEN}",
+        "Bearer ",
+        TOKEN,
+    ):
         refused(service.get(path, token=False, headers={"Authorization": wrong}), 401)
 
 
@@ -86,9 +93,21 @@ def test_the_random_token_is_long_and_new(start: Start) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.com", "evil.com:{port}", "localhost.evil.com:{port}", "127.0.0.1.evil.com:{port}", "localhost", "127.0.0.1",
-     "localhost:{port}.evil.com", "localhost:1", "localhost:{port}0", "[::1]", "0.0.0.0:{port}", "user@localhost:{port}"],
-)  # fmt: skip
+    [
+        "evil.com",
+        "evil.com:{port}",
+        "localhost.evil.com:{port}",
+        "127.0.0.1.evil.com:{port}",
+        "localhost",
+        "127.0.0.1",
+        "localhost:{port}.evil.com",
+        "localhost:1",
+        "localhost:{port}0",
+        "[::1]",
+        "0.0.0.0:{port}",
+        "user@localhost:{port}",
+    ],
+)
 def test_foreign_hosts_are_refused(service: Service, host: str) -> None:
     host = host.format(port=service.port)
     for path in ("/metrics", "/api/v1/status", "/nowhere"):
@@ -97,7 +116,14 @@ def test_foreign_hosts_are_refused(service: Service, host: str) -> None:
 
 def test_own_hosts_are_not(start: Start) -> None:
     service = start(allowed_host="box.example")
-    for host in ("localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}", "LocalHost:{port}", "box.example", "box.example:{port}"):
+    for host in (
+        "localhost:{port}",
+        "127.0.0.1:{port}",
+        "[::1]:{port}",
+        "LocalHost:{port}",
+        "box.example",
+        "box.example:{port}",
+    ):
         assert service.get("/api/v1/status", headers={"Host": host.format(port=service.port)})[0] == 200, host
     refused(service.get("/api/v1/status", headers={"Host": "box.example:1"}), 421)
 
@@ -115,7 +141,13 @@ def test_exactly_one_host(service: Service) -> None:
 def test_other_origins_and_sites_are_refused(service: Service) -> None:
     own = {"Origin": f"http://{service.host}"}
     assert service.get("/api/v1/status", headers=own)[0] == 200
-    for origin in ("http://evil.com", "null", f"https://{service.host}", f"http://localhost:{service.port + 1}", "http://127.0.0.1"):
+    for origin in (
+        "http://evil.com",
+        "null",
+        f"https://{service.host}",
+        f"http://localhost:{service.port + 1}",
+        "http://127.0.0.1",
+    ):
         for path in ("/api/v1/status", "/metrics"):
             refused(service.get(path, headers={"Origin": origin}), 403)
     for site in ("cross-site", "same-site"):
@@ -135,9 +167,7 @@ def test_only_get_and_head(service: Service, method: str) -> None:
 
 def test_a_body_is_refused_and_ends_the_connection(service: Service) -> None:
     smuggled = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-    head = request(
-        service, "POST /metrics HTTP/1.1", f"Host: {service.host}", f"Content-Length: {len(smuggled)}"
-    )  # fmt: skip
+    head = request(service, "POST /metrics HTTP/1.1", f"Host: {service.host}", f"Content-Length: {len(smuggled)}")
     with service.connect() as connection:
         connection.sendall(head + smuggled)
         answer = b""
@@ -157,15 +187,37 @@ def test_head_has_the_headers_of_get(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["/api/%00/x", "/metrics%00", "/api/v1/events?name=%00", "http://127.0.0.1/metrics", "*", "metrics", "/api/v1/events?name=%g1",
-     "/api/v1/events?name=%", "/api/v1/events?since", "/api/v1/events?=1", "/metrics\x7f", "/api/v1/events?since=1&since=2"],
-)  # fmt: skip
+    [
+        "/api/%00/x",
+        "/metrics%00",
+        "/api/v1/events?name=%00",
+        "http://127.0.0.1/metrics",
+        "*",
+        "metrics",
+        "/api/v1/events?name=%g1",
+        "/api/v1/events?name=%",
+        "/api/v1/events?since",
+        "/api/v1/events?=1",
+        "/metrics\x7f",
+        "/api/v1/events?since=1&since=2",
+    ],
+)
 def test_bad_targets(service: Service, target: str) -> None:
     refused(service.get(target), 400)
 
 
 @pytest.mark.parametrize(
-    "target", ["/nowhere", "/metrics/", "//metrics", "/%6detrics", "/..", "/api/v1/values", "/metrics/../api/v1/status", "/METRICS"]
+    "target",
+    [
+        "/nowhere",
+        "/metrics/",
+        "//metrics",
+        "/%6detrics",
+        "/..",
+        "/api/v1/values",
+        "/metrics/../api/v1/status",
+        "/METRICS",
+    ],
 )
 def test_unknown_targets(service: Service, target: str) -> None:
     refused(service.get(target), 404)
@@ -335,7 +387,7 @@ def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
         service = Service(runtime_dir=path)
         assert service.hello[0] == "error"
         service.close()
-        assert not [entry for entry in directory.iterdir()]
+        assert not list(directory.iterdir())
 
 
 def test_the_token_is_not_on_the_command_line_of_others(service: Service) -> None:
@@ -349,6 +401,7 @@ def test_the_token_is_not_on_the_command_line_of_others(service: Service) -> Non
 def test_curl_can_use_it(service: Service) -> None:
     answer = subprocess.run(
         ["curl", "-sf", "-H", f"Authorization: Bearer {TOKEN}", f"http://localhost:{service.port}/api/v1/status"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     assert json.loads(answer.stdout)["schema"] == 1

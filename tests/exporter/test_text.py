@@ -22,7 +22,25 @@ def bits(value: float) -> str:
 
 def doubles() -> list[float]:
     source = random.Random(1)
-    values = [0.0, -0.0, 1.0, 0.1, 2.5e-05, 1e-05, 0.0001, 0.5, 1 / 3, 2 / 3, 1e15, 1e16, 1e22, 1e300, 5e-324, 2**53, 2**53 + 2]
+    values = [
+        0.0,
+        -0.0,
+        1.0,
+        0.1,
+        2.5e-05,
+        1e-05,
+        0.0001,
+        0.5,
+        1 / 3,
+        2 / 3,
+        1e15,
+        1e16,
+        1e22,
+        1e300,
+        5e-324,
+        2**53,
+        2**53 + 2,
+    ]
     values += [2.0**n for n in range(-130, 64)] + [math.nextafter(2.0**n, 0) for n in range(-60, 60)]
     values += [source.random() for _ in range(5000)] + [source.uniform(-1e6, 1e6) for _ in range(5000)]
     values += [round(source.uniform(-1e4, 1e4), source.randrange(1, 8)) for _ in range(5000)]
@@ -48,5 +66,10 @@ def test_what_is_no_number() -> None:
 
 def test_seconds() -> None:
     assert written(["s 0", "s 1", "s 1000000000", "s 1750000000123456789", "s 12000000340", "s 500"]) == [
-        "0", "0.000000001", "1", "1750000000.123456789", "12.00000034", "0.0000005",
-    ]  # fmt: skip
+        "0",
+        "0.000000001",
+        "1",
+        "1750000000.123456789",
+        "12.00000034",
+        "0.0000005",
+    ]

@@ -29,9 +29,11 @@
 enum { HARNESS_SKIP = 77 };
 
 #ifdef __SANITIZE_THREAD__
-enum { UNDER_TSAN = 1 };
+enum { UNDER_TSAN = 1, UNDER_ASAN = 0 };
+#elif defined(__SANITIZE_ADDRESS__)
+enum { UNDER_TSAN = 0, UNDER_ASAN = 1 };
 #else
-enum { UNDER_TSAN = 0 };
+enum { UNDER_TSAN = 0, UNDER_ASAN = 0 };
 #endif
 
 struct test {
@@ -99,11 +101,11 @@ static struct test *harness_tests, **harness_end = &harness_tests;
 		}                                                                                                           \
 	} while (0)
 
-/* For what the thread sanitizer itself does differently: it delays signals, and turns vfork into fork. */
-#define SKIP_UNDER_TSAN()                                                                                                   \
+/* For what a sanitizer itself does differently: that of threads delays signals and turns vfork into fork; both map memory of their own. */
+#define SKIP_UNDER(sanitizer)                                                                                               \
 	do {                                                                                                                \
-		if (UNDER_TSAN)                                                                                             \
-			SKIP("the thread sanitizer changes this");                                                          \
+		if (sanitizer)                                                                                              \
+			SKIP("the sanitizer changes this");                                                                 \
 	} while (0)
 
 #define SKIP(why)                                                                                                           \

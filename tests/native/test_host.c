@@ -119,7 +119,7 @@ static void handle(int signal)
 /* A wild write reaches the host's handler with its address, and the watched page goes on giving events. */
 static void check_segv(memwatch *watcher, uint8_t *memory)
 {
-	for (int i = 0; i < 5; i++) {
+	for (volatile int i = 0; i < 5; i++) {
 		uint64_t since = newest(watcher);
 		n_seen = 0;
 		if (sigsetjmp(back, 1) == 0)
@@ -228,7 +228,7 @@ static void write_in_handler(int signal)
 
 BACKEND_TEST(a_handler_may_write_watched_memory)
 {
-	SKIP_UNDER_TSAN();
+	SKIP_UNDER(UNDER_TSAN);
 	uint8_t *memory;
 	memwatch *watcher = watcher_of_page(backend, &memory);
 	written_by_handler = memory + 5;
@@ -375,7 +375,7 @@ BACKEND_TEST(a_small_stack_is_enough)
 
 TEST(vfork_works)
 {
-	SKIP_UNDER_TSAN();
+	SKIP_UNDER(UNDER_TSAN);
 	uint8_t *memory;
 	memwatch *watcher = watcher_of_page("uffd", &memory);
 	for (int i = 0; i < 20; i++) {

@@ -371,8 +371,8 @@ def test_policies(values, watched, recorder):
     [
         ({"values": "some"}, ValueError, "values"),
         ({"callback": 5}, TypeError, "callback"),
-        ({"when": ("gt", 10)}, ValueError, "when"),
-        ({"max_rate": 5}, ValueError, "max_rate"),
+        ({"when": ("gt", 10)}, ValueError, "number"),
+        ({"max_rate": "5"}, TypeError, "str"),
         ({"colour": "red"}, TypeError, "colour"),
         ({"name": "n" * 256}, ValueError, "255"),
         ({"name": 5}, TypeError, "int"),

@@ -103,11 +103,30 @@ def test_polling_cannot_tell_who(recorder):
         assert (where.attribution, where.reason, where.line) == ("none", "polling", None)
 
 
-STATS = (
-    "backend backends tracked_regions tracked_bytes native_memory_bytes detected delivered coalesced unchanged filtered "
-    "dropped dropped_events faults ring_capacity ring_depth ring_high_water ring_dropped history_bytes history_evicted "
-    "callback_errors callback_missed attribution"
-).split()
+STATS = [
+    "backend",
+    "backends",
+    "tracked_regions",
+    "tracked_bytes",
+    "native_memory_bytes",
+    "detected",
+    "delivered",
+    "coalesced",
+    "unchanged",
+    "filtered",
+    "dropped",
+    "dropped_events",
+    "faults",
+    "ring_capacity",
+    "ring_depth",
+    "ring_high_water",
+    "ring_dropped",
+    "history_bytes",
+    "history_evicted",
+    "callback_errors",
+    "callback_missed",
+    "attribution",
+]
 
 
 def test_stats_have_what_was_promised(watcher):

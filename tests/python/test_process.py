@@ -1,5 +1,6 @@
 """What a watched process must not notice: forks, blocked signals, crashes, the interpreter's own checks."""
 
+import errno
 import os
 import signal
 import threading
@@ -63,13 +64,9 @@ def test_a_childs_watcher_is_inert(watched, recorder):
             lambda: watched.set_callback(print),
             lambda: next(stream),
         ):
-            try:
+            with pytest.raises(memwatch.Error, match="parent") as caught:
                 call()
-            except memwatch.Error as error:
-                assert error.errno == 10, error  # ECHILD
-                assert "parent" in str(error)
-            else:
-                raise AssertionError(f"{call} works in the child")
+            assert caught.value.errno == errno.ECHILD
         watched.close()
 
     fork(child)
@@ -193,6 +190,11 @@ if backend:
     assert watcher.flush()
 if handler == "after":
     faulthandler.enable()
+if backend == "mprotect" and handler == "after":  # until it has its handler back a write is fatal: docs/limits.md
+    import time
+    deadline = time.monotonic() + 20
+    while not watcher.get_stats()["attribution"]["handler_lost"] and time.monotonic() < deadline:
+        watcher.flush()
 if backend:
     data[0] = 2
     assert watcher.flush()
@@ -268,7 +270,7 @@ def test_no_references_are_lost(run_python):
 import gc, sys, memwatch
 data = memwatch.buffer(4096)
 def once(watcher):
-    region_id = watcher.watch(data, "data", callback=lambda event: (event.where, event.old, event.elements, repr(event)))
+    region_id = watcher.watch(data, "data", callback=lambda event: (event.where, event.old, repr(event)))
     data[0] ^= 1
     watcher.flush()
     watcher.get_stats(regions=True)

@@ -98,7 +98,7 @@ def test_numpy_record(change):
     points = np.zeros(5, [("x", "f4"), ("y", "f4")])
     event = change(points, lambda points: points["y"].__setitem__(2, 1.5))
     assert event.new["y"][2] == 1.5
-    assert (event.elements[0].index, event.elements[0].new["y"]) == ((2,), 1.5)
+    assert event.elements == [((2, "y"), 0.0, 1.5)]
 
 
 def test_numpy_of_objects_stays_bytes(change):

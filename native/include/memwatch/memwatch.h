@@ -487,6 +487,9 @@ MEMWATCH_API int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset,
 MEMWATCH_API uint32_t memwatch_location_intern(const char *file, size_t file_bytes, const char *function,
 					       size_t function_bytes, int line, uint32_t caller);
 
+/* What a frame hook answers when it is memwatch's own code that runs: its writes are nobody's. */
+#define MEMWATCH_LOCATION_OWN UINT32_MAX
+
 /*
  * Installs the function that says where the interpreter of the faulting thread stands (a location's number, 0: not in the
  * interpreter). It runs in signal context on the writer's thread, before the write executes: no allocation, no lock.

@@ -307,7 +307,6 @@ static void close_sigtrap(void)
 static void pages_changed(struct span span, bool added)
 {
 	(void)added;
-	step_forget(span);
 	if (filter_on)
 		filter_update(span);
 }
@@ -385,6 +384,7 @@ static void fork_child(void)
 
 const struct source fault_sigtrap = {
 	.name = "sigtrap", .open = open_sigtrap, .close = close_sigtrap, .pages_changed = pages_changed,
-	.contest = step_contest, .forget = step_forget, .unseen = &step_pages, .tick = tick,
+	.contested = step_contested, .contest = step_contest, .hold = step_hold, .forget = step_forget,
+	.unseen = &step_pages, .tick = tick,
 	.mark = mark, .absence = absence, .stats = stats, .fork_child = fork_child,
 };

@@ -23,7 +23,7 @@
 #define TRAP_TRACE 2
 #endif
 
-enum { CONTESTED = 1024, PROBES = 8, TRAP_FLAG = 0x100, CODE_MAX = 15 };
+enum { CONTESTED = 4096, PROBES = 8, TRAP_FLAG = 0x100, CODE_MAX = 15 };
 
 struct contested {
 	_Atomic uint64_t page;                     /* 0: free */
@@ -69,12 +69,35 @@ static struct contested *find(uint64_t page)
 	return NULL;
 }
 
+static struct contested *find_free(uint64_t page)
+{
+	for (unsigned probe = 0; table && probe < PROBES; probe++)
+		if (!atomic_load_explicit(&slot_at(page, probe)->page, memory_order_relaxed))
+			return slot_at(page, probe);
+	return NULL;
+}
+
+enum contest step_contested(uint64_t page)
+{
+	return find(page) ? CONTEST_KNOWN : find_free(page) ? CONTEST_FREE : CONTEST_NO_ROOM;
+}
+
+void step_hold(uint64_t start, uint64_t end, bool held)
+{
+	struct contested *slot = find(page_floor(start));
+	for (uint64_t at = start; slot && at < end; at++) {
+		unsigned i = (unsigned)(at & (PAGE_BYTES - 1));
+		uint64_t bit = UINT64_C(1) << i % 64;
+		if (held)
+			atomic_fetch_or_explicit(&slot->mask[i / 64], bit, memory_order_relaxed);
+		else
+			atomic_fetch_and_explicit(&slot->mask[i / 64], ~bit, memory_order_relaxed);
+	}
+}
+
 void step_contest(uint64_t page, const uint64_t mask[STEP_MASK_WORDS])
 {
-	struct contested *slot = find(page);
-	for (unsigned probe = 0; table && !slot && probe < PROBES; probe++)
-		if (!atomic_load_explicit(&slot_at(page, probe)->page, memory_order_relaxed))
-			slot = slot_at(page, probe);
+	struct contested *known = find(page), *slot = known ? known : find_free(page);
 	if (!slot || page_set_reserve(&step_pages, (struct span){ page, page + PAGE_BYTES }))
 		return;
 	for (unsigned i = 0; i < STEP_MASK_WORDS; i++)

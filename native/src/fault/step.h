@@ -7,12 +7,16 @@
 #ifndef STEP_H
 #define STEP_H
 
-#include "../pages.h"
+#include "../backend.h"
 
 enum { STEP_MASK_WORDS = PAGE_BYTES / 64 };
 
 /* Makes the tables; `rearm` arms one page and is signal-safe. 0 or -ENOMEM. */
 int step_open(void (*rearm)(uint64_t page));
+/* Is the page in the table, or is there room for it? */
+enum contest step_contested(uint64_t page);
+/* The bytes [start, end) of one page, if it is in the table, are a region's, or no longer. */
+void step_hold(uint64_t start, uint64_t end, bool held);
 /* Neighbours of the page are to be stepped over: a bit of `mask` is set for each byte that a region holds. */
 void step_contest(uint64_t page, const uint64_t mask[STEP_MASK_WORDS]);
 /* The regions on these pages have changed: they are contested no more. */

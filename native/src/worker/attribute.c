@@ -12,19 +12,28 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { THREAD_NAME_BYTES = 16 };
-
-static void thread_name(int32_t thread_id, char *ret_name)
+static void read_name(struct thread_name *name)
 {
 	char path[64];
 	ssize_t n = -1;
-	snprintf(path, sizeof path, "/proc/self/task/%d/comm", thread_id);
+	snprintf(path, sizeof path, "/proc/self/task/%d/comm", name->thread_id);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
-		n = read(fd, ret_name, THREAD_NAME_BYTES);
+		n = read(fd, name->text, sizeof name->text - 1);
 		close(fd);
 	}
-	ret_name[n > 0 ? n - 1 : 0] = 0; /* without the newline */
+	name->text[n > 0 ? n - 1 : 0] = 0; /* without the newline */
+}
+
+/* As the system has it, read once a pass. */
+static const char *thread_name(struct engine *engine, int32_t thread_id)
+{
+	struct thread_name *name = &engine->names[(uint32_t)thread_id % THREAD_NAMES];
+	if (name->thread_id != thread_id) {
+		name->thread_id = thread_id;
+		read_name(name);
+	}
+	return name->text;
 }
 
 /* Why nobody is known to have written what changed first in the region. */
@@ -34,7 +43,7 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 	const struct backend *const *backends = engine->backends;
 	if (backends[BACKEND_POLL] && page_set_has(backends[BACKEND_POLL]->pages, changed))
 		return MEMWATCH_REASON_POLLING;
-	if (atomic_load(&engine->ring.dropped) != engine->ring_dropped_seen)
+	if (atomic_load(&engine->ring.dropped) != engine->dropped_before)
 		return MEMWATCH_REASON_RING_FULL;
 	if (backends[BACKEND_MPROTECT] && page_set_has(backends[BACKEND_MPROTECT]->pages, changed))
 		return MEMWATCH_REASON_UNKNOWN;
@@ -48,12 +57,10 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 static void fill_where(struct engine *engine, struct event *event, const struct taken *note)
 {
 	struct memwatch_where *where = &event->public.where;
-	char name[THREAD_NAME_BYTES + 1];
 	where->fault_ip = note->ip;
 	where->fault_address = note->address;
 	where->thread_id = note->thread_id;
-	thread_name(note->thread_id, name);
-	where->thread_name = event_text(event, name);
+	where->thread_name = event_text(event, thread_name(engine, note->thread_id));
 	where->n_frames = location_frames(note->location, event->frames, MEMWATCH_STACK_MAX);
 	if (!note->ip)
 		return;
@@ -64,11 +71,29 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 	where->native = (struct memwatch_frame){ symbol->file, symbol->symbol, symbol->line };
 }
 
+/*
+ * The note for what the diff has just found. A page that was armed again can be written before the diff reads it; such a write's note
+ * is in the ring by now, since it was taken before the store ran. So a change that no note explains exactly looks there once more.
+ */
+static const struct taken *find_note(struct engine *engine, const struct region *region,
+				     enum memwatch_attribution *ret_attribution, bool *ret_own)
+{
+	const struct taken *note = who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
+	uint32_t n = engine->who.n;
+	if (*ret_attribution == MEMWATCH_ATTRIBUTION_EXACT)
+		return note;
+	who_drain(&engine->who, &engine->ring);
+	if (engine->who.n == n)
+		return note;
+	who_index(&engine->who);
+	return who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
+}
+
 void attribute_event(struct engine *engine, struct memwatch *watcher, const struct region *region, struct event *event)
 {
 	struct memwatch_where *where = &event->public.where;
 	bool own;
-	const struct taken *note = who_find(&engine->who, region->start, &engine->diff, &where->attribution, &own);
+	const struct taken *note = find_note(engine, region, &where->attribution, &own);
 	event->public.detected_ns = event->public.time_ns = time_realtime_ns();
 	if (note) {
 		fill_where(engine, event, note);

@@ -178,8 +178,9 @@ int history_load(const struct region *region, uint64_t seq, uint8_t *buffer, siz
 {
 	if (!history_has(region, seq))
 		return missing(region, seq);
-	memcpy(buffer, region->shadow, size);
-	for (const struct undo *undo = newest_of(region); undo && is_after(undo, seq); undo = undo->region_older)
+	if (size)
+		memcpy(buffer, region->shadow, size);
+	for (const struct undo *undo = newest_of(region); size && undo && is_after(undo, seq); undo = undo->region_older)
 		apply(undo, 0, buffer, size);
 	return 0;
 }

@@ -71,10 +71,18 @@ uint64_t log_append(struct log *log, struct event *event)
 	uint64_t seq = event->public.seq = ++log->newest;
 	log->slots[seq % log->capacity] = event;
 	log->bytes += event->size_bytes;
-	if (log->n_inside)
-		pthread_cond_broadcast(&log->changed);
+	log->unannounced = true;
 	pthread_mutex_unlock(&log->mutex);
 	return seq;
+}
+
+void log_announce(struct log *log)
+{
+	pthread_mutex_lock(&log->mutex);
+	if (log->unannounced && log->n_inside)
+		pthread_cond_broadcast(&log->changed);
+	log->unannounced = false;
+	pthread_mutex_unlock(&log->mutex);
 }
 
 /* Waits on `changed` until the deadline (NULL: for ever). False when it has passed. The mutex is held. */

@@ -19,14 +19,17 @@ struct log {
 	uint32_t generation;               /* of forks */
 	unsigned n_inside;                 /* threads in a waiting call */
 	bool closing;
+	bool unannounced;                  /* appended since the last announcement */
 };
 
 int log_init(struct log *log, uint64_t capacity, uint64_t budget_bytes);
 /* Wakes the readers, waits until they are out. */
 void log_close(struct log *log);
 void log_fini(struct log *log);
-/* Gives the event its seq and takes over its reference. Evicts the oldest when the log is full. */
+/* Gives the event its seq and takes over its reference. Evicts the oldest when the log is full. Wakes nobody. */
 uint64_t log_append(struct log *log, struct event *event);
+/* Wakes the readers if something was appended. */
+void log_announce(struct log *log);
 int log_wait(struct log *log, uint64_t since, int timeout_ms);
 int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n, struct memwatch_cursor *ret_cursor);
 void log_stats(struct log *log, struct memwatch_stats *stats);

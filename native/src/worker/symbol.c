@@ -44,8 +44,6 @@ struct loads {
 };
 
 struct symbol_table {
-	Dwfl *session;         /* NULL until it is needed */
-	unsigned n_lookups;    /* of the session */
 	struct loads loads;
 	Dwfl_Callbacks callbacks;
 	struct entry entries[CACHE_ENTRIES];
@@ -59,6 +57,12 @@ struct object {
 	unsigned char build_id[BUILD_ID_MAX];
 	size_t build_id_bytes;
 };
+
+/* libdw's session: of the one table that there is. Here, where a leak checker sees that somebody holds it. */
+static struct {
+	Dwfl *dwfl;            /* NULL until it is needed */
+	unsigned n_lookups;
+} session;
 
 static const struct symbol unknown = { .symbol = "", .object = "", .file = "" };
 
@@ -215,21 +219,21 @@ static int find_by_build_id(Dwfl_Module *module, void **data, const char *name, 
 	return keep_private(dwfl_build_id_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
 }
 
-static void end_session(struct symbol_table *table)
+static void end_session(void)
 {
-	if (table->session)
-		dwfl_end(table->session);
-	table->session = NULL;
-	table->n_lookups = 0;
+	if (session.dwfl)
+		dwfl_end(session.dwfl);
+	session.dwfl = NULL;
+	session.n_lookups = 0;
 }
 
-static Dwfl *session_of(struct symbol_table *table)
+static Dwfl *begin_session(const struct symbol_table *table)
 {
-	if (table->n_lookups++ >= SESSION_LOOKUPS)
-		end_session(table);
-	if (!table->session)
-		table->session = dwfl_begin(&table->callbacks);
-	return table->session;
+	if (session.n_lookups++ >= SESSION_LOOKUPS)
+		end_session();
+	if (!session.dwfl)
+		session.dwfl = dwfl_begin(&table->callbacks);
+	return session.dwfl;
 }
 
 /* Is the file the one that was loaded? */
@@ -245,7 +249,7 @@ static bool same_build(Dwfl_Module *module, const struct object *object)
 		      : (size_t)n == object->build_id_bytes && memcmp(id, object->build_id, object->build_id_bytes) == 0;
 }
 
-static Dwfl_Module *report_object(Dwfl *session, const struct object *object)
+static Dwfl_Module *report_object(Dwfl *dwfl, const struct object *object)
 {
 	/* The executable is opened through the kernel, so that its file may have been moved or removed. */
 	char self[PATH_MAX];
@@ -255,23 +259,23 @@ static Dwfl_Module *report_object(Dwfl *session, const struct object *object)
 	int fd = open(executable ? "/proc/self/exe" : object->path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	dwfl_report_begin_add(session);
-	Dwfl_Module *module = dwfl_report_elf(session, object->path, object->path, fd, object->base, true);
+	dwfl_report_begin_add(dwfl);
+	Dwfl_Module *module = dwfl_report_elf(dwfl, object->path, object->path, fd, object->base, true);
 	if (!module)
 		close(fd);
-	dwfl_report_end(session, NULL, NULL);
+	dwfl_report_end(dwfl, NULL, NULL);
 	return module;
 }
 
 /* The module of the object, reported when it is first asked for; NULL when its file cannot be trusted or read. */
-static Dwfl_Module *find_module(struct symbol_table *table, const struct object *object)
+static Dwfl_Module *find_module(const struct symbol_table *table, const struct object *object)
 {
-	Dwfl *session = session_of(table);
-	if (!session || object->path[0] != '/')
+	Dwfl *dwfl = begin_session(table);
+	if (!dwfl || object->path[0] != '/')
 		return NULL;
-	Dwfl_Module *module = dwfl_addrmodule(session, object->ip);
+	Dwfl_Module *module = dwfl_addrmodule(dwfl, object->ip);
 	if (!module)
-		module = report_object(session, object);
+		module = report_object(dwfl, object);
 	return module && same_build(module, object) ? module : NULL;
 }
 
@@ -337,7 +341,7 @@ static void follow_loads(struct symbol_table *table)
 		return;
 	memset(table->entries, 0, sizeof table->entries);
 	if (now.removed != table->loads.removed)
-		end_session(table);
+		end_session();
 	table->loads = now;
 }
 
@@ -345,9 +349,11 @@ static void follow_loads(struct symbol_table *table)
 
 struct symbol_table *symbol_table_open(void)
 {
-	struct symbol_table *table = mem_map(sizeof *table);
+	struct symbol_table *table = mem_alloc(sizeof *table);
 	if (!table)
 		return NULL;
+	session.dwfl = NULL; /* what a fork copied may be half done: the child leaves it alone */
+	session.n_lookups = 0;
 	const char *servers = getenv("DEBUGINFOD_URLS");
 	table->callbacks.find_elf = dwfl_linux_proc_find_elf;
 	table->callbacks.find_debuginfo = servers && *servers ? find_by_build_id : find_anywhere;
@@ -359,8 +365,8 @@ void symbol_table_close(struct symbol_table *table)
 {
 	if (!table)
 		return;
-	end_session(table);
-	mem_unmap(table, sizeof *table);
+	end_session();
+	mem_free(table);
 }
 
 const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip)

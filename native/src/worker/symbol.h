@@ -18,7 +18,7 @@ struct symbol {
 
 struct symbol_table;
 
-/* NULL when there is no memory; symbol_resolve takes that too. Opens no file yet. */
+/* One at a time. NULL when there is no memory; symbol_resolve takes that too. Opens no file yet. */
 struct symbol_table *symbol_table_open(void);
 /* `table` may be NULL. Strings that it gave out stay valid. */
 void symbol_table_close(struct symbol_table *table);

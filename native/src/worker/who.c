@@ -113,7 +113,7 @@ static void consider(struct question *q, const struct taken *note, uint32_t rang
 	const struct store *store = note->ip ? store_at(q->who, note->ip) : NULL;
 	if (store && store->reads)
 		return;
-	if (note->thread_id == q->own_thread_id) {
+	if (note->thread_id == q->own_thread_id || note->location == MEMWATCH_LOCATION_OWN) {
 		q->own = true;
 	} else if (overlaps(q, note, store, range)) {
 		if (!q->exact || note->time_ns < q->exact->time_ns)

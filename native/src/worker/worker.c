@@ -22,10 +22,10 @@
 
 enum {
 	WINDOW_MAX_MS = 100,      /* how wide hot pages may make a window */
-	SWEEP_SHARE = 500,        /* a sweep's distance is at least this multiple of what it took; polled memory: */
+	SWEEP_SHARE = 500,        /* a sweep's distance is at least this multiple of the CPU time it took; polled memory: */
 	POLL_SHARE = 20,
 	PASS_SHARE = 4,           /* the same for passes that notes ask for */
-	CONTESTS_A_PASS = 256,    /* notes that are looked at for neighbours' pages */
+	ANNOUNCE_EVERY = 256,     /* regions of a pass */
 	CHECKS_A_SWEEP = 64,      /* regions whose memory is looked for in a full pass */
 	FAULT_COST_NS = 5000      /* what a first write with its signal costs the writer, see docs/performance.md */
 };
@@ -197,12 +197,25 @@ static void touch_spans(struct engine *engine)
 	atomic_fetch_add(&engine->n_pages_written, n_pages);
 }
 
+/* Tells the sinks of what a pass has appended; not for each event, since each wake-up costs more than an event. */
+static void announce(struct engine *engine)
+{
+	for (unsigned i = 0, n = 0; i < WATCHERS_MAX && n < engine->n_watchers; i++) {
+		if (!engine->watchers[i])
+			continue;
+		log_announce(&engine->watchers[i]->log);
+		n++;
+	}
+}
+
 static void emit_touched(struct engine *engine)
 {
 	for (size_t i = 0; i < engine->n_touched; i++) {
 		struct region *region = region_of(engine, engine->touched[i]);
 		if (region && region->flags & REGION_PENDING && !(region->flags & REGION_LOST))
 			emit_region(engine, region);
+		if (i % ANNOUNCE_EVERY == ANNOUNCE_EVERY - 1)
+			announce(engine);
 		worker_yield(engine);
 	}
 	engine->n_touched = 0;
@@ -267,6 +280,8 @@ static void begin_full(struct engine *engine)
 {
 	engine->last_full_ns = engine->this_full_ns;
 	engine->this_full_ns = time_monotonic_ns();
+	engine->dropped_before = engine->dropped_now;
+	engine->dropped_now = atomic_load(&engine->ring.dropped);
 	if (engine->source)
 		engine->source->mark();
 }
@@ -284,37 +299,11 @@ static void resolve_notes(struct engine *engine)
 	pthread_mutex_lock(&engine->lock);
 }
 
-/* The bytes of a page that regions hold. */
-struct mask {
-	uint64_t page, words[PAGE_BYTES / 64];
-};
-
-static void cover(struct region *region, void *arg)
-{
-	struct mask *mask = arg;
-	uint64_t from = max_u64(region->start, mask->page), to = min_u64(region_end(region), mask->page + PAGE_BYTES);
-	for (uint64_t at = from; at < to; at++)
-		mask->words[(at - mask->page) / 64] |= UINT64_C(1) << (at - mask->page) % 64;
-}
-
-/* Notes of neighbours: their pages are contested from now on. */
-static void contest_pages(struct engine *engine)
-{
-	for (uint32_t i = 0; engine->source && i < engine->who.n && i < CONTESTS_A_PASS; i++) {
-		uint64_t address = engine->who.notes[i].address;
-		struct mask mask = { .page = page_floor(address) };
-		if (region_any(&engine->regions, address, address + 1))
-			continue;
-		region_overlapping(&engine->regions, mask.page, mask.page + PAGE_BYTES, cover, &mask);
-		if (region_any(&engine->regions, mask.page, mask.page + PAGE_BYTES))
-			engine->source->contest(mask.page, mask.words);
-	}
-}
-
 static void pass(struct engine *engine, bool full, const struct span_list *asked)
 {
 	engine->silent_change = false;
 	engine->unseen.n = 0;
+	memset(engine->names, 0, sizeof engine->names);
 	who_drain(&engine->who, &engine->ring);
 	engine->pass_ns = time_realtime_ns();
 	if (full) {
@@ -330,11 +319,8 @@ static void pass(struct engine *engine, bool full, const struct span_list *asked
 	who_index(&engine->who);
 	touch_spans(engine);
 	emit_touched(engine);
-	contest_pages(engine);
-	if (full) {
+	if (full)
 		check_memory(engine);
-		engine->ring_dropped_seen = atomic_load(&engine->ring.dropped);
-	}
 	who_keep(&engine->who, engine->pass_ns);
 	atomic_fetch_add(&engine->n_passes, 1);
 }
@@ -408,13 +394,14 @@ static void look(struct engine *engine, struct plan *plan)
 		if (engine->backends[b] && engine->backends[b]->tick)
 			plan->tick_ns = earlier(plan->tick_ns, engine->backends[b]->tick(now_ns, &engine->handler_lost));
 	plan->due_ns = emit_due(engine, false);
+	announce(engine);
 }
 
 /* Does what is due; false when the engine stops. */
 static bool work(struct engine *engine, struct plan *plan)
 {
 	struct request request = take_requests(engine);
-	uint64_t start_ns = time_monotonic_ns();
+	uint64_t start_ns = time_monotonic_ns(), cpu_ns = time_cpu_ns();
 	bool sweep = start_ns >= plan->next_sweep_ns;
 	bool window = plan->first_note_ns && start_ns >= window_end(plan);
 	if (request.any || sweep || window) {
@@ -422,8 +409,9 @@ static bool work(struct engine *engine, struct plan *plan)
 		uint64_t n_notes = engine->who.n;
 		pass(engine, request.full || sweep, &request.spans);
 		plan->due_ns = emit_due(engine, request.full);
+		announce(engine);
 		pthread_mutex_unlock(&engine->lock);
-		uint64_t now_ns = time_monotonic_ns(), took_ns = now_ns - start_ns;
+		uint64_t now_ns = time_monotonic_ns(), took_ns = time_cpu_ns() - cpu_ns;
 		plan_window(engine, plan, n_notes, took_ns, now_ns);
 		if (sweep || engine->silent_change)
 			plan_sweep(engine, plan, took_ns, now_ns);

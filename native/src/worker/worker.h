@@ -15,7 +15,12 @@
 #include "symbol.h"
 #include "who.h"
 
-enum { WATCHERS_MAX = 255 };
+enum { WATCHERS_MAX = 255, THREAD_NAMES = 16 };
+
+struct thread_name {
+	int32_t thread_id;
+	char text[20];
+};
 
 struct memwatch {
 	struct engine *engine;
@@ -71,10 +76,11 @@ struct engine {
 	uint64_t *held;                 /* ids of regions with a held event */
 	size_t n_held, held_capacity;
 	uint32_t check_slot;            /* where the search for vanished memory goes on */
-	uint64_t ring_dropped_seen;     /* at the last full pass */
+	uint64_t dropped_now, dropped_before; /* of the ring: when this full pass began, and the one before it */
 	uint64_t last_full_ns, this_full_ns; /* CLOCK_MONOTONIC: when the last full passes began */
 	uint64_t handler_lost;          /* what backends count of it */
 	uint64_t pass_ns;               /* CLOCK_REALTIME: when this pass began to collect */
+	struct thread_name names[THREAD_NAMES]; /* of writers, for one pass */
 	bool touch_failed;              /* no memory to list a touched region: keep the spans for the next pass */
 	bool silent_change;             /* this pass found a change without a note */
 

@@ -1,0 +1,199 @@
+/*
+ * recorder.c -- DESIGN: Recorder, which keeps one watcher's events and versions in a file, on a native thread of its own, and
+ * Recording, which reads such a file. A Recorder is closed before its watcher, by the watcher if nobody did earlier; in a
+ * forked child it is left alone. What is read back are dictionaries: the package makes events of them.
+ */
+#ifdef MEMWATCH_WITH_RECORDER
+
+#include "convert.h"
+
+#include <memwatch/recorder.h>
+
+#include <errno.h>
+#include <unistd.h>
+
+#define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
+
+/* --- Recorder --- */
+
+struct recorder {
+	PyObject_HEAD struct dependent dependent;
+	struct watcher *watcher;
+	memwatch_recorder *native;
+	unsigned n_inside;  /* under the GIL: flushes under way */
+	bool abandoned;     /* under the GIL: close it when they are out */
+};
+
+static struct recorder *recorder_of(struct dependent *dependent)
+{
+	return (struct recorder *)((char *)dependent - offsetof(struct recorder, dependent));
+}
+
+static void close_dependent(struct dependent *dependent)
+{
+	struct recorder *self = recorder_of(dependent);
+	memwatch_recorder_close(self->native);
+	self->native = NULL;
+}
+
+/* The native recorder, opened without the GIL; NULL with an exception. */
+static memwatch_recorder *open_native(struct watcher *watcher, const struct memwatch_recorder_options *options)
+{
+	memwatch_recorder *native = NULL;
+	memwatch *native_watcher = watcher_enter(watcher);
+	int error;
+	if (!native_watcher)
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	error = memwatch_recorder_open(native_watcher, options, &native);
+	if (error < 0)
+		watcher_leave(watcher);
+	Py_END_ALLOW_THREADS
+	if (error < 0)
+		convert_error(error, memwatch_recorder_error());
+	return native;
+}
+
+static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "watcher", "path", "max_bytes", "commit_ms", "keep_runs", "sync", NULL };
+	PyObject *path, *max_bytes = NULL, *commit = NULL, *keep = NULL;
+	struct memwatch_recorder_options options;
+	struct watcher *watcher;
+	memwatch_recorder_options_init(&options);
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&|$OOOp:Recorder", names, &watcher_type, &watcher,
+					 PyUnicode_FSConverter, &path, &max_bytes, &commit, &keep, &options.sync))
+		return NULL;
+	options.path = PyBytes_AS_STRING(path);
+	struct recorder *self = NULL;
+	if (convert_u64(max_bytes, "max_bytes", &options.max_bytes) == 0 &&
+	    convert_u32(commit, "commit_ms", &options.commit_ms) == 0 &&
+	    convert_u32(keep, "keep_runs", &options.keep_runs) == 0)
+		self = (struct recorder *)type->tp_alloc(type, 0);
+	if (self)
+		self->native = open_native(watcher, &options);
+	Py_DECREF(path);
+	if (!self || !self->native) {
+		Py_XDECREF(self);
+		return NULL;
+	}
+	Py_INCREF(watcher);
+	self->watcher = watcher;
+	self->dependent.close = close_dependent;
+	watcher_link(watcher, &self->dependent);
+	watcher_leave(watcher); /* only now: a close in between would not have seen us */
+	return (PyObject *)self;
+}
+
+static PyObject *recorder_close(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+	struct recorder *self = (struct recorder *)object;
+	if (self->n_inside) {
+		self->abandoned = true;
+		Py_RETURN_NONE;
+	}
+	if (self->watcher && watcher_unlink(self->watcher, &self->dependent) && self->watcher->pid == getpid()) {
+		Py_BEGIN_ALLOW_THREADS
+		close_dependent(&self->dependent);
+		Py_END_ALLOW_THREADS
+	}
+	Py_RETURN_NONE;
+}
+
+static void recorder_dealloc(PyObject *object)
+{
+	struct recorder *self = (struct recorder *)object;
+	Py_DECREF(recorder_close(object, NULL));
+	Py_XDECREF(self->watcher);
+	Py_TYPE(object)->tp_free(object);
+}
+
+/* Whether the recorder can be asked; else an exception. The watcher's close waits until `watcher_leave`. */
+static bool enter(struct recorder *self)
+{
+	if (!watcher_enter(self->watcher))
+		return false;
+	if (self->native)
+		return true;
+	watcher_leave(self->watcher);
+	convert_error(-EPIPE, "the recorder is closed");
+	return false;
+}
+
+static PyObject *recorder_flush(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "timeout", NULL };
+	struct recorder *self = (struct recorder *)object;
+	PyObject *timeout = NULL;
+	int result, timeout_ms = 5000;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:flush", names, &timeout))
+		return NULL;
+	if (timeout && timeout != Py_None && (timeout_ms = convert_timeout(timeout)) < -1)
+		return NULL;
+	if (!enter(self))
+		return NULL;
+	self->n_inside++;
+	Py_BEGIN_ALLOW_THREADS
+	result = memwatch_recorder_flush(self->native, timeout_ms);
+	watcher_leave(self->watcher);
+	Py_END_ALLOW_THREADS
+	if (!--self->n_inside && self->abandoned)
+		Py_DECREF(recorder_close(object, NULL));
+	if (result < 0 && result != -ETIMEDOUT)
+		return convert_error(result, memwatch_recorder_error());
+	return PyBool_FromLong(result == 0);
+}
+
+#define AT(member) offsetof(struct memwatch_recorder_stats, member)
+
+static PyObject *recorder_stats(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+	static const struct field fields[] = {
+		{ "state", FIELD_TEXT, AT(state) },
+		{ "run", FIELD_U32, AT(run) },
+		{ "events_written", FIELD_U64, AT(events_written) },
+		{ "events_missed", FIELD_U64, AT(events_missed) },
+		{ "events_evicted", FIELD_U64, AT(events_evicted) },
+		{ "versions_written", FIELD_U64, AT(versions_written) },
+		{ "versions_skipped", FIELD_U64, AT(versions_skipped) },
+		{ "commits", FIELD_U64, AT(commits) },
+		{ "committed_seq", FIELD_U64, AT(committed_seq) },
+		{ "last_commit_ns", FIELD_U64, AT(last_commit_ns) },
+		{ "bytes_used", FIELD_U64, AT(bytes_used) },
+		{ "max_bytes", FIELD_U64, AT(max_bytes) },
+		{ "errors", FIELD_U64, AT(errors) },
+		{ "message", FIELD_CHARS, AT(message) },
+		{ NULL, FIELD_U64, 0 },
+	};
+	struct recorder *self = (struct recorder *)object;
+	struct memwatch_recorder_stats stats;
+	if (!enter(self))
+		return NULL;
+	int error = memwatch_recorder_stats_get(self->native, &stats);
+	watcher_leave(self->watcher);
+	if (error < 0)
+		return convert_error(error, memwatch_recorder_error());
+	PyObject *dict = PyDict_New();
+	if (dict && convert_fields(dict, &stats, fields) < 0)
+		Py_CLEAR(dict);
+	return dict;
+}
+
+static PyMethodDef recorder_methods[] = {
+	{ "flush", KEYWORDS(recorder_flush), METH_VARARGS | METH_KEYWORDS, NULL },
+	{ "stats", recorder_stats, METH_NOARGS, NULL },
+	{ "close", recorder_close, METH_NOARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+PyTypeObject recorder_type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "memwatch._core.Recorder",
+	.tp_basicsize = sizeof(struct recorder),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_new = recorder_new,
+	.tp_dealloc = recorder_dealloc,
+	.tp_methods = recorder_methods,
+};
+
+#endif

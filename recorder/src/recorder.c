@@ -1,0 +1,558 @@
+/*
+ * recorder.c -- DESIGN: one thread, "memwatch-record", reads a sink and commits what it read in one transaction a commit
+ * interval. It owns the file and everything in `writer`; other threads see the stats, under the mutex.
+ *
+ * Loss: events are released only once they are committed. While the file cannot be had the thread does not read on: the watcher's log
+ * keeps the events as far as it reaches, and what it evicts meanwhile shows as a gap in seq, which is recorded as one. Each
+ * failure is counted and its sentence kept; a second later it is tried again.
+ */
+#include "complain.h"
+#include "lmfile.h"
+#include "writer.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	PENDING_MAX = 4096,
+	RETRY_MS = 1000,
+	CLOSE_FLUSH_MS = 2000,
+	STACK_BYTES = 1 << 20,
+	PAGE_BYTES = 4096,
+	TRANSACTION_SHARE = 16,        /* of the file: what one transaction may add */
+	TRANSACTION_MAX_BYTES = 8 << 20,
+	FULL_PERCENT = 68,             /* of the file in use; the rest is for copies of pages and what readers hold */
+	SPARSE_PERCENT = 50            /* when that did not do */
+};
+
+#define MAX_BYTES_DEFAULT (UINT64_C(256) << 20)
+#define MAX_BYTES_MIN (UINT64_C(1) << 20)
+#define MAX_BYTES_MAX (UINT64_C(1) << 40)
+
+struct memwatch_recorder {
+	memwatch *watcher;
+	memwatch_sink *sink;
+	pid_t pid;
+	pthread_t thread;
+	struct memwatch_recorder_options options;
+	char *path;                                  /* absolute */
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	bool stopping, hurry;                        /* under the mutex */
+	struct memwatch_recorder_stats stats;        /* under the mutex */
+	/* the thread's */
+	struct lmfile *file;
+	struct writer writer;
+	const struct memwatch_event *pending[PENDING_MAX];
+	unsigned n_pending;
+	bool ended;                                  /* the watcher closes */
+	uint64_t start_ns;                           /* of the next run; CLOCK_REALTIME */
+};
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ms(void)
+{
+	return clock_ns(CLOCK_MONOTONIC) / 1000000u;
+}
+
+/* Waits on `changed` until that time. The mutex is held. */
+static bool wait_until(struct memwatch_recorder *recorder, uint64_t deadline_ms)
+{
+	struct timespec deadline = { (time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000 };
+	return pthread_cond_timedwait(&recorder->changed, &recorder->mutex, &deadline) != ETIMEDOUT;
+}
+
+/* --- what others see --- */
+
+static void publish(struct memwatch_recorder *recorder, const char *state)
+{
+	const struct writer *writer = &recorder->writer;
+	const struct progress *progress = &writer->progress;
+	struct memwatch_recorder_stats *stats = &recorder->stats;
+	pthread_mutex_lock(&recorder->mutex);
+	stats->state = state;
+	stats->run = writer->run;
+	stats->events_written = progress->record.events_written;
+	stats->events_missed = progress->record.events_missed;
+	stats->events_evicted = progress->events_evicted;
+	stats->versions_written = progress->versions_written;
+	stats->versions_skipped = progress->versions_skipped;
+	stats->bytes_used = writer->used_bytes;
+	stats->committed_seq = writer->run ? progress->last_seq : 0;
+	stats->last_commit_ns = progress->record.last_commit_ns;
+	recorder->hurry = false;
+	pthread_cond_broadcast(&recorder->changed);
+	pthread_mutex_unlock(&recorder->mutex);
+}
+
+static void count_commit(struct memwatch_recorder *recorder)
+{
+	pthread_mutex_lock(&recorder->mutex);
+	recorder->stats.commits++;
+	pthread_mutex_unlock(&recorder->mutex);
+}
+
+/* This thread's sentence becomes the message. A file that is full or out of disk stays open, any other is opened anew. */
+static void fail(struct memwatch_recorder *recorder, int error)
+{
+	if (recorder->file && error != -ENOSPC && error != -EDQUOT && error != -ENOBUFS && error != -ENOMEM) {
+		lmfile_close_writer(recorder->file);
+		recorder->file = NULL;
+	}
+	pthread_mutex_lock(&recorder->mutex);
+	recorder->stats.errors++;
+	snprintf(recorder->stats.message, sizeof recorder->stats.message, "%s", memwatch_recorder_error());
+	pthread_mutex_unlock(&recorder->mutex);
+	publish(recorder, "failing");
+}
+
+/* --- transactions --- */
+
+struct batch {
+	struct memwatch_recorder *recorder;
+	unsigned n_done;
+};
+
+static int end_transaction(struct writer *writer, unsigned percent)
+{
+	writer->progress.record.last_commit_ns = clock_ns(CLOCK_REALTIME);
+	int error = evict(writer, percent);
+	if (!error)
+		error = writer_end(writer);
+	writer->used_bytes = table_pages(&writer->table) * PAGE_BYTES;
+	return error;
+}
+
+static uint64_t transaction_max_bytes(const struct writer *writer)
+{
+	uint64_t share = writer->max_bytes / TRANSACTION_SHARE;
+	return share < TRANSACTION_MAX_BYTES ? share : TRANSACTION_MAX_BYTES;
+}
+
+static int write_events(struct writer *writer, struct batch *batch)
+{
+	const struct memwatch_recorder *recorder = batch->recorder;
+	int error = 0;
+	for (batch->n_done = 0; !error && batch->n_done < recorder->n_pending; batch->n_done++) {
+		if (writer->new_bytes > transaction_max_bytes(writer))
+			break;
+		error = writer_add(writer, recorder->pending[batch->n_done]);
+	}
+	return error ? error : end_transaction(writer, FULL_PERCENT);
+}
+
+static int write_batch(MDB_txn *txn, MDB_dbi dbi, void *arg)
+{
+	struct batch *batch = arg;
+	struct writer *writer = &batch->recorder->writer;
+	int error = table_open(&writer->table, txn, dbi);
+	if (error)
+		return error;
+	writer->new_bytes = 0;
+	error = write_events(writer, batch);
+	table_close(&writer->table);
+	return error;
+}
+
+static int write_room(MDB_txn *txn, MDB_dbi dbi, void *arg)
+{
+	struct writer *writer = arg;
+	int error = table_open(&writer->table, txn, dbi);
+	if (error)
+		return error;
+	error = end_transaction(writer, SPARSE_PERCENT);
+	table_close(&writer->table);
+	return error;
+}
+
+static int write_begin(MDB_txn *txn, MDB_dbi dbi, void *arg)
+{
+	struct memwatch_recorder *recorder = arg;
+	struct writer *writer = &recorder->writer;
+	int error = table_open(&writer->table, txn, dbi);
+	if (error)
+		return error;
+	error = writer_begin(writer, recorder->options.keep_runs);
+	if (!error)
+		error = end_transaction(writer, FULL_PERCENT);
+	table_close(&writer->table);
+	return error;
+}
+
+/* Runs a transaction; one that failed leaves no trace in `writer`. */
+static int transact(struct memwatch_recorder *recorder, lmfile_work *work, void *arg)
+{
+	struct progress before = recorder->writer.progress;
+	uint32_t run = recorder->writer.run;
+	int error = lmfile_write(recorder->file, work, arg);
+	if (!error) {
+		count_commit(recorder);
+		return 0;
+	}
+	writer_undo(&recorder->writer, &before);
+	recorder->writer.run = run;
+	return error;
+}
+
+/* Pages that a transaction frees can be used by the second one after it. */
+static int make_room(struct memwatch_recorder *recorder)
+{
+	int error = transact(recorder, write_room, &recorder->writer);
+	if (!error)
+		error = transact(recorder, write_room, &recorder->writer);
+	return error;
+}
+
+/* --- the file --- */
+
+static void fill_run(const struct memwatch_recorder *recorder, struct codec_run *run)
+{
+	extern char *program_invocation_short_name;
+	*run = (struct codec_run){ .epoch = memwatch_epoch(recorder->watcher), .pid = (int32_t)recorder->pid };
+	run->start_ns = recorder->start_ns;
+	snprintf(run->program, sizeof run->program, "%s", program_invocation_short_name);
+	if (gethostname(run->host, sizeof run->host - 1) < 0)
+		run->host[0] = 0;
+}
+
+static int open_file(struct memwatch_recorder *recorder)
+{
+	struct writer *writer = &recorder->writer;
+	int error = lmfile_open_writer(recorder->path, recorder->options.max_bytes, recorder->options.sync, &recorder->file);
+	if (error) {
+		fail(recorder, error);
+		return error;
+	}
+	writer_undo(writer, &(struct progress){ .start_seq = writer->progress.last_seq, .last_seq = writer->progress.last_seq,
+						.events_evicted = writer->progress.events_evicted });
+	writer->run = 0;
+	fill_run(recorder, &writer->progress.record);
+	error = transact(recorder, write_begin, recorder);
+	if (error) {
+		lmfile_close_writer(recorder->file);
+		recorder->file = NULL;
+		fail(recorder, error);
+		return error;
+	}
+	recorder->start_ns = clock_ns(CLOCK_REALTIME); /* if it has to be opened once more */
+	publish(recorder, "recording");
+	return 0;
+}
+
+/* --- the thread --- */
+
+static bool is_stopping(struct memwatch_recorder *recorder)
+{
+	pthread_mutex_lock(&recorder->mutex);
+	bool stopping = recorder->stopping;
+	pthread_mutex_unlock(&recorder->mutex);
+	return stopping;
+}
+
+static bool is_hurried(struct memwatch_recorder *recorder)
+{
+	pthread_mutex_lock(&recorder->mutex);
+	bool hurried = recorder->stopping || recorder->hurry;
+	pthread_mutex_unlock(&recorder->mutex);
+	return hurried;
+}
+
+static int read_more(struct memwatch_recorder *recorder, int timeout_ms)
+{
+	int n = memwatch_sink_read(recorder->sink, recorder->pending + recorder->n_pending, PENDING_MAX - recorder->n_pending,
+				   timeout_ms);
+	if (n < 0)
+		recorder->ended = true;
+	else
+		recorder->n_pending += (unsigned)n;
+	return n;
+}
+
+/* Waits for an event, then collects what comes within the commit interval. */
+static void gather(struct memwatch_recorder *recorder)
+{
+	if (read_more(recorder, is_hurried(recorder) ? 0 : -1) <= 0)
+		return;
+	uint64_t deadline_ms = now_ms() + recorder->options.commit_ms;
+	while (recorder->n_pending < PENDING_MAX) {
+		uint64_t now = now_ms();
+		bool waits = now < deadline_ms && !is_hurried(recorder);
+		if (read_more(recorder, waits ? (int)(deadline_ms - now) : 0) <= 0 && !(waits && !recorder->ended))
+			return;
+	}
+}
+
+static void release(struct memwatch_recorder *recorder, unsigned n, uint64_t duration_ns)
+{
+	for (unsigned i = 0; i < n; i++) {
+		memwatch_sink_report(recorder->sink, duration_ns / n, 0);
+		memwatch_event_unref(recorder->pending[i]);
+	}
+	recorder->n_pending -= n;
+	memmove(recorder->pending, recorder->pending + n, recorder->n_pending * sizeof recorder->pending[0]);
+}
+
+/* Commits what is pending, in as many transactions as it takes. */
+static int commit(struct memwatch_recorder *recorder)
+{
+	struct batch batch = { .recorder = recorder };
+	while (recorder->n_pending) {
+		uint64_t start_ns = clock_ns(CLOCK_MONOTONIC);
+		int error = transact(recorder, write_batch, &batch);
+		if (error == -ENOBUFS && !make_room(recorder))
+			error = transact(recorder, write_batch, &batch);
+		if (error == -ENOBUFS)
+			complain(error, "%s is full, and what can be deleted does not suffice: it needs a larger max_bytes", recorder->path);
+		if (error) {
+			fail(recorder, error);
+			return error;
+		}
+		release(recorder, batch.n_done, clock_ns(CLOCK_MONOTONIC) - start_ns);
+		writer_trim(&recorder->writer);
+		publish(recorder, "recording");
+	}
+	publish(recorder, "recording");
+	return 0;
+}
+
+static void pause_before_retry(struct memwatch_recorder *recorder)
+{
+	uint64_t deadline_ms = now_ms() + RETRY_MS;
+	pthread_mutex_lock(&recorder->mutex);
+	while (!recorder->stopping && wait_until(recorder, deadline_ms))
+		;
+	pthread_mutex_unlock(&recorder->mutex);
+}
+
+/* One turn. False: that was the last one. */
+static bool turn(struct memwatch_recorder *recorder)
+{
+	bool last = is_stopping(recorder);
+	if (!recorder->file && open_file(recorder) < 0) {
+		if (!last)
+			pause_before_retry(recorder);
+		return !last;
+	}
+	if (!recorder->n_pending)
+		gather(recorder);
+	bool empty = !recorder->n_pending;
+	if (commit(recorder) < 0) {
+		if (!last)
+			pause_before_retry(recorder);
+		return !last;
+	}
+	return !(empty && (last || recorder->ended));
+}
+
+static void finish(struct memwatch_recorder *recorder)
+{
+	if (recorder->file) {
+		recorder->writer.progress.record.end_ns = clock_ns(CLOCK_REALTIME);
+		int error = transact(recorder, write_batch, &(struct batch){ .recorder = recorder });
+		if (error)
+			fail(recorder, error);
+	}
+	lmfile_close_writer(recorder->file);
+	recorder->file = NULL;
+	while (recorder->n_pending)
+		memwatch_event_unref(recorder->pending[--recorder->n_pending]);
+	publish(recorder, "stopped");
+}
+
+static void *record(void *arg)
+{
+	struct memwatch_recorder *recorder = arg;
+	while (turn(recorder))
+		;
+	finish(recorder);
+	return NULL;
+}
+
+/* --- opening and closing --- */
+
+void memwatch_recorder_options_init(struct memwatch_recorder_options *options)
+{
+	*options = (struct memwatch_recorder_options){ .struct_bytes = sizeof *options, .max_bytes = MAX_BYTES_DEFAULT,
+						       .commit_ms = 200, .sync = 1 };
+}
+
+static int check_options(const struct memwatch_recorder_options *options)
+{
+	if (!options || options->struct_bytes != sizeof *options)
+		return complain(-EINVAL, "options must come from memwatch_recorder_options_init of the same version");
+	if (!options->path || !options->path[0])
+		return complain(-EINVAL, "the recorder needs a path");
+	if (options->max_bytes < MAX_BYTES_MIN || options->max_bytes > MAX_BYTES_MAX)
+		return complain(-EINVAL, "max_bytes must be 1 MiB to 1 TiB, not %llu", (unsigned long long)options->max_bytes);
+	if (options->commit_ms < 1 || options->commit_ms > 1000)
+		return complain(-EINVAL, "commit_ms must be 1 to 1000, not %u", options->commit_ms);
+	return 0;
+}
+
+/* The path from the root, so that the process may change its directory. NULL without memory. */
+static char *absolute(const char *path)
+{
+	char here[PATH_MAX], *whole;
+	if (path[0] == '/' || !getcwd(here, sizeof here))
+		return strdup(path);
+	return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
+}
+
+/* All signals are the host's, but for those that a fault raises here: other threads may watch pages that this one writes. */
+static int start_thread(struct memwatch_recorder *recorder)
+{
+	sigset_t blocked, before;
+	pthread_attr_t attr;
+	sigfillset(&blocked);
+	sigdelset(&blocked, SIGSEGV);
+	sigdelset(&blocked, SIGBUS);
+	sigdelset(&blocked, SIGTRAP);
+	sigdelset(&blocked, SIGILL);
+	sigdelset(&blocked, SIGFPE);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_sigmask(SIG_SETMASK, &blocked, &before);
+	int error = pthread_create(&recorder->thread, &attr, record, recorder);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	if (error)
+		return complain(-error, "the recorder's thread cannot be started: %s", strerror(error));
+	pthread_setname_np(recorder->thread, "memwatch-record");
+	return 0;
+}
+
+static void init_lock(struct memwatch_recorder *recorder)
+{
+	pthread_condattr_t attr;
+	pthread_mutex_init(&recorder->mutex, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&recorder->changed, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void destroy(struct memwatch_recorder *recorder)
+{
+	writer_fini(&recorder->writer);
+	pthread_cond_destroy(&recorder->changed);
+	pthread_mutex_destroy(&recorder->mutex);
+	free(recorder->path);
+	free(recorder);
+}
+
+/* The newest seq: what comes after it is recorded. */
+static int newest_seq(memwatch *watcher, uint64_t *ret_seq)
+{
+	const struct memwatch_event *none[1];
+	struct memwatch_cursor cursor;
+	int error = memwatch_events_read(watcher, UINT64_MAX, none, 0, &cursor);
+	if (error < 0)
+		return complain(error, "%s", memwatch_error());
+	*ret_seq = cursor.newest;
+	return 0;
+}
+
+int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_options *options, memwatch_recorder **ret_recorder)
+{
+	uint64_t newest = 0;
+	int error = check_options(options);
+	if (!error)
+		error = newest_seq(watcher, &newest);
+	if (error)
+		return error;
+	struct memwatch_recorder *recorder = calloc(1, sizeof *recorder);
+	if (!recorder)
+		return complain(-ENOMEM, "no memory for a recorder");
+	init_lock(recorder);
+	recorder->watcher = recorder->writer.watcher = watcher;
+	recorder->pid = getpid();
+	recorder->options = *options;
+	recorder->options.max_bytes -= options->max_bytes % PAGE_BYTES;
+	recorder->writer.max_bytes = recorder->options.max_bytes;
+	recorder->writer.progress.last_seq = newest;
+	recorder->start_ns = clock_ns(CLOCK_REALTIME);
+	recorder->stats = (struct memwatch_recorder_stats){ .state = "starting", .max_bytes = recorder->options.max_bytes };
+	recorder->path = absolute(options->path);
+	error = recorder->path ? memwatch_sink_open(watcher, "recorder", &recorder->sink) : -ENOMEM;
+	if (error) {
+		complain(error, "the recorder cannot be opened: %s", recorder->path ? memwatch_error() : "no memory");
+		goto destroy;
+	}
+	error = start_thread(recorder);
+	if (error)
+		goto close_sink;
+	*ret_recorder = recorder;
+	return 0;
+
+close_sink:
+	memwatch_sink_close(recorder->sink);
+destroy:
+	destroy(recorder);
+	return error;
+}
+
+static int refuse_child(const struct memwatch_recorder *recorder)
+{
+	return recorder->pid == getpid() ? 0 : complain(-ECHILD, "this recorder belongs to the process that forked this one");
+}
+
+int memwatch_recorder_flush(memwatch_recorder *recorder, int timeout_ms)
+{
+	uint64_t newest = 0, deadline_ms = now_ms() + (uint64_t)(timeout_ms < 0 ? INT_MAX : timeout_ms);
+	int error = refuse_child(recorder);
+	if (!error)
+		error = newest_seq(recorder->watcher, &newest);
+	if (error)
+		return error;
+	bool in_time = true;
+	pthread_mutex_lock(&recorder->mutex);
+	while (!(recorder->stats.run && recorder->stats.committed_seq >= newest) && in_time) {
+		recorder->hurry = true;
+		pthread_mutex_unlock(&recorder->mutex);
+		memwatch_sink_wake(recorder->sink);
+		pthread_mutex_lock(&recorder->mutex);
+		if (recorder->hurry)
+			in_time = wait_until(recorder, deadline_ms);
+	}
+	pthread_mutex_unlock(&recorder->mutex);
+	return in_time ? 0 : complain(-ETIMEDOUT, "the events were not committed within %d ms", timeout_ms);
+}
+
+void memwatch_recorder_close(memwatch_recorder *recorder)
+{
+	if (!recorder || recorder->pid != getpid())
+		return;
+	memwatch_flush(recorder->watcher, CLOSE_FLUSH_MS);
+	pthread_mutex_lock(&recorder->mutex);
+	recorder->stopping = true;
+	pthread_cond_broadcast(&recorder->changed);
+	pthread_mutex_unlock(&recorder->mutex);
+	memwatch_sink_wake(recorder->sink);
+	pthread_join(recorder->thread, NULL);
+	memwatch_sink_close(recorder->sink);
+	destroy(recorder);
+}
+
+int memwatch_recorder_stats_get(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats)
+{
+	int error = refuse_child(recorder);
+	if (error)
+		return error;
+	pthread_mutex_lock(&recorder->mutex);
+	*ret_stats = recorder->stats;
+	pthread_mutex_unlock(&recorder->mutex);
+	return 0;
+}

@@ -1,0 +1,76 @@
+"""Contracts: what the package says of itself agrees with what it is."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import memwatch
+from memwatch import _config, _native
+
+PACKAGE = Path(memwatch.__file__).parent
+ROOT = PACKAGE.parent.parent
+core = _native.core
+
+
+def surface():
+    """What _core.pyi declares: names of the module, and of each class."""
+    tree = ast.parse((PACKAGE / "_core.pyi").read_text())
+    module, classes = set(), {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = {
+                item.name for item in node.body if isinstance(item, ast.FunctionDef) and not item.name.startswith("__")
+            }
+        elif isinstance(node, ast.FunctionDef):
+            module.add(node.name)
+        elif isinstance(node, ast.AnnAssign):
+            module.add(node.target.id)
+    return module, classes
+
+
+@pytest.mark.skipif(not core.NATIVE, reason="the extension's surface")
+def test_the_typed_surface_is_the_extensions():
+    module, classes = surface()
+    if not core.EXPORTER:
+        del classes["Exporter"]
+    if not core.RECORDER:
+        del classes["Recorder"], classes["Recording"]
+    assert {name for name in dir(core) if not name.startswith("__")} == module | set(classes)
+    for name, members in classes.items():
+        assert {member for member in vars(getattr(core, name)) if not member.startswith("__")} == members, name
+
+
+def test_the_version_is_one():
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'version = "{memwatch.__version__}"' in project
+    assert core.VERSION == memwatch.__version__
+
+
+def test_everything_exported_is_there():
+    for name in memwatch.__all__:
+        assert getattr(memwatch, name) is not None
+    assert memwatch.__all__ == sorted(memwatch.__all__)
+
+
+def test_every_option_is_an_argument_and_a_variable():
+    parameters = set(inspect.signature(memwatch.MemoryWatcher).parameters) - {"adapter"}
+    assert parameters == set(_config.OPTIONS)
+
+
+def test_everything_public_has_a_docstring():
+    for name in memwatch.__all__:
+        public = getattr(memwatch, name)
+        assert inspect.getdoc(public), name
+        for attribute, member in vars(public).items() if inspect.isclass(public) else ():
+            if not attribute.startswith("_") and (callable(member) or isinstance(member, property)):
+                assert inspect.getdoc(member), f"{name}.{attribute}"
+
+
+def test_the_architecture_names_files_that_exist():
+    text = (PACKAGE / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:native|exporter|recorder|python|tests|docs)/[\w./-]+\.[a-z]+)`", text))
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).exists()]

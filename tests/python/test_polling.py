@@ -1,0 +1,120 @@
+"""Polling: copies are compared at an interval."""
+
+import array
+import threading
+
+import pytest
+
+from memwatch.adapters import PollingAdapter
+from memwatch.testing import Recorder
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def adapter(recorder):
+    adapter = PollingAdapter(interval_s=0.005)
+    adapter.bind(recorder)
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture
+def slow(recorder):
+    """An adapter that looks only when it is asked to."""
+    adapter = PollingAdapter(interval_s=3600)
+    adapter.bind(recorder)
+    yield adapter
+    adapter.close()
+
+
+def test_the_thread_finds_a_change(adapter, recorder):
+    data = bytearray(b"Hello")
+    adapter.track(data, {"name": "data"})
+    data[0] = ord("J")
+    assert recorder.wait(len)
+    [event] = recorder.events
+    assert (event.old, event.new) == (b"Hello", b"Jello")
+    assert (event.attribution, event.reason, event.backend) == ("none", "polling", "polling")
+    assert event.frames == ()
+
+
+@pytest.mark.parametrize(
+    ("obj", "change"),
+    [
+        (array.array("d", [0.0, 1.0]), lambda obj: obj.__setitem__(1, 5.0)),
+        ([1, 2], lambda obj: obj.append(3)),
+        ({"a": 1}, lambda obj: obj.update(a=2)),
+        ({1}, lambda obj: obj.add(2)),
+        (memoryview(bytearray(10))[::2], lambda obj: obj.__setitem__(0, 1)),
+    ],
+)
+def test_kinds_of_objects(slow, recorder, obj, change):
+    slow.track(obj, {"name": "obj"})
+    assert slow.check_changes() == []
+    change(obj)
+    [region_id] = slow.check_changes()
+    assert [event.region_id for event in recorder.events] == [region_id]
+    assert slow.check_changes() == []
+
+
+def test_what_does_not_change_in_place_is_refused(slow, recorder):
+    with pytest.raises(TypeError, match="watch_name"):
+        slow.track(5, {"name": "five"})
+    with pytest.raises(ValueError, match="empty"):
+        slow.track(bytearray(), {"name": "empty"})
+    assert recorder.names == {}
+
+
+def test_a_watched_bytearray_cannot_be_resized(slow):
+    data = bytearray(b"Hello")
+    region_id = slow.track(data, {"name": "data"})
+    with pytest.raises(BufferError):
+        data.append(0)
+    slow.untrack(region_id)
+    data.append(0)
+
+
+def test_when(slow, recorder):
+    data = bytearray(b"0")
+    slow.track(data, {"name": "data", "when": lambda new: new == b"2"})
+    for value in b"123":
+        data[0] = value
+        slow.check_changes()
+    assert [(event.old, event.new) for event in recorder.events] == [(b"1", b"2")]
+    assert slow.get_stats()["filtered"] == 2
+
+
+def test_what_was_written_before_untrack_is_still_posted(slow, recorder):
+    data = bytearray(b"a")
+    region_id = slow.track(data, {"name": "data"})
+    data[0] = ord("b")
+    slow.untrack(region_id)
+    assert [event.new for event in recorder.events] == [b"b"]
+    assert recorder.names == {}
+
+
+def test_a_large_buffer_is_shown_in_part(slow, recorder):
+    data = bytearray(100_000)
+    slow.track(data, {"name": "data"})
+    data[99_999] = 1
+    slow.check_changes()
+    assert len(recorder.events[0].new) == 4096
+
+
+def test_the_thread_ends_with_its_adapter():
+    before = threading.active_count()
+    adapter = PollingAdapter(interval_s=0.005)
+    adapter.bind(Recorder())
+    adapter.track(bytearray(1), {"name": "data"})
+    assert threading.active_count() == before + 1
+    adapter.close()
+    assert threading.active_count() == before
+
+
+def test_bad_interval():
+    with pytest.raises(ValueError, match="interval_s"):
+        PollingAdapter(interval_s=0)

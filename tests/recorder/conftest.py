@@ -1,0 +1,79 @@
+"""Fixtures of the recorder's tests: a path, and watchers with a recorder that are closed whatever happens."""
+
+import pytest
+
+import memwatch
+from memwatch._native import core
+
+if not core.RECORDER:
+    pytest.skip("built without the recorder", allow_module_level=True)
+
+MIB = 1 << 20
+
+
+class Watched:
+    """A core watcher and its recorder."""
+
+    def __init__(self, path, *, patches=True, max_bytes=16 * MIB, commit_ms=20, keep_runs=None, **options):
+        self.watcher = core.Watcher(patches=patches, **options)
+        self.recorder = core.Recorder(
+            self.watcher, str(path), max_bytes=max_bytes, commit_ms=commit_ms, keep_runs=keep_runs, sync=False
+        )
+
+    def add(self, buffer, name, **options):
+        """Watches a buffer; its id."""
+        return self.watcher.region_add(buffer, name, **options)
+
+    def settle(self):
+        """Makes events of all writes; the newest seq."""
+        assert self.watcher.flush(30)
+        return self.watcher.events_read((1 << 64) - 1, 0)[1]["newest"]
+
+    def commit(self):
+        """Has everything recorded; the newest seq."""
+        seq = self.settle()
+        assert self.recorder.flush(30), self.recorder.stats()
+        return seq
+
+    def stats(self):
+        """The recorder's."""
+        return self.recorder.stats()
+
+    def close(self):
+        """Twice is allowed."""
+        self.recorder.close()
+        self.watcher.close()
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where to record to."""
+    return tmp_path / "recording"
+
+
+@pytest.fixture
+def watch(path):
+    """Makes watchers with recorders."""
+    made = []
+
+    def make(to=path, **options):
+        made.append(Watched(to, **options))
+        return made[-1]
+
+    yield make
+    for watched in made:
+        watched.close()
+
+
+@pytest.fixture
+def opened():
+    """Opens recordings."""
+    made = []
+
+    def make(path):
+        made.append(memwatch.open_history(path))
+        return made[-1]
+
+    yield make
+    for history in made:
+        history.close()

@@ -1,0 +1,454 @@
+"""Nothing that happens to the file harms the host, and what is read is right or an error."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+
+import memwatch
+
+MIB = 1 << 20
+
+# Writes number[0] = 1, 2, 3, ... and says after each which one is an event.
+WRITER = """
+import sys, time, numpy
+from memwatch._native import core
+watcher = core.Watcher(patches=True)
+recorder = core.Recorder(watcher, sys.argv[1], max_bytes=16 << 20, commit_ms=100)
+number, large = numpy.zeros(1, "i8"), numpy.zeros(100_000, "i8")
+watcher.region_add(number, "number")
+watcher.region_add(large, "large")
+value = 0
+while True:
+    value += 1
+    number[0] = value
+    large[value % 100_000] = value
+    watcher.flush(5)
+    print(value, flush=True)
+"""
+
+
+def newest(path):
+    with memwatch.open_history(path) as history:
+        return history, history.value_at("number")[0]
+
+
+def test_kill_9_while_it_writes(path):
+    for killed in (1, 2, 3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        seen = {}
+        while len(seen) < 300 * killed:
+            seen[int(writer.stdout.readline())] = True
+        writer.send_signal(signal.SIGKILL)
+        last = max([int(line) for line in writer.stdout.read().split()] or seen)
+        writer.wait()
+        with memwatch.open_history(path) as history:
+            run = history.runs[-1]
+            assert (run.run, run.end_ns, run.live) == (killed, 0, False)
+            value = history.value_at("number")[0]
+            assert 0 < value <= last + 1
+            event = list(history.events(run=killed))[-1]
+            assert event.seq == run.newest_seq == run.events_written
+            large = history.value_at("large")
+            for earlier in range(1, value):
+                assert large[earlier] == earlier
+
+
+def test_at_most_a_second_is_lost(path):
+    """The last commit is not older than the commit interval, with generous room for a busy machine."""
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    while int(writer.stdout.readline()) < 500:
+        pass
+    writer.send_signal(signal.SIGSTOP)
+    with memwatch.open_history(path) as history:
+        events = list(history.events("number"))
+        lost_ns = max(0, history.runs[0].last_commit_ns - events[-1].detected_ns)
+    writer.kill()
+    writer.wait()
+    assert lost_ns < 1_000_000_000
+
+
+def damage(path, copy, generator):
+    """A copy with some bytes changed, in the pages that are used."""
+    shutil.copyfile(path, copy)
+    used = 2 * 4096 + os.stat(path).st_blocks * 512
+    with open(copy, "r+b") as file:
+        for _ in range(generator.choice((1, 1, 2, 20))):
+            file.seek(generator.randrange(min(used, 1 << 19)))
+            file.write(generator.randbytes(generator.choice((1, 2, 8, 4096))))
+
+
+READER = """
+import sys, memwatch
+for path in sys.argv[1:]:
+    try:
+        with memwatch.open_history(path) as history:
+            for region in history.regions:
+                for seq in range(region.first_seq, region.last_seq, 37):
+                    try:
+                        history.value_at(region.name, seq=seq, raw=True)
+                    except (KeyError, memwatch.Error):
+                        pass
+            n = sum(1 for event in history.events() if repr(event))
+            print("read", n)
+    except (memwatch.Error, KeyError) as error:
+        print("refused", error)
+"""
+
+APPENDER = """
+import sys
+from memwatch._native import core
+for path in sys.argv[1:]:
+    watcher = core.Watcher(patches=True)
+    recorder = core.Recorder(watcher, path, max_bytes=1 << 20, commit_ms=1, sync=False)
+    data = bytearray(64)
+    watcher.region_add(data, "data")
+    for step in range(1, 8):
+        data[step] = step
+        watcher.flush(5)
+    recorder.flush(0.3)
+    print(recorder.stats()["state"], recorder.stats()["message"])
+    recorder.close()
+    watcher.close()
+"""
+
+
+@pytest.fixture
+def sample(watch, path):
+    """A recording with a bit of everything."""
+    watched = watch(max_bytes=MIB)
+    array, data = numpy.zeros(4_000), bytearray(64)
+    watched.add(array, "array")
+    watched.add(data, "data")
+    for step in range(1, 400):
+        array[step * 11 % 4000] = step
+        data[step % 64] = step % 251
+        watched.settle()
+        if step % 40 == 0:
+            watched.commit()
+    watched.commit()
+    watched.close()
+    return path
+
+
+@pytest.mark.parametrize("program", [READER, APPENDER], ids=["read", "append"])
+def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, program):
+    generator = random.Random(20261122)
+    copies = [tmp_path / f"copy{number}" for number in range(150)]
+    for copy in copies:
+        damage(sample, copy, generator)
+    options = ["-X", "faulthandler", "-c", program]
+    run = subprocess.run(
+        [sys.executable, *options, *map(str, copies)], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) == len(copies)
+    if program == READER:
+        assert sum("refused" in line for line in lines) > 20
+    else:
+        assert sum("damaged" in line for line in lines) > 20
+        assert all("damaged" in line or line.startswith("recording") for line in lines), lines
+
+
+@pytest.mark.parametrize("content", [b"some text of the user's", b"x" * 100_000, bytes(100_000)])
+def test_a_file_that_is_no_recording_is_not_touched(watch, path, wait_for, content):
+    path.write_bytes(content)
+    watched = watch()
+    stats = wait_for(lambda: watched.stats()["errors"] and watched.stats())
+    assert stats["state"] == "failing"
+    assert "no recording" in stats["message"] or "damaged" in stats["message"]
+    watched.close()
+    assert path.read_bytes() == content
+    with pytest.raises(memwatch.Error, match="no recording|damaged"):
+        memwatch.open_history(path)
+
+
+def test_a_truncated_file(sample, tmp_path):
+    copy = tmp_path / "copy"
+    for size in (0, 1, 4096, 8192, 12288, 50_000):
+        shutil.copyfile(sample, copy)
+        os.truncate(copy, size)
+        with pytest.raises(memwatch.Error):
+            memwatch.open_history(copy)
+
+
+def test_the_file_is_cut_while_it_is_written(watch, path, wait_for):
+    watched = watch()
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.commit()
+    os.truncate(path, 8192)
+    data[0] = 2
+    watched.settle()
+    wait_for(lambda: "cut" in watched.stats()["message"])
+    os.rename(path, path.with_suffix(".cut"))
+    wait_for(lambda: watched.stats()["state"] == "recording")
+    watched.commit()
+    with memwatch.open_history(path) as history:
+        assert history.value_at("data")[0] == 2
+
+
+def test_the_file_is_moved_away(watch, path):
+    watched = watch()
+    data = bytearray(8)
+    watched.add(data, "data")
+    for value in (1, 2):
+        data[0] = value
+        watched.commit()
+        os.rename(path, path.with_suffix(f".{value}"))
+    for value in (1, 2):
+        with memwatch.open_history(path.with_suffix(f".{value}")) as history:
+            assert history.value_at("data")[0] == value
+
+
+def test_two_recorders_on_one_path(watch, path, wait_for):
+    first, second = watch(), watch()
+    data = bytearray(8)
+    second.add(data, "data")
+    data[0] = 1
+    second.settle()
+    loser, winner = (second, first) if first.stats()["state"] == "recording" else (first, second)
+    wait_for(lambda: winner.stats()["state"] == "recording" or loser.stats()["state"] == "recording")
+    wait_for(lambda: first.stats()["errors"] or second.stats()["errors"])
+    loser = first if first.stats()["errors"] else second
+    winner = second if loser is first else first
+    assert f"process {os.getpid()}" in loser.stats()["message"]
+    assert loser.stats()["state"] == "failing"
+    winner.close()
+    wait_for(lambda: loser.stats()["state"] == "recording")
+
+
+def test_a_path_in_use_by_another_process(watch, path, wait_for):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    writer.stdout.readline()
+    wait_for(lambda: path.exists() and path.stat().st_size > 8192)
+    watched = watch()
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.settle()
+    wait_for(lambda: f"process {writer.pid}" in watched.stats()["message"])
+    writer.kill()
+    writer.wait()
+    wait_for(lambda: watched.stats()["state"] == "recording")
+    watched.commit()
+    with memwatch.open_history(path) as history:
+        assert [run.live for run in history.runs] == [False, True]
+        assert history.value_at("data")[0] == 1, "the log kept what happened meanwhile"
+
+
+def test_a_path_that_cannot_be_written(watch, tmp_path, wait_for):
+    nowhere = watch(tmp_path / "missing" / "recording")
+    directory = watch(tmp_path)
+    wait_for(lambda: "No such file" in nowhere.stats()["message"])
+    wait_for(lambda: directory.stats()["errors"])
+    assert directory.stats()["state"] == "failing"
+    read_only = watch(Path("/proc/recording"))
+    wait_for(lambda: read_only.stats()["errors"])
+
+
+def test_what_the_log_could_not_keep_is_a_gap(watch, tmp_path, wait_for):
+    path = tmp_path / "later" / "recording"
+    watched = watch(path, event_capacity=8)
+    data, quiet = bytearray(8), bytearray(8)
+    watched.add(data, "data")
+    watched.add(quiet, "quiet")
+    wait_for(lambda: watched.stats()["errors"])
+    for value in range(1, 31):
+        data[0] = value
+        watched.settle()
+    path.parent.mkdir()
+    wait_for(lambda: watched.stats()["state"] == "recording")
+    quiet[0] = 1
+    watched.commit()
+    assert watched.stats()["events_missed"] == 23
+    with memwatch.open_history(path) as history:
+        assert history.runs[0].events_missed == 23
+        assert [event.seq for event in history.events()] == list(range(24, 32))
+        for seq in range(24, 31):
+            assert history.value_at("data", seq=seq)[0] == seq
+        with pytest.raises(KeyError, match="missed|not kept"):
+            history.value_at("data", seq=10)
+
+
+def test_a_child_of_a_fork_leaves_it_alone(watch, path, wait_for):
+    watched = watch()
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.commit()
+    history = memwatch.open_history(path)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            watched.close()
+            try:
+                _ = history.runs
+            except memwatch.Error:
+                status = 0
+            with memwatch.open_history(path) as again:
+                status += again.value_at("data")[0] != 1
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    data[0] = 2
+    watched.commit()
+    assert history.value_at("data")[0] == 2
+    history.close()
+
+
+def test_the_lock_dies_with_the_process_though_its_children_live(path, watch, wait_for):
+    code = WRITER.replace("value = 0", "import os\nchild = os.fork()\nif not child: time.sleep(60)\nprint(child)\nvalue = 0")
+    writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    child = int(writer.stdout.readline())
+    for _ in range(20):
+        writer.stdout.readline()
+    writer.kill()
+    writer.wait()
+    try:
+        os.kill(child, 0)
+        watched = watch()
+        wait_for(lambda: watched.stats()["state"] == "recording")
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk(watch, small_disk, wait_for):
+    path = small_disk / "recording"
+    watched = watch(path)
+    array = numpy.zeros(4096, "i8")
+    watched.add(array, "array")
+    array[0] = 1
+    watched.commit()
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file, pytest.raises(OSError, match="space"):
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    for step in range(1, 100):
+        array[:] = step
+        watched.settle()
+    stats = wait_for(lambda: watched.stats()["errors"] and watched.stats())
+    assert stats["state"] == "failing"
+    assert "space" in stats["message"]
+    with memwatch.open_history(path) as history:
+        assert history.value_at("array")[0] >= 1
+    filler.unlink()
+    wait_for(lambda: watched.stats()["state"] == "recording")
+    array[0] = 7
+    newest_seq = watched.commit()
+    with memwatch.open_history(path) as history:
+        assert (history.value_at("array") == array).all()
+        assert history.runs[-1].newest_seq == newest_seq
+        assert watched.stats()["events_missed"] == 0
+
+
+def test_a_disk_that_is_full_from_the_start(watch, small_disk, wait_for):
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file, pytest.raises(OSError, match="space"):
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    watched = watch(small_disk / "recording")
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.settle()
+    wait_for(lambda: watched.stats()["errors"])
+    filler.unlink()
+    watched.commit()
+    with memwatch.open_history(small_disk / "recording") as history:
+        assert history.value_at("data")[0] == 1
+
+
+def test_a_limit_on_file_sizes_kills_nobody(path, wait_for):
+    code = """
+import resource, sys, time
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+from memwatch._native import core
+watcher = core.Watcher(patches=True)
+recorder = core.Recorder(watcher, sys.argv[1])
+data = bytearray(8)
+watcher.region_add(data, "data")
+while not recorder.stats()["errors"]:
+    data[0] ^= 1
+    watcher.flush(5)
+print(recorder.stats()["message"])
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, "too large" in run.stdout) == (0, True), run.stderr + run.stdout
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1 << 16
+
+
+def test_it_stays_within_its_size_and_keeps_the_newest(watch, path, opened):
+    watched = watch(max_bytes=2 * MIB)
+    array, quiet, small = numpy.zeros(8_192, "i8"), numpy.zeros(1000, "i8"), bytearray(8)
+    for name, buffer in (("array", array), ("quiet", quiet), ("small", small)):
+        watched.add(buffer, name)
+    quiet[0] = 77
+    watched.commit()
+    copies = {}
+    generator = numpy.random.default_rng(5)
+    for step in range(1, 500):
+        at = int(generator.integers(0, 8_000))
+        array[at : at + 150] = generator.integers(0, 1 << 60, 150)
+        if step % 5 == 0:
+            small[step % 8] = step % 256
+        copies[watched.settle()] = (array.tobytes(), bytes(small))
+    watched.commit()
+    stats = watched.stats()
+    assert stats["events_evicted"] > 100
+    assert stats["bytes_used"] <= 2 * MIB
+    assert os.stat(path).st_size == 2 * MIB
+    assert stats["errors"] == 0, stats
+    history = opened(path)
+    kept = [event.seq for event in history.events()]
+    assert kept == list(range(kept[0], kept[-1] + 1))
+    assert kept[0] > 1
+    for seq, (array_then, small_then) in copies.items():
+        if seq >= kept[0]:
+            assert history.value_at("array", seq=seq, raw=True) == array_then
+            assert history.value_at("small", seq=seq) == small_then
+    assert history.value_at("quiet")[0] == 77, "a variable that rests keeps its value"
+    with pytest.raises(KeyError, match="oldest kept is"):
+        history.value_at("array", seq=2)
+
+
+def test_old_runs_make_room(watch, path, opened):
+    for run in range(1, 7):
+        watched = watch(max_bytes=MIB)
+        data = numpy.zeros(1 << 14, "i8")
+        watched.add(data, "data")
+        for step in range(30):
+            data[step * 100 : step * 100 + 100] = run * 1000 + step
+            watched.settle()
+        watched.commit()
+        assert watched.stats()["errors"] == 0
+        watched.close()
+    history = opened(path)
+    assert history.runs[-1].run == 6
+    assert (history.value_at("data") == data).all()
