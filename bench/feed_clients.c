@@ -1,6 +1,6 @@
 /*
- * feed_clients.c -- does the worker notice feed clients? Events a second of 1,000 variables that are written all the time, with no
- * client and with 32 that stream everything.
+ * feed_clients.c -- does the worker notice feed clients? Events a second of 1,000 variables that are written all the
+ * time, with no client and with 32 that stream everything.
  */
 #include "watching.h"
 

@@ -43,9 +43,17 @@ static double touch_all(uint8_t value)
 static void open_event(void)
 {
 	struct perf_event_attr attr = {
-		.type = PERF_TYPE_SOFTWARE, .size = sizeof attr, .config = PERF_COUNT_SW_PAGE_FAULTS, .sample_period = 1,
-		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP, .exclude_kernel = 1, .exclude_hv = 1, .sigtrap = 1,
-		.remove_on_exec = 1, .inherit = 1, .inherit_thread = 1,
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof attr,
+		.config = PERF_COUNT_SW_PAGE_FAULTS,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.sigtrap = 1,
+		.remove_on_exec = 1,
+		.inherit = 1,
+		.inherit_thread = 1,
 	};
 	struct sigaction action = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK };
 	sigaction(SIGTRAP, &action, NULL);
@@ -57,9 +65,11 @@ static double bare(void *arg)
 {
 	const bool *with_signals = arg;
 	double rounds[ROUNDS];
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-							       UFFD_FEATURE_WP_UNPOPULATED };
-	struct uffdio_register all = { .range = { (uintptr_t)memory, (uint64_t)N_PAGES * PAGE }, .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					      UFFD_FEATURE_WP_UNPOPULATED };
+	struct uffdio_register all = { .range = { (uintptr_t)memory, (uint64_t)N_PAGES * PAGE },
+				       .mode = UFFDIO_REGISTER_MODE_WP };
 	struct uffdio_writeprotect arm = { .range = all.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &all))
@@ -108,8 +118,12 @@ static double unwatched(void *arg)
 int main(void)
 {
 	enum { TURNS = 7, WAYS = 6 };
-	static const char *const names[WAYS] = { "unwatched", "bare.wp_async", "bare.wp_async_sigtrap", "memwatch.attribution_off",
-						 "memwatch.attribution_on", "memwatch.mprotect" };
+	static const char *const names[WAYS] = { "unwatched",
+						 "bare.wp_async",
+						 "bare.wp_async_sigtrap",
+						 "memwatch.attribution_off",
+						 "memwatch.attribution_on",
+						 "memwatch.mprotect" };
 	double results[WAYS][TURNS];
 	bool without = false, with = true;
 	struct watched off = { "uffd", 0 }, on = { "uffd", 1 }, mprotected = { "mprotect", 1 };

@@ -1,6 +1,6 @@
 /*
- * metrics_render.c -- what a scrape of 10,000 variables costs, a series: with reading them from the watcher, writing alone, and the
- * same lines by snprintf.
+ * metrics_render.c -- what a scrape of 10,000 variables costs, a series: with reading them from the watcher, writing
+ * alone, and the same lines by snprintf.
  */
 #include "metrics.h"
 #include "watching.h"

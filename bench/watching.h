@@ -8,12 +8,12 @@
 
 #include <memwatch/memwatch.h>
 
-#define OK(call)                                                                                                            \
-	do {                                                                                                                \
-		if ((call) < 0) {                                                                                           \
-			fprintf(stderr, "%s: %s\n", #call, memwatch_error());                                               \
-			exit(1);                                                                                            \
-		}                                                                                                           \
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		if ((call) < 0) {                                                                                      \
+			fprintf(stderr, "%s: %s\n", #call, memwatch_error());                                          \
+			exit(1);                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static inline memwatch *open_watcher(const char *backend, double attribution_budget)

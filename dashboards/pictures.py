@@ -24,7 +24,7 @@ from PIL import Image
 from queries import HERE, Prometheus, dashboards, fill
 
 WIDTH_IN, ROW_IN, DPI = 13.0, 0.33, 84
-COLOURS = ["#3274d9", "#56a64b", "#f2cc0c", "#e0b400", "#8f3bb8", "#e02f44", "#ff780a", "#1f978c", "#a352cc", "#7c2ea3"]
+COLOURS = ["#3274d9", "#56a64b", "#f2cc0c", "#8f3bb8", "#e02f44", "#ff780a", "#1f978c", "#a352cc", "#7c2ea3"]
 NAMED = {"green": "#37872d", "red": "#c4162a", "blue": "#1f60c4", "orange": "#fa6400"}
 INK, FAINT, PAPER = "#22252b", "#8e9199", "#f4f5f5"
 FOOT = "Drawn with matplotlib from the query API of a real Prometheus. Not a screenshot of Grafana."
@@ -313,7 +313,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def file_name(*parts: str) -> str:
-    return re.sub(r"[^a-z]+", "-", " ".join(filter(None, parts)).lower()) + ".png"
+    return re.sub(r"[^a-z]+", "-", " ".join(parts).lower()) + ".png"
 
 
 def main() -> None:
@@ -327,16 +327,12 @@ def main() -> None:
     end = time.time()
     options.directory.mkdir(exist_ok=True)
     for name, board in dashboards().items():
-        for variable in options.variables if name == "variable" else [""]:
-            source = Source(
-                Prometheus(options.prometheus),
-                end - 60 * options.minutes,
-                end,
-                {"variable": variable} if variable else {},
-            )
+        for choices in [{"variable": one} for one in options.variables] if name == "variable" else [{}]:
+            source = Source(Prometheus(options.prometheus), end - 60 * options.minutes, end, choices)
             for title, section in sections(board):
-                heading = " / ".join(filter(None, (board["title"], variable, title)))
-                save(picture(heading, section, source), options.directory / file_name(name, variable, title))
+                words = [*choices.values(), title]
+                path = options.directory / file_name(name, *words)
+                save(picture(" / ".join([board["title"], *words]), section, source), path)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# The mirror and its settings are this machine's own.
+# The mirror, its settings and the certificates trusted are this machine's own.
 make_debian() {
 	local release mirror
 	release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
@@ -34,6 +34,7 @@ make_debian() {
 	debootstrap --variant=minbase --include=git,make,python3,ca-certificates "$release" "$place" "$mirror" >/dev/null
 	cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$place/etc/apt/"
 	cp -L /etc/resolv.conf "$place/etc/"
+	cp -L /etc/ssl/certs/ca-certificates.crt "$place/etc/ssl/certs/"
 	mount -t proc proc "$place/proc"
 	mount --rbind /sys "$place/sys"
 	mount --rbind /dev "$place/dev"

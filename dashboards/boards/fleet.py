@@ -82,7 +82,7 @@ def together():
             "The ten with the most changes a second.",
             "eps",
             Query("topk(10, sum by (instance) (instance:memwatch_events:rate5m{@}))", "{{instance}}"),
-            link=link("Look at it", "/d/memwatch-overview?var-instance=${__field.labels.instance}&" + KEEP),
+            to=link("Look at it", "/d/memwatch-overview?var-instance=${__field.labels.instance}&" + KEEP),
         ),
         curves(
             "Losses by process",

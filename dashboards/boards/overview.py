@@ -102,7 +102,7 @@ def changes():
                 "topk(10, sum by (variable) (rate(memwatch_variable_events_total{@}[$__rate_interval])))",
                 "{{variable}}",
             ),
-            link=link("Look at it", "/d/memwatch-variable?var-variable=${__field.labels.variable}&" + KEEP),
+            to=link("Look at it", "/d/memwatch-variable?var-variable=${__field.labels.variable}&" + KEEP),
         ),
         curves(
             "What detections became",

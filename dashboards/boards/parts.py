@@ -84,6 +84,10 @@ def _panel(panel, title, description, span, height):
     return panel.title(title).description(description).datasource(SOURCE).span(span).height(height)
 
 
+def _links(to):
+    return models.DynamicConfigValue(id_val="links", value=[to])
+
+
 def number(title, description, unit, query, *, span=4, thresholds=CALM, decimals=None, no_value="-", curve=True):
     """One big number: the present value, with its curve behind it. `curve=False` for totals over the time range."""
     panel = _panel(stat.Panel(), title, description, span, 4).unit(unit).thresholds(thresholds).no_value(no_value)
@@ -121,14 +125,14 @@ def curves(title, description, unit, *queries, span=8, height=8, stacked=False, 
     return _targets(panel, queries)
 
 
-def bars(title, description, unit, query, *, span=8, height=8, link=None):
+def bars(title, description, unit, query, *, span=8, height=8, to=None):
     """The largest ones now, as bars."""
     panel = _panel(bargauge.Panel(), title, description, span, height).unit(unit).thresholds(CALM).min(0)
     panel.orientation(common_models.VizOrientation.HORIZONTAL)
     panel.display_mode(common_models.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-    if link is not None:
-        panel.data_links([link])
+    if to is not None:
+        panel.with_override(models.MatcherConfig(id_val="byFrameRefID", options="A"), [_links(to)])
     return _targets(panel, [query], instant=True)
 
 
@@ -155,8 +159,7 @@ def rows(title, description, *columns, span=24, height=8, hidden=(), links=None)
     for column in columns:
         panel.override_by_name(column.title, [models.DynamicConfigValue(id_val="unit", value=column.unit)])
     for field, url in (links or {}).items():
-        link = {"title": "Look at it", "url": url, "targetBlank": False}
-        panel.override_by_name(field, [models.DynamicConfigValue(id_val="links", value=[link])])
+        panel.override_by_name(field, [_links(link("Look at it", url))])
     return _targets(panel, [column.query for column in columns], instant=True, form=PromQueryFormat.TABLE)
 
 
@@ -183,8 +186,8 @@ def words(title, description, content, *, span=8, height=8):
 
 
 def link(title, url):
-    """A link from a panel's data."""
-    return dashboard.DashboardLink(title).type(models.DashboardLinkType.LINK).url(url).tooltip(title)
+    """A link from a panel's data, as Grafana keeps it there."""
+    return {"title": title, "url": url, "targetBlank": False}
 
 
 def choice(name, query, *, several=True):
@@ -213,7 +216,6 @@ def note(name, colour, query, title):
         .title_format(title)
         .text_format("{{job}} {{instance}}")
         .tag_keys("job,instance")
-        .step("")
     )
 
 
@@ -260,4 +262,7 @@ def board(name, description, variables, notes, sections):
         for panel in panels:
             n += 1
             result.with_panel(panel.id(n))
-    return result.build()
+    built = result.build()
+    for one in [*built.links, *built.annotations.list_val]:
+        one.placement = None  # the builder's default hides it in a menu
+    return built

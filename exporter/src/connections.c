@@ -3,8 +3,8 @@
  *
  * DESIGN. libmicrohttpd's timeout is one of inactivity: a client that sends one header byte a second keeps its place
  * for ever. So each connection has a deadline for its whole request. The HTTP thread adds and removes entries, the
- * pump reaps; a reaped socket is only shut down: libmicrohttpd sees the end and closes it. An entry exists only while its descriptor
- * is open, since libmicrohttpd announces the end before it closes.
+ * pump reaps; a reaped socket is only shut down: libmicrohttpd sees the end and closes it. An entry exists only while
+ * its descriptor is open, since libmicrohttpd announces the end before it closes.
  */
 #include "connections.h"
 

@@ -1,9 +1,9 @@
 /*
  * discovery.c -- announces the exporter to tools of the same user.
  *
- * DESIGN. On the thread that opens and closes. The file holds the token, so it is as secret as that: it lies in a directory that
- * belongs to this user and that nobody else can enter, and appears under its name only when it is whole. After a
- * crash it stays; who reads it looks whether the process is there.
+ * DESIGN. On the thread that opens and closes. The file holds the token, so it is as secret as that: it lies in a
+ * directory that belongs to this user and that nobody else can enter, and appears under its name only when it is
+ * whole. After a crash it stays; who reads it looks whether the process is there.
  */
 #include "discovery.h"
 

@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -279,9 +280,14 @@ static int listen_somewhere(struct memwatch_exporter *exporter, const struct mem
 
 static struct memwatch_exporter *make(memwatch *watcher, const struct memwatch_exporter_options *options)
 {
-	struct memwatch_exporter *exporter = calloc(1, sizeof *exporter);
+	/*
+	 * Pages of its own: its threads write here all the time, and on the heap a watched variable may be the
+	 * neighbour.
+	 */
+	struct memwatch_exporter *exporter =
+		mmap(NULL, sizeof *exporter, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (exporter == NULL)
+	if (exporter == MAP_FAILED)
 		return NULL;
 	exporter->watcher = watcher;
 	exporter->pid = getpid();
@@ -324,7 +330,8 @@ static void destroy(struct memwatch_exporter *exporter)
 	free(exporter->tls_cert);
 	free(exporter->tls_key);
 	free(exporter->unix_socket);
-	free(exporter);
+	explicit_bzero(&exporter->access, sizeof exporter->access);
+	munmap(exporter, sizeof *exporter);
 }
 
 static int start(struct memwatch_exporter *exporter, const struct memwatch_exporter_options *options)

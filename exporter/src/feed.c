@@ -168,10 +168,14 @@ struct page {
 	uint64_t next, missed, n_events;
 };
 
-/* Gathers up to `limit` events after page->next. 0 or -errno. */
+/*
+ * Gathers up to `limit` events after page->next. 0 or -errno. Who asks for all that is kept has missed nothing, as far
+ * as the metrics are concerned.
+ */
 static int fill_page(struct memwatch_exporter *exporter, const struct ask *ask, struct page *page)
 {
 	const struct line *line;
+	const uint64_t since = page->next;
 	uint64_t missed, n_looked_at = 0;
 	int more = 1;
 
@@ -188,7 +192,8 @@ static int fill_page(struct memwatch_exporter *exporter, const struct ask *ask, 
 			text_char(&page->lines, page->separator);
 		text_bytes(&page->lines, line->text.data, line->json_bytes);
 	}
-	exporter->feeds.n_missed += page->missed;
+	if (since > 0)
+		exporter->feeds.n_missed += page->missed;
 	exporter->feeds.n_sent += page->n_events;
 	return more < 0 ? more : 0;
 }
@@ -405,7 +410,8 @@ static void frame_gap(struct feed *feed, uint64_t first, uint64_t n)
 	json_u64(&feed->out, "to", first + n - 1);
 	json_u64(&feed->out, "missed", n);
 	frame_end(feed);
-	feed->exporter->feeds.n_missed += n;
+	if (first > 1)
+		feed->exporter->feeds.n_missed += n;
 }
 
 static void frame_reset(struct feed *feed, const struct memwatch_cursor *ends)
@@ -455,8 +461,8 @@ static int feed_fill(struct feed *feed)
 }
 
 /*
- * libmicrohttpd's reader. Returning 0 without being suspended means "call me again": only while there are events to look at,
- * since it would spin otherwise.
+ * libmicrohttpd's reader. Returning 0 without being suspended means "call me again": only while there are events to
+ * look at, since it would spin otherwise.
  */
 static ssize_t feed_read(void *cls, uint64_t position, char *buffer, size_t max)
 {

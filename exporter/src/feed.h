@@ -17,8 +17,8 @@ enum MHD_Result feed_stream(struct request *request);
 void feed_close(struct feed *feed, int cut);
 
 /*
- * Pump: wakes whoever has something to read up to `newest`, or a heartbeat to send. Returns the next deadline, INT64_MAX for none.
- * `ret_n_suspended` is how many go on sleeping.
+ * Pump: wakes whoever has something to read up to `newest`, or a heartbeat to send. Returns the next deadline,
+ * INT64_MAX for none. `ret_n_suspended` is how many go on sleeping.
  */
 int64_t feeds_wake(struct feeds *feeds, uint64_t newest, int64_t now_ms, unsigned *ret_n_suspended);
 

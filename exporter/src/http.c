@@ -1,12 +1,12 @@
 /*
  * http.c -- takes requests from libmicrohttpd, checks them, finds who answers.
  *
- * DESIGN. One daemon with one internal thread, "memwatch-http", on epoll; a thread a connection would be a thousand
- * threads in somebody's service. What libmicrohttpd 0.9.75 does not check is checked here: repeated Host headers,
- * absolute targets, %00, other methods, bodies, sizes. The target is taken as it came on the wire, before
- * libmicrohttpd decodes it. A request is refused before anything looks at what it asks for. Addresses are compared
- * byte for byte. Signals that are sent to the process are blocked while the thread is created, so that the host's
- * handlers never run on it.
+ * DESIGN. One daemon with one internal thread, "memwatch-http" from the first connection on (libmicrohttpd does not
+ * let it be named earlier), on epoll; a thread a connection would be a thousand threads in somebody's service. What
+ * libmicrohttpd 0.9.75 does not check is checked here: repeated Host headers, absolute targets, %00, other methods,
+ * bodies, sizes. The target is taken as it came on the wire, before libmicrohttpd decodes it. A request is refused
+ * before anything looks at what it asks for. Addresses are compared byte for byte. Signals that are sent to the
+ * process are blocked while the thread is created, so that the host's handlers never run on it.
  */
 #include "http.h"
 
@@ -242,6 +242,10 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 		*socket_context = NULL;
 		return;
 	}
+	if (!exporter->named) {
+		exporter->named = 1;
+		pthread_setname_np(pthread_self(), "memwatch-http");
+	}
 	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	if (info != NULL)
 		*socket_context = connections_add(&exporter->connections, info->connect_fd, server_now_ms());
@@ -279,8 +283,8 @@ static struct MHD_Daemon *start_daemon(struct memwatch_exporter *exporter, uint3
 }
 
 /*
- * All signals but those that a thread causes itself: blocked, they would kill the process instead, and the library could not
- * tell who writes beside a watched variable on the heap.
+ * All signals but those that a thread causes itself: blocked, they would kill the process instead, and the library
+ * could not tell who writes beside a watched variable on the heap.
  */
 static void fill_foreign_signals(sigset_t *ret_set)
 {

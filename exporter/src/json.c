@@ -198,7 +198,7 @@ static void json_decoded(struct text *text, const struct memwatch_event *event)
 	struct number_format format = number_format(event->format, event->item_bytes);
 	struct known_bytes known = known_bytes(event);
 
-	if (format.kind == NUMBER_NONE || known.n_bytes < format.item_bytes)
+	if (format.kind == NUMBER_NONE || format.item_bytes == 0 || known.n_bytes < format.item_bytes)
 		return;
 	if (event->size_bytes != format.item_bytes) {
 		json_elements(text, event, &format, &known);

@@ -1,12 +1,13 @@
 /*
  * labels.c -- the table of labelled variables.
  *
- * DESIGN. HTTP thread, at each scrape. Who is labelled stays labelled until its region is removed: a series that comes and goes is worse than one
- * that is missing. A place that becomes free goes to the next region without one. Labels are written once and
- * kept, so that a scrape copies them. They must differ (a repeated series makes Prometheus reject the scrape), and
- * cleaning can make two names equal: the later one gets the region's id.
+ * DESIGN. HTTP thread, at each scrape. Who is labelled stays labelled until its region is removed: a series that comes
+ * and goes is worse than one that is missing. A place that becomes free goes to the next region without one. Labels
+ * are written once and kept, so that a scrape copies them. They must differ (a repeated series makes Prometheus reject
+ * the scrape), and cleaning can make two names equal: the later one gets the region's id.
  *
- * The overflow is all events minus those of the labelled ones; what a promoted variable brought along stays in it, so that it is a counter.
+ * The overflow is all events minus those of the labelled ones; what a promoted variable brought along stays in it, so
+ * that it is a counter.
  */
 #include "labels.h"
 

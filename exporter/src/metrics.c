@@ -1,10 +1,10 @@
 /*
  * metrics.c -- renders the metrics.
  *
- * DESIGN. HTTP thread. A scrape takes one snapshot (stats, labels, sinks), then walks the table of families at the
- * end of this file; each family has a function that writes its samples. The two dialects differ in four places:
- * the name on the TYPE line of a counter, the type of an info, UNIT, and the final EOF. The worker is asked only for copies and never
- * waits for a scrape. If you change the table, also change docs/metrics.md; a test compares them.
+ * DESIGN. HTTP thread. A scrape takes one snapshot (stats, labels, sinks), then walks the table of families at the end
+ * of this file; each family has a function that writes its samples. The two dialects differ in four places: the name
+ * on the TYPE line of a counter, the type of an info, UNIT, and the final EOF. The worker is asked only for copies and
+ * never waits for a scrape. If you change the table, also change docs/metrics.md; a test compares them.
  */
 #include "metrics.h"
 

@@ -109,7 +109,7 @@ static void json_whole(struct text *text, uint64_t magnitude, int negative)
 void number_json(struct text *text, const struct number_format *format, const uint8_t *item)
 {
 	uint64_t bits = read_bits(format, item);
-	unsigned unused = 64 - 8 * format->item_bytes;
+	unsigned unused = (8 - format->item_bytes) % 8 * 8; /* bits above the item's */
 	int64_t value;
 
 	switch (format->kind) {

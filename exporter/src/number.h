@@ -19,7 +19,10 @@ struct number_format {
 /* NUMBER_NONE when the format is no number that can be read here. */
 struct number_format number_format(const char *format, uint64_t item_bytes);
 
-/* Writes one item as JSON: whole numbers beyond 2^53 as strings, NaN and infinities as "NaN", "Infinity", "-Infinity". */
+/*
+ * Writes one item as JSON: whole numbers beyond 2^53 as strings, NaN and infinities as "NaN", "Infinity",
+ * "-Infinity".
+ */
 void number_json(struct text *text, const struct number_format *format, const uint8_t *item);
 
 /* A double in the same way. */

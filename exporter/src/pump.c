@@ -3,8 +3,8 @@
  *
  * DESIGN. One thread of ours, "memwatch-pump". While no client waits it sleeps until a connection's deadline; while
  * some do, it waits in memwatch_events_wait(), which nothing can interrupt: so for PUMP_WAIT_MS at most, which bounds
- * how long a close takes. Wake-ups are PUMP_PAUSE_MS apart at least: at a high rate of events each client then takes many in one
- * go. It reads nothing but seqs, and owns nothing.
+ * how long a close takes. Wake-ups are PUMP_PAUSE_MS apart at least: at a high rate of events each client then takes
+ * many in one go. It reads nothing but seqs, and owns nothing.
  */
 #include "pump.h"
 

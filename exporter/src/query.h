@@ -33,14 +33,17 @@ const char *query_parse(char *uri, struct query *ret_query);
 const char *query_find(const struct query *query, const char *name);
 
 /*
- * NULL when each parameter is in `names` (a NULL-terminated list) and none but `repeatable` (may be NULL) occurs twice; else a sentence.
+ * NULL when each parameter is in `names` (a NULL-terminated list) and none but `repeatable` (may be NULL) occurs
+ * twice; else a sentence.
  */
 const char *query_check(const struct query *query, const char *const *names, const char *repeatable);
 
 /* Decimal digits only. 0, or -EINVAL, -ERANGE. */
 int query_u64(const char *text, uint64_t max, uint64_t *ret_value);
 
-/* Does `text` match? `*` any run, `?` one character, `[a-z]` `[!a-z]` bytes; a backslash takes the next one as it is. */
+/*
+ * Does `text` match? `*` any run, `?` one character, `[a-z]` `[!a-z]` bytes; a backslash takes the next one as it is.
+ */
 int query_glob(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes);
 
 /* How much an Accept list wants `type` ("text/html"): 0 to 1000. No list: 1000. */

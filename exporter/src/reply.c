@@ -1,7 +1,8 @@
 /*
  * reply.c -- builds answers.
  *
- * DESIGN. HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and counts them. Errors are JSON with one sentence that says what to do.
+ * DESIGN. HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and
+ * counts them. Errors are JSON with one sentence that says what to do.
  */
 #include "reply.h"
 

@@ -88,6 +88,7 @@ struct memwatch_exporter {
 	struct feeds feeds;
 	struct pump pump;
 	/* HTTP thread only */
+	int named; /* the thread has its name */
 	struct lines lines;
 	struct labels labels;
 	struct text scrape; /* the last one's memory, used again */
@@ -105,7 +106,7 @@ struct feed {
 	uint64_t cursor; /* HTTP thread: the last seq looked at. Read by the pump, under the mutex, while suspended */
 	int64_t deadline_ms; /* heartbeat, or end of the wait; likewise */
 	int suspended;       /* guarded by the mutex */
-	struct text out; /* frames on their way; HTTP thread */
+	struct text out;     /* frames on their way; HTTP thread */
 	size_t n_copied;
 };
 

@@ -190,7 +190,10 @@ enum MHD_Result status_reply(struct request *request)
 
 /* --- regions ---------------------------------------------------------------------------------------------------- */
 
-/* Appends up to `limit` regions after *cursor, which it moves; 0 when the list has ended. Returns how many, or -errno. */
+/*
+ * Appends up to `limit` regions after *cursor, which it moves; 0 when the list has ended. Returns how many, or
+ * -errno.
+ */
 static int list_regions(memwatch *watcher, struct text *text, uint64_t *cursor, uint64_t limit)
 {
 	struct memwatch_region_info *infos = malloc(REGIONS_BATCH * sizeof *infos);

@@ -222,7 +222,7 @@ static void lay_out(struct text *text, const struct decimal *decimal)
 
 void text_double(struct text *text, double value)
 {
-	struct decimal decimal;
+	struct decimal decimal = { 0 };
 	uint64_t bits;
 	int exponent;
 

@@ -112,6 +112,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	engine->no_source = engine->budget == 0 ? MEMWATCH_REASON_OFF : MEMWATCH_REASON_UNAVAILABLE;
 	pthread_mutex_init(&engine->lock, NULL);
 	pthread_mutex_init(&engine->request_lock, NULL);
+	pthread_mutex_init(&engine->pass_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->pass_done, &attr);
@@ -138,11 +139,11 @@ static void engine_fini(struct engine *engine)
 	span_list_fini(&engine->written);
 	span_list_fini(&engine->polled);
 	span_list_fini(&engine->unseen);
-	span_list_fini(&engine->asked_spans);
 	mem_free(engine->touched);
 	mem_free(engine->held);
 	mem_free(engine->head);
 	pthread_cond_destroy(&engine->pass_done);
+	pthread_mutex_destroy(&engine->pass_lock);
 	pthread_mutex_destroy(&engine->request_lock);
 	pthread_mutex_destroy(&engine->lock);
 	mem_free(engine);

@@ -169,12 +169,30 @@ void mem_free(void *memory)
 		unmap_counted(chunk, CHUNK_BYTES);
 }
 
+/* A large block to another size, its pages moved, not copied: the old and the new never both take memory. */
+static void *big_resize(struct chunk *chunk, size_t size_bytes)
+{
+	size_t whole = round_up(size_bytes + HEAD_BYTES, 4096), before = chunk->size_bytes;
+	struct chunk *moved = whole < size_bytes ? NULL : map_aligned(whole);
+	if (!moved)
+		return NULL;
+	if (mremap(chunk, before, whole, MREMAP_MAYMOVE | MREMAP_FIXED, moved) == MAP_FAILED) {
+		unmap_counted(moved, whole);
+		return NULL;
+	}
+	atomic_fetch_sub_explicit(&own.heap.total_bytes, before, memory_order_relaxed);
+	moved->size_bytes = whole;
+	return (char *)moved + HEAD_BYTES;
+}
+
 void *mem_grow(void *memory, size_t size_bytes)
 {
-	const struct chunk *chunk = memory ? chunk_of(memory) : NULL;
+	struct chunk *chunk = memory ? chunk_of(memory) : NULL;
 	size_t before = !chunk ? 0 : chunk->class == BIG ? chunk->size_bytes - HEAD_BYTES : class_bytes[chunk->class];
 	if (memory && size_bytes <= before)
 		return memory;
+	if (memory && chunk->class == BIG)
+		return big_resize(chunk, size_bytes);
 	void *grown = mem_alloc(size_bytes);
 	if (!grown)
 		return NULL;
@@ -182,6 +200,17 @@ void *mem_grow(void *memory, size_t size_bytes)
 		memcpy(grown, memory, before);
 	mem_free(memory);
 	return grown;
+}
+
+void *mem_trim(void *memory, size_t size_bytes)
+{
+	struct chunk *chunk = chunk_of(memory);
+	size_t whole = round_up(size_bytes + HEAD_BYTES, 4096);
+	if (chunk->class != BIG || whole >= chunk->size_bytes)
+		return memory;
+	unmap_counted((char *)chunk + whole, chunk->size_bytes - whole);
+	chunk->size_bytes = whole;
+	return memory;
 }
 
 void *mem_map(size_t size_bytes)

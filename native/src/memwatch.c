@@ -78,17 +78,17 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	watcher->epoch = random_number();
 	watcher->start_time_ns = time_realtime_ns();
 	pthread_mutex_init(&watcher->callback_lock, NULL);
-	error = log_init(&watcher->log, options.event_capacity, options.event_budget);
+	error = log_new(options.event_capacity, options.event_budget, &watcher->log);
 	if (error)
 		goto free_watcher;
 	error = engine_join(&options, watcher);
 	if (error)
-		goto fini_log;
+		goto unref_log;
 	*ret_watcher = watcher;
 	return 0;
 
-fini_log:
-	log_fini(&watcher->log);
+unref_log:
+	log_unref(watcher->log);
 free_watcher:
 	pthread_mutex_destroy(&watcher->callback_lock);
 	mem_free(watcher);
@@ -100,7 +100,7 @@ int memwatch_flush(memwatch *watcher, int timeout_ms)
 	int error = watch_check(watcher);
 	if (error)
 		return error;
-	error = worker_flush(watcher->engine, NULL, time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS);
+	error = worker_flush(watcher->engine, time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS);
 	return error ? error_set(error, "the flush did not end within %d ms", timeout_ms) : 0;
 }
 
@@ -110,15 +110,13 @@ void memwatch_close(memwatch *watcher)
 		return;
 	memwatch_flush(watcher, CLOSE_FLUSH_MS);
 	dispatcher_stop(&watcher->dispatcher, true);
-	log_close(&watcher->log);
+	log_close(watcher->log);
 	worker_lock(watcher->engine);
 	watch_remove_all(watcher->engine, watcher);
 	history_fini(&watcher->history);
 	worker_unlock(watcher->engine);
 	engine_leave(watcher);
-	while (watcher->log.sinks)
-		sink_close(watcher->log.sinks);
-	log_fini(&watcher->log);
+	log_unref(watcher->log);
 	pthread_mutex_destroy(&watcher->callback_lock);
 	mem_free(watcher);
 }
@@ -134,19 +132,19 @@ int memwatch_events_read(memwatch *watcher, uint64_t since, const struct memwatc
 			 struct memwatch_cursor *ret_cursor)
 {
 	int error = watch_check(watcher);
-	return error ? error : log_read(&watcher->log, since, events, n, ret_cursor);
+	return error ? error : log_read(watcher->log, since, events, n, ret_cursor);
 }
 
 int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms)
 {
 	int error = watch_check(watcher);
-	return error ? error : log_wait(&watcher->log, since, timeout_ms);
+	return error ? error : log_wait(watcher->log, since, timeout_ms);
 }
 
 int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_sink)
 {
 	int error = watch_check(watcher);
-	return error ? error : sink_open(&watcher->log, name, ret_sink);
+	return error ? error : sink_open(watcher->log, name, ret_sink);
 }
 
 void memwatch_sink_close(memwatch_sink *sink)
@@ -158,7 +156,7 @@ void memwatch_sink_close(memwatch_sink *sink)
 int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n)
 {
 	int error = watch_check(watcher);
-	return error ? error : log_sinks(&watcher->log, infos, n);
+	return error ? error : log_sinks(watcher->log, infos, n);
 }
 
 int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwatch_event *event, void *arg), void *arg)
@@ -169,7 +167,7 @@ int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwa
 	pthread_mutex_lock(&watcher->callback_lock);
 	dispatcher_stop(&watcher->dispatcher, false);
 	if (callback)
-		error = dispatcher_start(&watcher->dispatcher, &watcher->log, callback, arg);
+		error = dispatcher_start(&watcher->dispatcher, watcher->log, callback, arg);
 	pthread_mutex_unlock(&watcher->callback_lock);
 	return error;
 }

@@ -27,7 +27,7 @@ static void fill_watcher(struct memwatch *watcher, struct memwatch_stats *stats)
 	stats->history_budget = watcher->history.budget;
 	stats->history_versions = watcher->history.n_versions;
 	stats->history_evicted = watcher->history.n_evicted;
-	log_stats(&watcher->log, stats);
+	log_stats(watcher->log, stats);
 }
 
 static void fill_ring(struct ring *ring, struct memwatch_stats *stats)

@@ -9,7 +9,7 @@
 #ifdef __x86_64__
 
 enum {
-	CODE_MAX = 15,         /* bytes of the longest instruction */
+	CODE_MAX = 15, /* bytes of the longest instruction */
 	MAPS = 8
 };
 
@@ -19,25 +19,27 @@ enum { NONE = 1, P66 = 2, PF3 = 4, PF2 = 8, ALL = 15 };
 
 /* Widths up to 64 stand for themselves. */
 enum width {
-	BYTE_OR_OPERAND = 65,  /* a byte when the opcode is even, else OPERAND */
-	OPERAND,               /* 2, 4 or 8 */
-	LONG,                  /* 4 or 8 */
-	PAIR,                  /* 8 or 16 */
-	VECTOR,                /* 16, 32 or 64 */
-	HALF, QUARTER, EIGHTH, /* of it */
-	MASK                   /* kmov */
+	BYTE_OR_OPERAND = 65, /* a byte when the opcode is even, else OPERAND */
+	OPERAND,              /* 2, 4 or 8 */
+	LONG,                 /* 4 or 8 */
+	PAIR,                 /* 8 or 16 */
+	VECTOR,               /* 16, 32 or 64 */
+	HALF,
+	QUARTER,
+	EIGHTH, /* of it */
+	MASK    /* kmov */
 };
 
 enum effect {
-	WRITES,        /* the ModRM operand, when that is memory */
-	IMPLIED,       /* memory that no ModRM names */
-	STRING,        /* the same, repeated under a rep prefix */
+	WRITES,  /* the ModRM operand, when that is memory */
+	IMPLIED, /* memory that no ModRM names */
+	STRING,  /* the same, repeated under a rep prefix */
 	UNKNOWN
 };
 
 struct form {
 	uint8_t encodings, map, prefixes, first, last;
-	uint8_t regs;          /* mask of ModRM.reg, 0: any */
+	uint8_t regs; /* mask of ModRM.reg, 0: any */
 	uint8_t effect, width;
 };
 
@@ -200,16 +202,20 @@ static bool read_prefixes(struct code *code)
 {
 	while (next(code, &code->opcode)) {
 		switch (code->opcode) {
-		case 0x66:
-			code->operand_16 = true;
-			break;
+		case 0x66: code->operand_16 = true; break;
 		case 0xf2:
 		case 0xf3:
 			code->rep = true;
 			code->prefix = code->opcode == 0xf2 ? PF2 : PF3;
 			break;
-		case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x67: case 0xf0:
-			break;
+		case 0x26:
+		case 0x2e:
+		case 0x36:
+		case 0x3e:
+		case 0x64:
+		case 0x65:
+		case 0x67:
+		case 0xf0: break;
 		default:
 			if ((code->opcode & 0xf0) != 0x40)
 				return true;
@@ -273,8 +279,8 @@ static bool read_code(struct code *code)
 	if (!read_prefixes(code))
 		return false;
 	bool read = code->opcode == 0xc4 || code->opcode == 0xc5 ? read_vex(code)
-		    : code->opcode == 0x62			  ? read_evex(code)
-								  : read_legacy(code);
+		    : code->opcode == 0x62                       ? read_evex(code)
+								 : read_legacy(code);
 	code->has_modrm = read && next(code, &code->modrm);
 	return read;
 }
@@ -300,26 +306,16 @@ static unsigned operand_bytes(const struct code *code)
 static unsigned width_of(const struct form *form, const struct code *code)
 {
 	switch (form->width) {
-	case BYTE_OR_OPERAND:
-		return code->opcode & 1 ? operand_bytes(code) : 1;
-	case OPERAND:
-		return operand_bytes(code);
-	case LONG:
-		return code->wide ? 8 : 4;
-	case PAIR:
-		return code->wide ? 16 : 8;
-	case VECTOR:
-		return code->vector_bytes;
-	case HALF:
-		return code->vector_bytes / 2;
-	case QUARTER:
-		return code->vector_bytes / 4;
-	case EIGHTH:
-		return code->vector_bytes / 8;
-	case MASK:
-		return (code->prefix == P66 ? 1u : 2u) << (code->wide ? 2 : 0);
-	default:
-		return form->width;
+	case BYTE_OR_OPERAND: return code->opcode & 1 ? operand_bytes(code) : 1;
+	case OPERAND: return operand_bytes(code);
+	case LONG: return code->wide ? 8 : 4;
+	case PAIR: return code->wide ? 16 : 8;
+	case VECTOR: return code->vector_bytes;
+	case HALF: return code->vector_bytes / 2;
+	case QUARTER: return code->vector_bytes / 4;
+	case EIGHTH: return code->vector_bytes / 8;
+	case MASK: return (code->prefix == P66 ? 1u : 2u) << (code->wide ? 2 : 0);
+	default: return form->width;
 	}
 }
 
@@ -338,6 +334,18 @@ unsigned store_decode(const uint8_t *bytes, size_t n, int *ret_writes)
 		return 0;
 	*ret_writes = 1;
 	return form->effect == STRING && code.rep ? STORE_REP : width_of(form, &code);
+}
+
+unsigned store_reach(const uint8_t *bytes, size_t n)
+{
+	struct code code = { .at = bytes, .end = bytes + n };
+	if (!read_code(&code) || code.map == 4 || code.map >= MAPS)
+		return 0;
+	const struct form *form = find_form(&code);
+	bool stores = form && form->effect != UNKNOWN && code.has_modrm && code.modrm < 0xc0;
+	if (form && form->effect == STRING)
+		return code.rep ? 0 : width_of(form, &code);
+	return stores ? width_of(form, &code) : 0;
 }
 
 /* Reads up to 15 bytes at `ip`, fewer where the mapping ends. */
@@ -371,6 +379,13 @@ unsigned store_decode(const uint8_t *code, size_t n, int *ret_writes)
 	(void)code;
 	(void)n;
 	*ret_writes = -1;
+	return 0;
+}
+
+unsigned store_reach(const uint8_t *code, size_t n)
+{
+	(void)code;
+	(void)n;
 	return 0;
 }
 

@@ -2,7 +2,7 @@
  * store.h -- what an instruction writes to memory: an author is `exact` only when the store at the fault's address
  * overlaps the bytes that changed.
  *
- *   who may run together    everything, with everything; in handlers store_decode
+ *   who may run together    everything, with everything; in handlers store_decode and store_reach
  */
 #ifndef STORE_H
 #define STORE_H
@@ -24,5 +24,11 @@ int store_writes(uint64_t ip);
 
 /* The same for `n` bytes of code: the width, and what store_writes gives. */
 unsigned store_decode(const uint8_t *code, size_t n, int *ret_writes);
+
+/*
+ * How far from the fault's address on the store can reach at most, masked vector stores (which glibc's memset and memcpy use
+ * for small sizes) by their whole width; 0 when that is not known or it repeats.
+ */
+unsigned store_reach(const uint8_t *code, size_t n);
 
 #endif

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIST_BATCH = 64, FLUSH_MS = 2000 };
+enum { LIST_BATCH = 64 };
 
 /* --- pages --- */
 
@@ -118,15 +118,12 @@ void memwatch_region_options_init(struct memwatch_region_options *options)
 
 static int check_memory(uint64_t address, size_t size_bytes, const struct memwatch_region_options *options)
 {
-	uint8_t byte;
 	if (options->flags & MEMWATCH_REGION_EXTERNAL)
 		return address || size_bytes ? error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has no memory") : 0;
 	if (!size_bytes)
 		return error_set(-EINVAL, "a region of 0 bytes cannot change; give it at least one byte");
 	if (!address || address >= ADDRESS_END || size_bytes > ADDRESS_END - address)
 		return error_set(-EINVAL, "0x%llx + %zu is no range of user memory", (unsigned long long)address, size_bytes);
-	if (memory_copy(&byte, address, 1) || memory_copy(&byte, address + size_bytes - 1, 1))
-		return error_set(-EFAULT, "the memory at 0x%llx, %zu bytes, cannot be read", (unsigned long long)address, size_bytes);
 	return 0;
 }
 
@@ -330,7 +327,7 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 	if (region->start && !(region->flags & REGION_LOST))
 		region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
-	log_announce(&watcher->log);
+	log_announce(watcher->log);
 	watcher->n_regions--;
 	watcher->tracked_bytes -= region->size_bytes;
 	if (region->start) {
@@ -366,7 +363,7 @@ int memwatch_region_remove(memwatch *watcher, uint64_t id)
 	if (!region)
 		return unknown(id);
 	if (span.start)
-		worker_flush(engine, &span, time_monotonic_ns() + FLUSH_MS * NS_PER_MS);
+		worker_pass(engine, span);
 	worker_lock(engine);
 	region = region_by_id(&engine->regions, id, watcher->index);
 	if (region && region->flags & REGION_PENDING) { /* a pass is in the middle of it */

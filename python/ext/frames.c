@@ -17,8 +17,6 @@
 
 enum { FILE_BYTES = 512, FUNCTION_BYTES = 256, PATH_BYTES = 1024, WALK_MAX = 256 };
 
-#define LOCATION_OWN UINT32_MAX /* memwatch itself writes: it is nobody's author */
-
 struct path {
 	char bytes[PATH_BYTES];
 	size_t n;
@@ -166,7 +164,7 @@ static uint32_t hook(void *Py_UNUSED(ucontext), unsigned depth)
 		return 0;
 	struct _PyInterpreterFrame *running = frame_running(state);
 	if (is_memwatch_at_work(running))
-		return LOCATION_OWN;
+		return MEMWATCH_LOCATION_OWN;
 	unsigned n = collect(running, frames, depth < MEMWATCH_STACK_MAX ? depth : MEMWATCH_STACK_MAX);
 	while (n)
 		location = intern_frame(frames[--n], location);

@@ -20,8 +20,8 @@ struct recorder {
 	PyObject_HEAD struct dependent dependent;
 	struct watcher *watcher;
 	memwatch_recorder *native;
-	unsigned n_inside;  /* under the GIL: flushes under way */
-	bool abandoned;     /* under the GIL: close it when they are out */
+	unsigned n_inside; /* under the GIL: flushes under way */
+	bool abandoned;    /* under the GIL: close it when they are out */
 };
 
 static struct recorder *recorder_of(struct dependent *dependent)
@@ -187,8 +187,7 @@ static PyMethodDef recorder_methods[] = {
 };
 
 PyTypeObject recorder_type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "memwatch._core.Recorder",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Recorder",
 	.tp_basicsize = sizeof(struct recorder),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = recorder_new,

@@ -169,8 +169,9 @@ static const struct field region_fields[] = {
 static PyObject *region_dict(const struct memwatch_recording_region *info)
 {
 	PyObject *dict = fields_dict(info, region_fields);
-	PyObject *oldest = dict && info->oldest_value_seq != UINT64_MAX ? PyLong_FromUnsignedLongLong(info->oldest_value_seq)
-									: Py_BuildValue("");
+	PyObject *oldest = dict && info->oldest_value_seq != UINT64_MAX
+				   ? PyLong_FromUnsignedLongLong(info->oldest_value_seq)
+				   : Py_BuildValue("");
 	if (!dict || convert_set(dict, "oldest_value_seq", oldest) < 0 ||
 	    convert_set(dict, "shape", convert_shape(info->shape, info->n_dims)) < 0 ||
 	    convert_set(dict, "values", convert_text(convert_values_text(info->values))) < 0)
@@ -282,12 +283,15 @@ static PyObject *event_dict(const struct memwatch_recorded *recorded)
 	const struct memwatch_event *event = &recorded->event;
 	const struct memwatch_where *where = &event->where;
 	PyObject *dict = fields_dict(recorded, event_fields);
-	if (!dict || convert_set(dict, "kind", PyUnicode_FromString(event->kind == MEMWATCH_EVENT_LOST ? "lost" : "change")) < 0 ||
+	if (!dict ||
+	    convert_set(dict, "kind", PyUnicode_FromString(event->kind == MEMWATCH_EVENT_LOST ? "lost" : "change")) <
+		    0 ||
 	    convert_set(dict, "values", PyUnicode_FromString(convert_values_text(event->values))) < 0 ||
 	    convert_set(dict, "attribution", PyUnicode_FromString(memwatch_attribution_text(where->attribution))) < 0 ||
 	    convert_set(dict, "reason", PyUnicode_FromString(memwatch_reason_text(where->reason))) < 0 ||
 	    convert_set(dict, "shape", convert_shape(event->shape, event->n_dims)) < 0 ||
-	    convert_set(dict, "changes", changes_list(event)) < 0 || convert_set(dict, "frames", frames_list(where)) < 0 ||
+	    convert_set(dict, "changes", changes_list(event)) < 0 ||
+	    convert_set(dict, "frames", frames_list(where)) < 0 ||
 	    convert_set(dict, "old_preview", preview(event->old_preview, event->old_bytes, event->preview_bytes)) < 0 ||
 	    convert_set(dict, "new_preview", preview(event->new_preview, event->new_bytes, event->preview_bytes)) < 0 ||
 	    convert_set(dict, "old_hash", hash_or_none(event, event->old_hash)) < 0 ||
@@ -356,10 +360,12 @@ static PyObject *recording_find(PyObject *object, PyObject *args, PyObject *kwar
 	leave(self);
 	if (error < 0)
 		return fail(error);
-	return Py_BuildValue("(IKK)", version.run, (unsigned long long)version.region_id, (unsigned long long)version.seq);
+	return Py_BuildValue("(IKK)", version.run, (unsigned long long)version.region_id,
+			     (unsigned long long)version.seq);
 }
 
-static int64_t read_value(memwatch_recording *native, unsigned run, uint64_t region_id, uint64_t seq, void *buffer, size_t size)
+static int64_t read_value(memwatch_recording *native, unsigned run, uint64_t region_id, uint64_t seq, void *buffer,
+			  size_t size)
 {
 	int64_t result;
 	Py_BEGIN_ALLOW_THREADS
@@ -415,8 +421,7 @@ static PyMethodDef recording_methods[] = {
 };
 
 PyTypeObject recording_type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "memwatch._core.Recording",
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Recording",
 	.tp_basicsize = sizeof(struct recording),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = recording_new,

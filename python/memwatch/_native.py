@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import warnings
@@ -14,7 +15,7 @@ else:
 
     def _load() -> ModuleType:
         try:
-            from memwatch import _core
+            _core = importlib.import_module("memwatch._core")
         except ImportError as error:
             from memwatch import _pure
 

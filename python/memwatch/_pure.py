@@ -13,7 +13,6 @@ import random
 import re
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Optional
@@ -35,7 +34,8 @@ _ATTRIBUTIONS = ("exact", "page", "none")
 _VALUES = ("full", "preview", "hash", "none")
 _SECRET_PARTS = ("passw", "secret", "apikey", "credential", "privatekey")
 _SECRET_WORDS = frozenset(
-    "pass pwd passphrase token tokens key keys cred creds auth authorization cookie cookies pin otp salt private".split()
+    ("pass", "pwd", "passphrase", "token", "tokens", "key", "keys", "cred", "creds", "auth", "authorization")
+    + ("cookie", "cookies", "pin", "otp", "salt", "private")
 )
 _WORD_ENDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 _BOUNDS_S = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
@@ -211,7 +211,9 @@ class Watcher:
             if len(region.name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
                 raise ValueError(f"a name has at most {_NAME_MAX} bytes")
             if region.name in self._by_name:
-                raise ValueError(f'a region named "{region.name}" is already watched; unwatch it or choose another name')
+                raise ValueError(
+                    f'a region named "{region.name}" is already watched; unwatch it or choose another name'
+                )
             self._next_id += 1
             self._regions[region_id] = self._by_name[region.name] = region
             return region_id
@@ -293,7 +295,7 @@ class Watcher:
         with self._changed:
             oldest = self._log[0].seq if self._log else self._newest + 1
             since = min(since, self._newest)
-            first = bisect_right(self._log, since, key=lambda event: event.seq)
+            first = max(0, since - oldest + 1)  # the log has no holes
             events = [self._log[index] for index in range(first, min(len(self._log), first + limit))]
             cursor = {
                 "oldest": oldest,
@@ -402,9 +404,7 @@ class Sink:
     def read(self, limit: int = 256, timeout: Optional[float] = None) -> Optional[list[Event]]:
         watcher = self._watcher
         with watcher._changed:
-            watcher._changed.wait_for(
-                lambda: self._woken or watcher._closed or watcher._newest > self._since, timeout
-            )
+            watcher._changed.wait_for(lambda: self._woken or watcher._closed or watcher._newest > self._since, timeout)
             woken, self._woken = self._woken, False
             events, cursor = watcher.events_read(self._since, limit)
             self._since = cursor["next"]

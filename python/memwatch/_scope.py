@@ -25,11 +25,11 @@ from typing import Any, Optional, Union
 from memwatch._trace_frames import cell_of, is_dead, local_value, local_values, user_frame
 from memwatch._trace_targets import (
     AttributeTarget,
+    CellTarget,
     ItemTarget,
     LocalTarget,
     NamespaceTarget,
     Target,
-    CellTarget,
     is_computed,
     names_of_object,
 )
@@ -109,7 +109,12 @@ def watch_item(
 
 
 def _track(
-    watcher: Any, target: Target, name: str, callback: Optional[Callable[[Any], object]], values: Optional[str], options: Any
+    watcher: Any,
+    target: Target,
+    name: str,
+    callback: Optional[Callable[[Any], object]],
+    values: Optional[str],
+    options: Any,
 ) -> int:
     when = options.pop("when", None)
     adapter = watcher._adapter_named("trace")
@@ -233,7 +238,7 @@ def size_of(value: object) -> int:
         return view.nbytes
     for kind in (str, bytes, int, list, tuple, dict, set, frozenset):
         if issubclass(type(value), kind):
-            return int(kind.__sizeof__(value))  # type: ignore[arg-type]
+            return int(kind.__sizeof__(value))
     return object.__sizeof__(value)
 
 
@@ -255,7 +260,9 @@ def _has_bytes_that_change(value: object) -> bool:
 class _Scope:
     """Names and what they hold, again and again: the follower asks a second time."""
 
-    def __init__(self, origin: str, names: Callable[[], Optional[dict[str, Any]]], target: Callable[[str], Target]) -> None:
+    def __init__(
+        self, origin: str, names: Callable[[], Optional[dict[str, Any]]], target: Callable[[str], Target]
+    ) -> None:
         self.origin = origin
         self.names = names
         """None once the scope has ended."""

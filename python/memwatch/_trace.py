@@ -46,6 +46,8 @@ def _engine(kind: str) -> _Engine:
     from memwatch._trace_monitor import MonitoringEngine
     from memwatch._trace_settrace import SettraceEngine
 
+    if sys.implementation.name != "cpython" or sys.version_info < (3, 11):
+        raise Error(errno.ENOTSUP, "names are traced on CPython 3.11 and later: use PollingAdapter for what they hold")
     if kind == "auto":
         kind = "monitoring" if hasattr(sys, "monitoring") else "settrace"
     if kind == "monitoring" and not hasattr(sys, "monitoring"):
@@ -93,7 +95,9 @@ class TraceAdapter(TrackerAdapter):
         """Watches a target that `watch_name` and its like made, or any object in place."""
         emitter = self.emitter
         if emitter is None or self._closed:
-            raise Error(errno.EBADF, "the adapter is closed or belongs to no watcher: pass it to MemoryWatcher(adapter=...)")
+            raise Error(
+                errno.EBADF, "the adapter is closed or belongs to no watcher: pass it to MemoryWatcher(adapter=...)"
+            )
         options = self._options(metadata)
         target = _target(obj, metadata, sys._getframe(1))
         region_id = emitter.add(metadata["name"], values=metadata.get("values"))

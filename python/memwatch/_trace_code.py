@@ -53,9 +53,9 @@ class Instruction(NamedTuple):
 
 # Methods of builtin containers that change them: a call of one names its object as what it changes.
 MUTATORS = frozenset(
-    "append extend insert pop remove clear sort reverse update setdefault popitem add discard appendleft extendleft "
-    "popleft rotate difference_update intersection_update symmetric_difference_update move_to_end __setitem__ "
-    "__delitem__ __iadd__".split()
+    ("append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "setdefault", "popitem")
+    + ("add", "discard", "appendleft", "extendleft", "popleft", "rotate", "difference_update", "intersection_update")
+    + ("symmetric_difference_update", "move_to_end", "__setitem__", "__delitem__", "__iadd__")
 )
 _CALLS = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
 _LOADS = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CLASSDEREF"})

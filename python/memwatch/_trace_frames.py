@@ -78,8 +78,8 @@ def cell_of(frame: FrameType, name: str) -> Optional[CellType]:
 
 
 def slot_of(frame: FrameType, name: str) -> Optional[ctypes.py_object[Any]]:
-    """A local's slot, for `slot_value`; None when it cannot be told. Reading it does not refresh `frame.f_locals`, which
-    before Python 3.13 is slow and changes the dictionary that the user may have from `locals()`."""
+    """A local's slot, for `slot_value`; None when it cannot be told. Reading it does not refresh
+    `frame.f_locals`, which before Python 3.13 is slow and changes the dictionary that the user has from `locals()`."""
     return _slot(frame, name) if _KNOWN and name in frame.f_code.co_varnames else None
 
 

@@ -6,6 +6,7 @@ that have to be checked. Most code shares no word with any watch and is told so 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from types import CodeType, FrameType
 
@@ -22,7 +23,7 @@ _CHANGES_INSIDE = (Kind.ATTRIBUTE, Kind.ITEM, Kind.CALL)
 class Entry:
     """What is checked at one place. With a single watch, what the test needs that is inlined where Python calls."""
 
-    __slots__ = ("pairs", "watch", "namespace", "target", "slot", "name")
+    __slots__ = ("name", "namespace", "pairs", "slot", "target", "watch")
 
     def __init__(self, pairs: list[Pair]) -> None:
         self.pairs = pairs
@@ -46,6 +47,22 @@ class Index:
     def __init__(self) -> None:
         self._by_word: dict[str, dict[int, Watch]] = {}
         self.watches: dict[int, Watch] = {}
+        self._scans: dict[int, tuple[weakref.ref[CodeType], list[Site]]] = {}
+        """By the id of the code, as long as that lives."""
+
+    def _sites(self, code: CodeType) -> list[Site]:
+        key = id(code)
+        known = self._scans.get(key)
+        if known is None:
+            scans = self._scans
+            known = weakref.ref(code, lambda _: scans.pop(key, None)), scan(code)
+            scans[key] = known
+        return known[1]
+
+    def concerns(self, code: CodeType, new: Iterable[Watch]) -> bool:
+        """Whether the code mentions one of these watches, so that what is checked in it may change."""
+        words = names_of(code) | strings_of(code)
+        return any(not watch.target.words.isdisjoint(words) for watch in new)
 
     def add(self, watch: Watch) -> None:
         self.watches[id(watch)] = watch
@@ -63,6 +80,7 @@ class Index:
     def clear(self) -> None:
         self._by_word.clear()
         self.watches.clear()
+        self._scans.clear()
 
     def pairs(self, code: CodeType) -> list[Pair]:
         """What has to be checked in this code, in ascending order of offset."""
@@ -72,7 +90,7 @@ class Index:
             return []
         found = {key: watch for word in words for key, watch in self._by_word[word].items()}
         watches = sorted(found.values(), key=lambda watch: watch.region_id)
-        return list(_chosen(scan(code), code, watches, names, strings))
+        return list(_chosen(self._sites(code), code, watches, names, strings))
 
 
 def _chosen(
@@ -80,10 +98,9 @@ def _chosen(
 ) -> Iterable[Pair]:
     inside = {id(watch) for watch in watches if _may_change_inside(watch, code, names, strings)}
     for site in sites:
+        reaches = site.kind in _CHANGES_INSIDE
         for watch in watches:
-            if watch.target.binds(site):
-                yield site, watch
-            elif id(watch) in inside and site.kind in _CHANGES_INSIDE and watch.name not in site.hidden:
+            if watch.target.binds(site) or (reaches and id(watch) in inside and watch.name not in site.hidden):
                 yield site, watch
 
 

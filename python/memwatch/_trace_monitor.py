@@ -15,7 +15,6 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Any, Optional
 
@@ -32,7 +31,7 @@ class MonitoringEngine:
     """All watches of the process. Any thread."""
 
     def __init__(self) -> None:
-        self._monitoring: Any = getattr(sys, "monitoring")
+        self._monitoring: Any = sys.__dict__["monitoring"]
         self._events = self._monitoring.events
         self._lock = threading.RLock()
         self._index = Index()
@@ -48,13 +47,13 @@ class MonitoringEngine:
 
     # --- the engine's interface -----------------------------------------------------------------------------------
 
-    def add(self, watches: Iterable[Watch]) -> None:
+    def add(self, watches: list[Watch]) -> None:
         """Begins to check. memwatch.Error when all tool ids are taken."""
         with self._lock:
             self._open()
             for watch in watches:
                 self._index.add(watch)
-            self._inspect_all()
+            self._inspect_all(watches)
             self._select_events()
 
     def remove(self, watch: Watch) -> None:
@@ -70,7 +69,7 @@ class MonitoringEngine:
         """What it holds can change in place now: more code concerns it."""
         with self._lock:
             if id(watch) in self._index.watches:
-                self._inspect_all()
+                self._inspect_all([watch])
 
     def contended(self, watch: Watch) -> bool:
         """Whether another thread may have changed something and not yet said so."""
@@ -92,13 +91,15 @@ class MonitoringEngine:
             frame = get_frame(1)
             try:
                 if entry.namespace is not None:
-                    if entry.namespace[entry.name] is entry.watch.last:
-                        return None
+                    unchanged = entry.namespace[entry.name] is entry.watch.last
                 elif entry.slot is not None:
-                    if entry.target.frame is not frame or entry.slot.value is entry.watch.last:
-                        return None
+                    unchanged = entry.target.frame is not frame or entry.slot.value is entry.watch.last
+                else:
+                    unchanged = False
             except (KeyError, ValueError):
-                pass  # the name is unbound
+                unchanged = False  # the name is unbound
+            if unchanged:
+                return None
             entry.check(frame)
             return None
 
@@ -137,7 +138,9 @@ class MonitoringEngine:
             for event, callback in self._callbacks.items():
                 self._monitoring.register_callback(tool, event, callback)
             return
-        raise Error(errno.EBUSY, "every sys.monitoring tool id is in use: free one, or use TraceAdapter(engine='settrace')")
+        raise Error(
+            errno.EBUSY, "every sys.monitoring tool id is in use: free one, or use TraceAdapter(engine='settrace')"
+        )
 
     def _close(self) -> None:
         if self._tool is None:
@@ -169,8 +172,8 @@ class MonitoringEngine:
 
     # --- code objects ---------------------------------------------------------------------------------------------
 
-    def _inspect_all(self) -> None:
-        """Looks at known and running code now; PY_START comes once more for all other."""
+    def _inspect_all(self, new: list[Watch]) -> None:
+        """Looks at known and running code that these watches concern; PY_START comes once more for all other."""
         codes = {id(frame.f_code): frame.f_code for frame in user_frames()}
         codes.update((key, code) for key, (ref, _, _) in list(self._plans.items()) if (code := ref()) is not None)
         codes.update(
@@ -179,7 +182,8 @@ class MonitoringEngine:
             if watch.target.frame is not None
         )
         for code in codes.values():
-            self._inspect(code)
+            if self._index.concerns(code, new):
+                self._inspect(code)
         self._monitoring.restart_events()
 
     def _inspect(self, code: CodeType) -> None:
@@ -240,4 +244,3 @@ class MonitoringEngine:
         known = self._plans.pop(key, None)
         for offset in known[1] if known is not None else ():
             self._table.pop(key + offset, None)
-

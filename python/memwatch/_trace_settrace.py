@@ -17,7 +17,6 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Any, Callable, Optional
 
@@ -41,7 +40,7 @@ class SettraceEngine:
         self._installed: dict[int, tuple[Tracer, Optional[Tracer]]] = {}
         """By thread: the trace function that was installed there, and the one before."""
         self._thread_tracer: Optional[Tracer] = None
-        self._previous_threads: Optional[Tracer] = None
+        self._previous_threads: Any = None
         self._displaced = 0
         self._n_frames = 0
         self._line_codes: set[int] = set()
@@ -49,12 +48,12 @@ class SettraceEngine:
 
     # --- the engine's interface -----------------------------------------------------------------------------------
 
-    def add(self, watches: Iterable[Watch]) -> None:
+    def add(self, watches: list[Watch]) -> None:
         with self._lock:
             for watch in watches:
                 self._index.add(watch)
             self._count_frames()
-            self._inspect_all()
+            self._inspect_all(watches)
             self._install()
 
     def remove(self, watch: Watch) -> None:
@@ -72,7 +71,7 @@ class SettraceEngine:
     def refresh(self, watch: Watch) -> None:
         with self._lock:
             if id(watch) in self._index.watches:
-                self._inspect_all()
+                self._inspect_all([watch])
                 self._trace_running()
 
     def contended(self, watch: Watch) -> bool:
@@ -154,7 +153,7 @@ class SettraceEngine:
             self._installed[ident] = tracer, current
             sys.settrace(tracer)
         if self._thread_tracer is None:
-            self._previous_threads = threading.gettrace()  # type: ignore[assignment]
+            self._previous_threads = threading.gettrace()
             self._thread_tracer = self._make_tracer(self._previous_threads)
             threading.settrace(self._thread_tracer)
         self._trace_running()
@@ -163,13 +162,19 @@ class SettraceEngine:
         """Frames that run already get their line functions too. In threads without a tracer that has no effect."""
         for frame in user_frames():
             _, plan = self._plans.get(id(frame.f_code), (None, None))
-            if plan is None or id(getattr(frame.f_trace, "__code__", None)) in self._line_codes:
+            if plan is None or (self._is_ours(frame.f_trace) and not self._watched_in(frame)):
                 continue
             line = frame.f_lineno or 0
-            if frame.f_trace is None:
+            if frame.f_trace is None or plan.owns(frame.f_trace):
                 frame.f_trace = plan.lines.get(line, plan.idle)
-            else:
+            elif not self._is_ours(frame.f_trace):
                 frame.f_trace = self._make_line(plan, frame.f_trace, line)
+
+    def _is_ours(self, function: object) -> bool:
+        return id(getattr(function, "__code__", None)) in self._line_codes
+
+    def _watched_in(self, frame: FrameType) -> bool:
+        return any(watch.target.frame is frame for watch in list(self._index.watches.values()))
 
     def _uninstall(self) -> None:
         tracer, previous = self._installed.pop(threading.get_ident(), (None, None))
@@ -177,7 +182,7 @@ class SettraceEngine:
             sys.settrace(previous)
         self._installed.clear()
         if threading.gettrace() is self._thread_tracer:
-            threading.settrace(self._previous_threads)  # type: ignore[arg-type]
+            threading.settrace(self._previous_threads)
         self._thread_tracer = self._previous_threads = None
         for key, (_, plan) in list(self._plans.items()):
             if plan is None:
@@ -192,16 +197,17 @@ class SettraceEngine:
 
     # --- code objects ---------------------------------------------------------------------------------------------
 
-    def _inspect_all(self) -> None:
+    def _inspect_all(self, new: list[Watch]) -> None:
         """Looks at all code again: plans that frames hold are changed in place, the rest is forgotten."""
         for key, (ref, plan) in list(self._plans.items()):
             code = ref()
-            if plan is not None and code is not None:
-                self._inspect(code)
-            else:
+            if plan is None or code is None:
                 self._plans.pop(key, None)
+            elif self._index.concerns(code, new):
+                self._inspect(code)
         for frame in user_frames():
-            self._inspect(frame.f_code)
+            if self._index.concerns(frame.f_code, new):
+                self._inspect(frame.f_code)
 
     def _inspect(self, code: CodeType) -> Optional[_Plan]:
         with self._lock:
@@ -230,11 +236,16 @@ class _Plan:
         self.entries: dict[int, Entry] = {}
         self.lines: dict[int, Tracer] = {}
         self._engine = engine
+        self._ends = False
+        """Whether locals of this code's frames are watched: then its return events matter."""
         self.idle = self._make_idle()
 
     def fill(self, entries: dict[int, Entry]) -> None:
         """In place: frames that run hold the functions."""
         self.entries = entries
+        if not self._ends and any(watch.target.frame for entry in entries.values() for _, watch in entry.pairs):
+            self._ends = True
+            self.idle = self._make_idle()
         self.lines.clear()
         self.lines.update((line, self._make_armed(entry)) for line, entry in entries.items())
 
@@ -242,14 +253,29 @@ class _Plan:
         lines, again, engine = self.lines, self._again, self._engine
 
         def _on_idle_line(frame: FrameType, event: str, arg: Any) -> Any:
-            if frame.f_lineno in lines:
-                return again(frame, event)
-            if event == "return":
-                engine.returned(frame)
+            line = frame.f_lineno
+            if line in lines:
+                return lines[line] if event == "line" else again(frame, event)
             return _on_idle_line
 
+        def _on_idle_line_or_end(frame: FrameType, event: str, arg: Any) -> Any:
+            line = frame.f_lineno
+            if line in lines:
+                return lines[line] if event == "line" else again(frame, event)
+            if event == "return":
+                engine.returned(frame)
+            return _on_idle_line_or_end
+
+        if self._ends:
+            engine.note_code(_on_idle_line_or_end)
+            return _on_idle_line_or_end
         engine.note_code(_on_idle_line)
         return _on_idle_line
+
+    def owns(self, function: object) -> bool:
+        """Whether it is one of the functions that frames of this code share."""
+        name = getattr(function, "__name__", "")
+        return name in ("_on_idle_line", "_on_idle_line_or_end", "_on_armed_line", "_on_armed_name")
 
     def _again(self, frame: FrameType, event: str) -> Tracer:
         """The frame stands at a line with something to check, or ends there."""
@@ -271,10 +297,9 @@ class _Plan:
                     entry.check(frame)
             except ValueError:  # the name is unbound
                 entry.check(frame)
-            if frame.f_lineno in lines:
-                return again(frame, event)
-            if event == "return":
-                engine.returned(frame)
+            line = frame.f_lineno
+            if event == "return" or line in lines:
+                return lines[line] if event == "line" else again(frame, event)
             return idle
 
         engine.note_code(_on_armed_line)
@@ -291,10 +316,9 @@ class _Plan:
                     entry.check(frame)
             except KeyError:  # the name is unbound
                 entry.check(frame)
-            if frame.f_lineno in lines:
-                return again(frame, event)
-            if event == "return":
-                engine.returned(frame)
+            line = frame.f_lineno
+            if event == "return" or line in lines:
+                return lines[line] if event == "line" else again(frame, event)
             return idle
 
         engine.note_code(_on_armed_name)

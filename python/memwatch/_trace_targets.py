@@ -90,6 +90,9 @@ class NamespaceTarget(Target):
     def binds(self, site: Site) -> bool:
         return site.kind in (Kind.NAME, Kind.ATTRIBUTE) and site.name == self.name
 
+    def sees(self, code: CodeType, mentioned: set[str]) -> bool:
+        return self.name in code.co_names  # a local of the same name is another variable
+
     def made_by(self, site: Site, frame: Optional[FrameType]) -> bool:
         if site.joined or frame is None:
             return False
@@ -142,6 +145,9 @@ class CellTarget(Target):
     def binds(self, site: Site) -> bool:
         return site.kind is Kind.CELL and site.name == self.name
 
+    def sees(self, code: CodeType, mentioned: set[str]) -> bool:
+        return self.name in code.co_cellvars or self.name in code.co_freevars
+
     def made_by(self, site: Site, frame: Optional[FrameType]) -> bool:
         return site.kind is Kind.CELL and not site.joined
 
@@ -184,6 +190,9 @@ class AttributeTarget(Target):
 
     def binds(self, site: Site) -> bool:
         return site.kind is Kind.ATTRIBUTE and site.name == self.name
+
+    def sees(self, code: CodeType, mentioned: set[str]) -> bool:
+        return self.name in code.co_names
 
     def made_by(self, site: Site, frame: Optional[FrameType]) -> bool:
         return site.kind is Kind.ATTRIBUTE and resolve(site.owner, frame) is self._held.get()

@@ -42,7 +42,7 @@ _OPAQUE = (type, ModuleType, FunctionType, BuiltinFunctionType, CodeType)
 class Frozen:
     """A bounded copy of something that can change in place."""
 
-    __slots__ = ("type", "length", "keys", "items", "value")
+    __slots__ = ("items", "keys", "length", "type", "value")
 
     def __init__(self, type_: type, length: int, keys: Optional[list[Any]], items: list[Any], value: Any) -> None:
         self.type = type_

@@ -60,7 +60,7 @@ class Emitter(Protocol):
 class Options:
     """How one name is watched: the arguments of watch_name and its like."""
 
-    __slots__ = ("track", "cmp", "copy", "deep", "when", "stack_depth")
+    __slots__ = ("cmp", "copy", "deep", "stack_depth", "track", "when")
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Options:
 class Counters:
     """An adapter's account, shared by its watches. Written under their locks; a lost increment is no loss of data."""
 
-    __slots__ = ("posted", "filtered", "throttled", "errors", "ended")
+    __slots__ = ("ended", "errors", "filtered", "posted", "throttled")
 
     def __init__(self) -> None:
         self.posted = 0

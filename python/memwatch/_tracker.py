@@ -33,7 +33,7 @@ class TrackerAdapter:
         self.emitter = emitter
 
     def track(self, obj: object, metadata: dict[str, Any]) -> Optional[int]:
-        """Begins to watch. `metadata` has `name` and `values` (for `emitter.add`), and what else the caller gave to `watch`."""
+        """Begins to watch. `metadata` has `name` and `values` (for `emitter.add`), and what else `watch` was given."""
         raise NotImplementedError(f"{type(self).__name__} does not implement track()")
 
     def untrack(self, region_id: int) -> None:

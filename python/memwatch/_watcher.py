@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Optional, Union
@@ -61,7 +63,7 @@ class MemoryWatcher:
         stack_depth: Optional[int] = None,
         event_capacity: Optional[int] = None,
         event_budget: Optional[int] = None,
-        history_path: Optional[str] = None,
+        history_path: Union[str, os.PathLike[str], None] = None,
         history_path_bytes: Optional[int] = None,
     ) -> None:
         native_backend: Optional[str] = getattr(adapter, "native_backend", None)
@@ -77,7 +79,7 @@ class MemoryWatcher:
                 "stack_depth": stack_depth,
                 "event_capacity": event_capacity,
                 "event_budget": event_budget,
-                "history_path": history_path,
+                "history_path": None if history_path is None else os.fspath(history_path),
                 "history_path_bytes": history_path_bytes,
             }
         )
@@ -141,6 +143,8 @@ class MemoryWatcher:
         if adapter is None and not core.NATIVE:
             adapter = self._adapter_named("polling")
         if adapter is not None:
+            if metric or max_rate is not None or history_budget is not None or shadow != "full":
+                raise ValueError("metric, max_rate, history_budget and shadow need the native core, not an adapter")
             return self._track_with(adapter, obj, name, callback=callback, when=when, values=values, **metadata)
         if metadata:
             raise TypeError(f"watch() got an unexpected keyword argument {next(iter(metadata))!r}")
@@ -228,11 +232,12 @@ class MemoryWatcher:
 
         In a callback it waits for the events, not for their delivery.
         """
+        deadline = time.monotonic() + timeout
         flushed = self._core.flush(timeout)
         if self._dispatcher is None:
             return flushed
         newest = self._core.events_read(NEWEST, 0)[1]["newest"]
-        return self._dispatcher.drain(newest, timeout) and flushed
+        return self._dispatcher.drain(newest, max(deadline - time.monotonic(), 0)) and flushed
 
     def load(self, key: str) -> bytes:
         """The bytes that a storage key stands for; KeyError when they are unknown or evicted from the history."""

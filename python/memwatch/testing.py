@@ -169,7 +169,9 @@ class AdapterConformance:
     def test_track_returns_a_region_of_that_name(self) -> None:
         adapter, recorder = self.opened()
         region_id = self.tracked(adapter, recorder, self.make_object())
-        assert recorder.names == {region_id: "thing"}, "track adds one region, under metadata['name'], and returns its id"
+        assert recorder.names == {region_id: "thing"}, (
+            "track adds one region, under metadata['name'], and returns its id"
+        )
         adapter.close()
 
     def test_a_change_is_posted(self) -> None:

@@ -16,11 +16,11 @@
 #include <string.h>
 
 enum {
-	VERSION_COST_BYTES = 64,    /* a small patch's key and headers */
+	VERSION_COST_BYTES = 64, /* a small patch's key and headers */
 	BASE_AFTER_BYTES_MIN = 4096,
-	BASE_SHARE = 8,             /* of the file: what one base may take, */
-	BASE_MAX_BYTES = 64 << 20,  /* and no more than this */
-	BASES_EIGHTHS = 3           /* of the file: what all bases may take */
+	BASE_SHARE = 8,            /* of the file: what one base may take, */
+	BASE_MAX_BYTES = 64 << 20, /* and no more than this */
+	BASES_EIGHTHS = 3          /* of the file: what all bases may take */
 };
 
 /* --- bases --- */
@@ -43,14 +43,16 @@ static bool base_fits(struct writer *writer, uint64_t n)
 	return true;
 }
 
-static int put_chunks(struct writer *writer, const struct known *known, uint32_t store, const uint8_t *bytes, uint64_t n)
+static int put_chunks(struct writer *writer, const struct known *known, uint32_t store, const uint8_t *bytes,
+		      uint64_t n)
 {
 	uint32_t chunk = 0;
 	for (uint64_t at = 0; at < n; at += CODEC_CHUNK_BYTES, chunk++) {
 		size_t size = (size_t)(n - at < CODEC_CHUNK_BYTES ? n - at : CODEC_CHUNK_BYTES);
 		out_begin(&writer->chunk);
 		out_bytes(&writer->chunk, bytes + at, size);
-		int error = table_put_record(&writer->table, key_chunk(writer->run, known->id, store, chunk), &writer->chunk);
+		int error = table_put_record(&writer->table, key_chunk(writer->run, known->id, store, chunk),
+					     &writer->chunk);
 		if (error)
 			return error;
 	}

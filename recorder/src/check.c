@@ -27,8 +27,8 @@ enum {
 	NODE_BIGDATA = 1,
 	KEY_MAX = 511,
 	DEPTH_MAX = 32,
-	FREE_FLAGS = 8,      /* integer keys */
-	ENV_FLAGS = 0x4000   /* what LMDB leaves there of the environment's: no directory */
+	FREE_FLAGS = 8,    /* integer keys */
+	ENV_FLAGS = 0x4000 /* what LMDB leaves there of the environment's: no directory */
 };
 
 #define NO_PAGE UINT64_MAX
@@ -121,11 +121,13 @@ static int read_meta(int fd, unsigned index, struct meta *ret_meta)
 		return complain(-EPROTO, "the file is no recording");
 	if (ret_meta->version != DATA_VERSION || ret_meta->free_pages.pad != CHECK_PAGE_BYTES)
 		return complain(-EPROTO, "the file is a database of another format");
-	if (header.number != index || header.flags != PAGE_META || (ret_meta->free_pages.flags & ~ENV_FLAGS) != FREE_FLAGS ||
-	    ret_meta->main.flags || ret_meta->address || ret_meta->map_bytes > MAP_MAX)
+	if (header.number != index || header.flags != PAGE_META ||
+	    (ret_meta->free_pages.flags & ~ENV_FLAGS) != FREE_FLAGS || ret_meta->main.flags || ret_meta->address ||
+	    ret_meta->map_bytes > MAP_MAX)
 		return damaged(index, "its header");
 	if (ret_meta->last_page < 1 || ret_meta->last_page > MAP_MAX / CHECK_PAGE_BYTES ||
-	    !root_is_sane(&ret_meta->free_pages, ret_meta->last_page) || !root_is_sane(&ret_meta->main, ret_meta->last_page))
+	    !root_is_sane(&ret_meta->free_pages, ret_meta->last_page) ||
+	    !root_is_sane(&ret_meta->main, ret_meta->last_page))
 		return damaged(index, "its roots");
 	return 0;
 }
@@ -139,7 +141,8 @@ int check_header(int fd)
 	if (!status.st_size)
 		return 0;
 	if (status.st_size < 2 * CHECK_PAGE_BYTES)
-		return complain(-EPROTO, "the file is no recording, or was cut to %lld bytes", (long long)status.st_size);
+		return complain(-EPROTO, "the file is no recording, or was cut to %lld bytes",
+				(long long)status.st_size);
 	int first = read_meta(fd, 0, &metas[0]), second = first == -EIO ? first : read_meta(fd, 1, &metas[1]);
 	if (first == -EPROTO && second == -EPROTO)
 		return -EPROTO;
@@ -190,7 +193,8 @@ static int check_free_list(struct check *check, uint64_t page, const uint8_t *by
 		return damaged(page, "its list of free pages");
 	for (uint64_t i = 1; i <= n; i++) {
 		memcpy(&free_page, bytes + i * sizeof n, sizeof free_page);
-		int error = free_page < previous ? claim(check, free_page, 1) : damaged(page, "the order of free pages");
+		int error = free_page < previous ? claim(check, free_page, 1)
+						 : damaged(page, "the order of free pages");
 		if (error)
 			return error;
 		previous = free_page;

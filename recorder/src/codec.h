@@ -27,8 +27,8 @@
 
 enum {
 	CODEC_KEY_MAX = 25,
-	CODEC_CHUNK_BYTES = 4064,  /* with its checksum and LMDB's header it fills one page */
-	CODEC_PART_BYTES = 4032,   /* of a version's data, beside its header */
+	CODEC_CHUNK_BYTES = 4064, /* with its checksum and LMDB's header it fills one page */
+	CODEC_PART_BYTES = 4032,  /* of a version's data, beside its header */
 	CODEC_PREVIEW_BYTES = 256
 };
 
@@ -65,10 +65,10 @@ enum { KEY_RUN_BYTES = 5, KEY_REGION_BYTES = 13, KEY_SEQ_BYTES = 21 }; /* prefix
 struct out {
 	uint8_t *bytes;
 	size_t n, capacity;
-	bool failed;           /* no memory */
+	bool failed; /* no memory */
 };
 
-void out_begin(struct out *out);               /* leaves room for the checksum */
+void out_begin(struct out *out); /* leaves room for the checksum */
 void out_number(struct out *out, uint64_t number);
 void out_bytes(struct out *out, const void *bytes, size_t n);
 void out_text(struct out *out, const char *text);
@@ -77,7 +77,7 @@ void out_fini(struct out *out);
 
 struct in {
 	const uint8_t *at, *end;
-	bool failed;           /* it was shorter or stranger than it should be */
+	bool failed; /* it was shorter or stranger than it should be */
 };
 
 /* Checks the checksum. -EBADMSG with the sentence. */
@@ -91,7 +91,7 @@ size_t in_left(const struct in *in);
 
 struct codec_run {
 	uint64_t epoch, start_ns, end_ns, last_commit_ns, events_written, events_evicted, events_missed;
-	uint64_t bases_bytes;  /* in stores of chunks */
+	uint64_t bases_bytes; /* in stores of chunks */
 	int32_t pid;
 	char program[64], host[64];
 };
@@ -107,7 +107,7 @@ struct codec_region {
 	struct memwatch_recording_region info; /* run, id and oldest_value_seq are not part of the record */
 	enum chain chain;
 	uint64_t chain_seq;
-	uint64_t since_base;     /* bytes of patches since the newest base */
+	uint64_t since_base; /* bytes of patches since the newest base */
 	uint32_t n_stores;
 };
 
@@ -116,7 +116,7 @@ enum version_kind { VERSION_PATCH, VERSION_BASE, VERSION_NOTHING, VERSION_LOST }
 struct codec_version {
 	enum version_kind kind;
 	uint64_t time_ns;
-	uint64_t data_bytes;     /* of a patch, in all parts */
+	uint64_t data_bytes; /* of a patch, in all parts */
 };
 
 struct codec_base {

@@ -56,7 +56,8 @@ static void put_preview(struct out *out, const uint8_t *preview, uint64_t previe
 static void put_values(struct out *out, const struct memwatch_event *event)
 {
 	out_number(out, (event->old_value ? HAD_OLD : 0u) | (event->new_value ? HAD_NEW : 0u) |
-				(event->old_preview ? HAS_OLD_PREVIEW : 0u) | (event->new_preview ? HAS_NEW_PREVIEW : 0u));
+				(event->old_preview ? HAS_OLD_PREVIEW : 0u) |
+				(event->new_preview ? HAS_NEW_PREVIEW : 0u));
 	put_preview(out, event->old_preview, event->preview_bytes, event->old_bytes);
 	put_preview(out, event->new_preview, event->preview_bytes, event->new_bytes);
 	out_text(out, event->storage_key_old);

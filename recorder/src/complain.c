@@ -31,7 +31,7 @@ static int errno_of(int result)
 {
 	switch (result) {
 	case MDB_NOTFOUND: return ENOENT;
-	case MDB_MAP_FULL: return ENOBUFS;
+	case MDB_MAP_FULL:
 	case MDB_TXN_FULL: return ENOBUFS;
 	case MDB_VERSION_MISMATCH: return EPROTO;
 	case MDB_CORRUPTED:

@@ -248,7 +248,8 @@ static int evict_region(struct writer *writer, uint32_t run, uint64_t id, uint64
 	struct known *known;
 	MDB_val value;
 	if (run == writer->run) {
-		if (writer_known(writer, id, &known) == 0 && known->region.info.last_seq == seq && !is_watched(writer, id))
+		if (writer_known(writer, id, &known) == 0 && known->region.info.last_seq == seq &&
+		    !is_watched(writer, id))
 			return delete_region(writer, run, id);
 		return 0;
 	}

@@ -25,37 +25,60 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-enum { LOCKS_MAX = 64, FILE_MODE = 0600 };
+enum {
+	LOCKS_MAX = 64,
+	FILE_MODE = 0600,
+	READERS_MAX = 126,
+	LOCK_FILE_BYTES = 8192 /* what LMDB needs for that many */
+};
+
+/* A writer's descriptor; in `lock_fds` from the moment it is opened. */
+struct lock {
+	int fd; /* -1: none */
+	_Atomic int *entry;
+};
 
 struct lmfile {
-	struct lmfile *next;     /* under `registry` */
-	unsigned n_users;        /* under `registry` */
+	struct lmfile *next; /* under `registry` */
+	unsigned n_users;    /* under `registry` */
 	dev_t device;
 	ino_t inode;
 	pid_t pid;
-	char *path;              /* absolute */
-	pthread_rwlock_t lock;   /* reading: a transaction is under way. Writing: the environment is replaced */
-	MDB_env *env;            /* NULL: it could not be opened again */
+	char *path;            /* absolute */
+	pthread_rwlock_t lock; /* reading: a transaction is under way. Writing: the environment is replaced */
+	MDB_env *env;          /* NULL: it could not be opened again */
 	MDB_dbi dbi;
 	bool writable;
-	_Atomic bool broken;     /* an assertion failed inside: never touched again, not even to close it */
-	int lock_fd;             /* the writer's, -1: there is none here */
-	_Atomic int *lock_entry;
-	uint64_t min_bytes;      /* what the file must have at least while it is written */
+	_Atomic bool broken;   /* an assertion failed inside: never touched again, not even to close it */
+	struct lock lock_file; /* the writer's */
+	uint64_t min_bytes;    /* what the file must have at least while it is written */
 };
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
-static struct lmfile *files;             /* under `registry` */
-static _Atomic int lock_fds[LOCKS_MAX];  /* descriptor + 1 of the writers' locks; read by the child of a fork */
+static struct lmfile *files;            /* under `registry` */
+static _Atomic int lock_fds[LOCKS_MAX]; /* descriptor + 1 of the writers' locks; read by the child of a fork */
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER; /* no fork between an open and its entry in `lock_fds` */
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 /* --- forks --- */
 
+static void before_fork(void)
+{
+	pthread_mutex_lock(&opening);
+}
+
+static void in_parent(void)
+{
+	pthread_mutex_unlock(&opening);
+}
+
 static void in_child(void)
 {
+	pthread_mutex_unlock(&opening);
 	for (unsigned i = 0; i < LOCKS_MAX; i++) {
 		int fd = atomic_exchange(&lock_fds[i], 0);
 		if (fd)
@@ -65,32 +88,34 @@ static void in_child(void)
 	files = NULL;
 }
 
-static void watch_forks(void)
+static void register_handlers(void)
 {
-	pthread_atfork(NULL, NULL, in_child);
+	pthread_atfork(before_fork, in_parent, in_child);
 }
 
-static int remember_lock(struct lmfile *file, int fd)
+void lmfile_watch_forks(void)
+{
+	pthread_once(&fork_once, register_handlers);
+}
+
+static _Atomic int *remember_lock(int fd)
 {
 	for (unsigned i = 0; i < LOCKS_MAX; i++) {
 		int none = 0;
-		if (!atomic_compare_exchange_strong(&lock_fds[i], &none, fd + 1))
-			continue;
-		file->lock_entry = &lock_fds[i];
-		file->lock_fd = fd;
-		return 0;
+		if (atomic_compare_exchange_strong(&lock_fds[i], &none, fd + 1))
+			return &lock_fds[i];
 	}
-	close(fd);
-	return complain(-EMFILE, "more than %d recordings are being written", LOCKS_MAX);
+	complain(-EMFILE, "more than %d recordings are being written", LOCKS_MAX);
+	return NULL;
 }
 
-static void forget_lock(struct lmfile *file)
+static void close_lock(struct lock *lock)
 {
-	if (file->lock_fd < 0)
+	if (lock->fd < 0)
 		return;
-	atomic_store(file->lock_entry, 0);
-	close(file->lock_fd);
-	file->lock_fd = -1;
+	atomic_store(lock->entry, 0);
+	close(lock->fd);
+	lock->fd = -1;
 }
 
 /* --- assertions inside LMDB --- */
@@ -107,12 +132,35 @@ static void on_assertion(MDB_env *env, const char *text)
 
 /* --- environments --- */
 
+/*
+ * LMDB makes its lock file as a hole and writes to it by a map: on a full disk that is a SIGBUS. So its blocks are had before.
+ * Only while this process has no environment open on the file: closing a descriptor drops the locks of all of them.
+ */
+static int allocate_lock_file(const char *path)
+{
+	char *lock_path;
+	if (asprintf(&lock_path, "%s-lock", path) < 0)
+		return complain(-ENOMEM, "no memory to open %s", path);
+	int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, FILE_MODE);
+	int error = fd < 0 ? errno : posix_fallocate(fd, 0, LOCK_FILE_BYTES);
+	if (fd >= 0)
+		close(fd);
+	if (error)
+		complain(-error, "%s cannot be made: %s", lock_path, strerror(error));
+	free(lock_path);
+	return -error;
+}
+
 static int open_env(const char *path, unsigned flags, uint64_t map_bytes, MDB_env **ret_env)
 {
 	MDB_env *env;
+	int error = flags & MDB_NOLOCK ? 0 : allocate_lock_file(path);
+	if (error)
+		return error;
 	int result = mdb_env_create(&env);
 	if (result)
 		return complain_lmdb(result, path);
+	mdb_env_set_maxreaders(env, READERS_MAX);
 	mdb_env_set_assert(env, on_assertion);
 	if (map_bytes)
 		mdb_env_set_mapsize(env, map_bytes);
@@ -129,7 +177,7 @@ static int open_env(const char *path, unsigned flags, uint64_t map_bytes, MDB_en
 static int open_reader_env(const char *path, MDB_env **ret_env)
 {
 	int error = open_env(path, MDB_RDONLY, 0, ret_env);
-	if (error == -EACCES || error == -EROFS || error == -EPERM)
+	if (error == -EACCES || error == -EROFS || error == -EPERM || error == -ENOSPC || error == -EDQUOT)
 		error = open_env(path, MDB_RDONLY | MDB_NOLOCK, 0, ret_env);
 	return error;
 }
@@ -182,7 +230,9 @@ static struct lmfile *find(const struct stat *status)
 
 static int refuse_broken(const struct lmfile *file)
 {
-	return file && atomic_load(&file->broken) ? complain(-EBADMSG, "%s was damaged while it was open; move it away", file->path) : 0;
+	return file && atomic_load(&file->broken)
+		       ? complain(-EBADMSG, "%s was damaged while it was open; move it away", file->path)
+		       : 0;
 }
 
 static struct lmfile *make(const char *path, const struct stat *status)
@@ -198,14 +248,14 @@ static struct lmfile *make(const char *path, const struct stat *status)
 	file->device = status->st_dev;
 	file->inode = status->st_ino;
 	file->pid = getpid();
-	file->lock_fd = -1;
+	file->lock_file.fd = -1;
 	pthread_rwlock_init(&file->lock, NULL);
 	return file;
 }
 
 static void destroy(struct lmfile *file)
 {
-	forget_lock(file);
+	close_lock(&file->lock_file);
 	if (file->env && !atomic_load(&file->broken))
 		mdb_env_close(file->env);
 	pthread_rwlock_destroy(&file->lock);
@@ -258,10 +308,10 @@ static int open_first(const char *path, int fd, const struct stat *status, struc
 int lmfile_open(const char *path, struct lmfile **ret_file)
 {
 	struct stat status;
-	int fd, error = open_path(path, O_RDONLY, &status, &fd);
+	int fd = -1, error = open_path(path, O_RDONLY, &status, &fd);
 	if (error)
 		return error;
-	pthread_once(&fork_once, watch_forks);
+	lmfile_watch_forks();
 	pthread_mutex_lock(&registry);
 	struct lmfile *file = find(&status);
 	error = refuse_broken(file);
@@ -309,7 +359,7 @@ static int open_writable(struct lmfile *file, uint64_t max_bytes, bool sync)
 {
 	struct stat status;
 	bool known = file->env != NULL;
-	int header = check_header(file->lock_fd);
+	int header = check_header(file->lock_file.fd);
 	if (header < 0)
 		return header;
 	if (known)
@@ -317,78 +367,90 @@ static int open_writable(struct lmfile *file, uint64_t max_bytes, bool sync)
 	file->env = NULL;
 	int error = open_env(file->path, sync ? MDB_NOMETASYNC : MDB_NOSYNC, max_bytes, &file->env);
 	if (error) {
-		if (!header && ftruncate(file->lock_fd, 0) < 0)
+		if (!header && ftruncate(file->lock_file.fd, 0) < 0)
 			return complain(error, "%s cannot be begun: %s", file->path, strerror(-error));
 		return error;
 	}
 	file->writable = true;
 	if (!known && header)
-		error = check_env(file->env, file->lock_fd);
+		error = check_env(file->env, file->lock_file.fd);
 	if (!error)
 		error = open_dbi(file->env, &file->dbi);
-	if (!error && fstat(file->lock_fd, &status) == 0 && (uint64_t)status.st_size < max_bytes &&
-	    ftruncate(file->lock_fd, (off_t)max_bytes) < 0)
+	if (!error && fstat(file->lock_file.fd, &status) == 0 && (uint64_t)status.st_size < max_bytes &&
+	    ftruncate(file->lock_file.fd, (off_t)max_bytes) < 0)
 		error = complain(-errno, "%s cannot have %llu bytes: %s", file->path, (unsigned long long)max_bytes,
 				 strerror(errno));
 	file->min_bytes = max_bytes;
 	return error;
 }
 
-static int become_writer(struct lmfile *file, int fd, uint64_t max_bytes, bool sync)
+static int become_writer(struct lmfile *file, uint64_t max_bytes, bool sync)
 {
-	int error = remember_lock(file, fd);
-	if (error)
-		return error;
 	pthread_rwlock_wrlock(&file->lock);
-	error = open_writable(file, max_bytes, sync);
+	int error = open_writable(file, max_bytes, sync);
 	pthread_rwlock_unlock(&file->lock);
 	return error;
 }
 
-/* `fd` has the lock; it is the file's from here on, or closed. */
-static int open_writer_locked(const char *path, int fd, const struct stat *status, uint64_t max_bytes, bool sync,
-			      struct lmfile **ret_file)
+/* The lock is had; it is the file's when this succeeds. */
+static int open_locked(const char *path, const struct lock *lock, const struct stat *status, uint64_t max_bytes,
+		       bool sync, struct lmfile **ret_file)
 {
 	struct lmfile *file = find(status);
 	int error = refuse_broken(file);
-	if (error) {
-		close(fd);
+	if (error)
 		return error;
-	}
 	if (!file) {
 		file = make(path, status);
-		if (!file) {
-			close(fd);
+		if (!file)
 			return complain(-ENOMEM, "no memory to open %s", path);
-		}
 		enlist(file);
 	}
 	file->n_users++;
-	error = become_writer(file, fd, max_bytes, sync);
-	if (error) {
-		forget_lock(file);
-		release(file);
-		return error;
+	file->lock_file = *lock;
+	error = become_writer(file, max_bytes, sync);
+	if (!error) {
+		*ret_file = file;
+		return 0;
 	}
-	*ret_file = file;
-	return 0;
+	file->lock_file.fd = -1;
+	release(file);
+	return error;
+}
+
+static int open_lock(const char *path, struct stat *ret_status, struct lock *ret_lock)
+{
+	struct lock lock = { .fd = -1 };
+	pthread_mutex_lock(&opening);
+	int error = open_path(path, O_RDWR | O_CREAT, ret_status, &lock.fd);
+	lock.entry = error ? NULL : remember_lock(lock.fd);
+	pthread_mutex_unlock(&opening);
+	if (error)
+		return error;
+	if (!lock.entry) {
+		close(lock.fd);
+		return -EMFILE;
+	}
+	error = lock_path(path, lock.fd, ret_status);
+	if (error)
+		close_lock(&lock);
+	else
+		*ret_lock = lock;
+	return error;
 }
 
 int lmfile_open_writer(const char *path, uint64_t max_bytes, bool sync, struct lmfile **ret_file)
 {
 	struct stat status;
-	int fd, error = open_path(path, O_RDWR | O_CREAT, &status, &fd);
+	struct lock lock = { .fd = -1 };
+	int error = open_lock(path, &status, &lock);
 	if (error)
 		return error;
-	pthread_once(&fork_once, watch_forks);
-	error = lock_path(path, fd, &status);
-	if (error) {
-		close(fd);
-		return error;
-	}
 	pthread_mutex_lock(&registry);
-	error = open_writer_locked(path, fd, &status, max_bytes, sync, ret_file);
+	error = open_locked(path, &lock, &status, max_bytes, sync, ret_file);
 	pthread_mutex_unlock(&registry);
+	if (error)
+		close_lock(&lock);
 	return error;
 }
 
@@ -406,12 +468,20 @@ void lmfile_close_writer(struct lmfile *file)
 	if (!file || file->pid != getpid())
 		return;
 	pthread_mutex_lock(&registry);
-	forget_lock(file);
+	close_lock(&file->lock_file);
 	release(file);
 	pthread_mutex_unlock(&registry);
 }
 
 /* --- transactions --- */
+
+/* LMDB calls a short write an I/O error. */
+static bool is_disk_full(const struct lmfile *file)
+{
+	enum { LITTLE_BYTES = 1 << 20 };
+	struct statvfs status;
+	return fstatvfs(file->lock_file.fd, &status) == 0 && status.f_bavail * status.f_frsize < LITTLE_BYTES;
+}
 
 static int transact(struct lmfile *file, bool write, lmfile_work *work, void *arg)
 {
@@ -426,7 +496,8 @@ static int transact(struct lmfile *file, bool write, lmfile_work *work, void *ar
 		mdb_txn_abort(txn);
 		return error;
 	}
-	return complain_lmdb(mdb_txn_commit(txn), file->path);
+	result = mdb_txn_commit(txn);
+	return complain_lmdb(result == EIO && is_disk_full(file) ? ENOSPC : result, file->path);
 }
 
 /* Between setjmp and a longjmp no variable of this function changes. */

@@ -10,6 +10,9 @@
 
 struct lmfile;
 
+/* Before the thread starts that opens to write: handlers registered while a fork is under way do not run in its child. */
+void lmfile_watch_forks(void);
+
 /*
  * Opens to read. -ENOENT, -EACCES, -EBADMSG, -EPROTO, with the sentence. Blocks: checks the whole structure, unless this process
  * has the file open already.

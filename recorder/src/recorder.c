@@ -26,10 +26,10 @@ enum {
 	CLOSE_FLUSH_MS = 2000,
 	STACK_BYTES = 1 << 20,
 	PAGE_BYTES = 4096,
-	TRANSACTION_SHARE = 16,        /* of the file: what one transaction may add */
+	TRANSACTION_SHARE = 16, /* of the file: what one transaction may add */
 	TRANSACTION_MAX_BYTES = 8 << 20,
-	FULL_PERCENT = 68,             /* of the file in use; the rest is for copies of pages and what readers hold */
-	SPARSE_PERCENT = 50            /* when that did not do */
+	FULL_PERCENT = 68,  /* of the file in use; the rest is for copies of pages and what readers hold */
+	SPARSE_PERCENT = 50 /* when that did not do */
 };
 
 #define MAX_BYTES_DEFAULT (UINT64_C(256) << 20)
@@ -42,18 +42,18 @@ struct memwatch_recorder {
 	pid_t pid;
 	pthread_t thread;
 	struct memwatch_recorder_options options;
-	char *path;                                  /* absolute */
+	char *path; /* absolute */
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
-	bool stopping, hurry;                        /* under the mutex */
-	struct memwatch_recorder_stats stats;        /* under the mutex */
+	bool stopping, hurry;                 /* under the mutex */
+	struct memwatch_recorder_stats stats; /* under the mutex */
 	/* the thread's */
 	struct lmfile *file;
 	struct writer writer;
 	const struct memwatch_event *pending[PENDING_MAX];
 	unsigned n_pending;
-	bool ended;                                  /* the watcher closes */
-	uint64_t start_ns;                           /* of the next run; CLOCK_REALTIME */
+	bool ended;        /* the watcher closes */
+	uint64_t start_ns; /* of the next run; CLOCK_REALTIME */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -105,10 +105,10 @@ static void count_commit(struct memwatch_recorder *recorder)
 	pthread_mutex_unlock(&recorder->mutex);
 }
 
-/* This thread's sentence becomes the message. A file that is full or out of disk stays open, any other is opened anew. */
+/* This thread's sentence becomes the message. A file that was moved away or damaged is opened anew. */
 static void fail(struct memwatch_recorder *recorder, int error)
 {
-	if (recorder->file && error != -ENOSPC && error != -EDQUOT && error != -ENOBUFS && error != -ENOMEM) {
+	if (recorder->file && (error == -ESTALE || error == -EBADMSG)) {
 		lmfile_close_writer(recorder->file);
 		recorder->file = NULL;
 	}
@@ -231,12 +231,14 @@ static void fill_run(const struct memwatch_recorder *recorder, struct codec_run 
 static int open_file(struct memwatch_recorder *recorder)
 {
 	struct writer *writer = &recorder->writer;
-	int error = lmfile_open_writer(recorder->path, recorder->options.max_bytes, recorder->options.sync, &recorder->file);
+	int error = lmfile_open_writer(recorder->path, recorder->options.max_bytes, recorder->options.sync,
+				       &recorder->file);
 	if (error) {
 		fail(recorder, error);
 		return error;
 	}
-	writer_undo(writer, &(struct progress){ .start_seq = writer->progress.last_seq, .last_seq = writer->progress.last_seq,
+	writer_undo(writer, &(struct progress){ .start_seq = writer->progress.last_seq,
+						.last_seq = writer->progress.last_seq,
 						.events_evicted = writer->progress.events_evicted });
 	writer->run = 0;
 	fill_run(recorder, &writer->progress.record);
@@ -272,8 +274,8 @@ static bool is_hurried(struct memwatch_recorder *recorder)
 
 static int read_more(struct memwatch_recorder *recorder, int timeout_ms)
 {
-	int n = memwatch_sink_read(recorder->sink, recorder->pending + recorder->n_pending, PENDING_MAX - recorder->n_pending,
-				   timeout_ms);
+	int n = memwatch_sink_read(recorder->sink, recorder->pending + recorder->n_pending,
+				   PENDING_MAX - recorder->n_pending, timeout_ms);
 	if (n < 0)
 		recorder->ended = true;
 	else
@@ -315,7 +317,9 @@ static int commit(struct memwatch_recorder *recorder)
 		if (error == -ENOBUFS && !make_room(recorder))
 			error = transact(recorder, write_batch, &batch);
 		if (error == -ENOBUFS)
-			complain(error, "%s is full, and what can be deleted does not suffice: it needs a larger max_bytes", recorder->path);
+			complain(error,
+				 "%s is full, and what can be deleted does not suffice: it needs a larger max_bytes",
+				 recorder->path);
 		if (error) {
 			fail(recorder, error);
 			return error;
@@ -385,8 +389,9 @@ static void *record(void *arg)
 
 void memwatch_recorder_options_init(struct memwatch_recorder_options *options)
 {
-	*options = (struct memwatch_recorder_options){ .struct_bytes = sizeof *options, .max_bytes = MAX_BYTES_DEFAULT,
-						       .commit_ms = 200, .sync = 1 };
+	*options = (struct memwatch_recorder_options){
+		.struct_bytes = sizeof *options, .max_bytes = MAX_BYTES_DEFAULT, .commit_ms = 200, .sync = 1
+	};
 }
 
 static int check_options(const struct memwatch_recorder_options *options)
@@ -396,7 +401,8 @@ static int check_options(const struct memwatch_recorder_options *options)
 	if (!options->path || !options->path[0])
 		return complain(-EINVAL, "the recorder needs a path");
 	if (options->max_bytes < MAX_BYTES_MIN || options->max_bytes > MAX_BYTES_MAX)
-		return complain(-EINVAL, "max_bytes must be 1 MiB to 1 TiB, not %llu", (unsigned long long)options->max_bytes);
+		return complain(-EINVAL, "max_bytes must be 1 MiB to 1 TiB, not %llu",
+				(unsigned long long)options->max_bytes);
 	if (options->commit_ms < 1 || options->commit_ms > 1000)
 		return complain(-EINVAL, "commit_ms must be 1 to 1000, not %u", options->commit_ms);
 	return 0;
@@ -465,7 +471,8 @@ static int newest_seq(memwatch *watcher, uint64_t *ret_seq)
 	return 0;
 }
 
-int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_options *options, memwatch_recorder **ret_recorder)
+int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_options *options,
+			   memwatch_recorder **ret_recorder)
 {
 	uint64_t newest = 0;
 	int error = check_options(options);
@@ -477,6 +484,7 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 	if (!recorder)
 		return complain(-ENOMEM, "no memory for a recorder");
 	init_lock(recorder);
+	lmfile_watch_forks();
 	recorder->watcher = recorder->writer.watcher = watcher;
 	recorder->pid = getpid();
 	recorder->options = *options;
@@ -484,7 +492,8 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 	recorder->writer.max_bytes = recorder->options.max_bytes;
 	recorder->writer.progress.last_seq = newest;
 	recorder->start_ns = clock_ns(CLOCK_REALTIME);
-	recorder->stats = (struct memwatch_recorder_stats){ .state = "starting", .max_bytes = recorder->options.max_bytes };
+	recorder->stats =
+		(struct memwatch_recorder_stats){ .state = "starting", .max_bytes = recorder->options.max_bytes };
 	recorder->path = absolute(options->path);
 	error = recorder->path ? memwatch_sink_open(watcher, "recorder", &recorder->sink) : -ENOMEM;
 	if (error) {
@@ -506,7 +515,9 @@ destroy:
 
 static int refuse_child(const struct memwatch_recorder *recorder)
 {
-	return recorder->pid == getpid() ? 0 : complain(-ECHILD, "this recorder belongs to the process that forked this one");
+	return recorder->pid == getpid()
+		       ? 0
+		       : complain(-ECHILD, "this recorder belongs to the process that forked this one");
 }
 
 int memwatch_recorder_flush(memwatch_recorder *recorder, int timeout_ms)

@@ -77,13 +77,20 @@ struct runs_query {
 	int count;
 };
 
-static void fill_run(struct table *table, uint32_t run, const struct codec_run *record, struct memwatch_recording_run *info)
+static void fill_run(struct table *table, uint32_t run, const struct codec_run *record,
+		     struct memwatch_recording_run *info)
 {
 	MDB_val key, value;
 	*info = (struct memwatch_recording_run){
-		.run = run, .epoch = record->epoch, .pid = record->pid, .start_ns = record->start_ns,
-		.end_ns = record->end_ns, .last_commit_ns = record->last_commit_ns, .events_written = record->events_written,
-		.events_evicted = record->events_evicted, .events_missed = record->events_missed,
+		.run = run,
+		.epoch = record->epoch,
+		.pid = record->pid,
+		.start_ns = record->start_ns,
+		.end_ns = record->end_ns,
+		.last_commit_ns = record->last_commit_ns,
+		.events_written = record->events_written,
+		.events_evicted = record->events_evicted,
+		.events_missed = record->events_missed,
 	};
 	memcpy(info->program, record->program, sizeof info->program);
 	memcpy(info->host, record->host, sizeof info->host);
@@ -110,7 +117,8 @@ static int list_runs(struct query *query)
 	return 0;
 }
 
-int memwatch_recording_runs(memwatch_recording *recording, uint32_t after, struct memwatch_recording_run *infos, size_t n)
+int memwatch_recording_runs(memwatch_recording *recording, uint32_t after, struct memwatch_recording_run *infos,
+			    size_t n)
 {
 	struct runs_query runs = { .after = after, .infos = infos, .n = n };
 	bool live = lmfile_is_live(recording->file);
@@ -176,7 +184,7 @@ struct events_query {
 	struct memwatch_recorded **events;
 	size_t n;
 	int count, looked_at;
-	uint64_t region_id;         /* whose record is in `region`, 0: none */
+	uint64_t region_id; /* whose record is in `region`, 0: none */
 	uint32_t region_run;
 	struct codec_region region;
 };

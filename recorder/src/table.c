@@ -120,8 +120,8 @@ int table_put_format(struct table *table)
 	return table_put(table, key_format(), (MDB_val){ sizeof FORMAT - 1, FORMAT });
 }
 
-int table_patch(struct table *table, uint32_t run, uint64_t region_id, uint64_t seq, const struct codec_version *version,
-		struct in first, struct out *scratch, struct in *ret_patch)
+int table_patch(struct table *table, uint32_t run, uint64_t region_id, uint64_t seq,
+		const struct codec_version *version, struct in first, struct out *scratch, struct in *ret_patch)
 {
 	size_t n = in_left(&first);
 	MDB_val value;

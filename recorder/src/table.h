@@ -41,7 +41,7 @@ int table_put_format(struct table *table);
 /* --- what readers and eviction share --- */
 
 /* Reads a patch whose part 0 is `first`, part by part, into `scratch`; `*ret_patch` reads from there. */
-int table_patch(struct table *table, uint32_t run, uint64_t region_id, uint64_t seq, const struct codec_version *version,
-		struct in first, struct out *scratch, struct in *ret_patch);
+int table_patch(struct table *table, uint32_t run, uint64_t region_id, uint64_t seq,
+		const struct codec_version *version, struct in first, struct out *scratch, struct in *ret_patch);
 
 #endif

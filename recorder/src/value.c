@@ -43,10 +43,12 @@ static int not_kept(struct value_query *value)
 	MDB_val key, data;
 	int error = table_first(&value->query.table, key_base(value->run, value->id, 0), KEY_REGION_BYTES, &key, &data);
 	if (error)
-		return complain(-ENOENT, "no value of \"%s\" is kept in run %u: it has %llu bytes, and the file had no room for that",
-				info->name, value->run, number(info->size_bytes));
-	return complain(-ENOENT, "\"%s\" after event %llu is not kept; the oldest kept is %llu", info->name, number(value->seq),
-			number(key_second_of(&key)));
+		return complain(
+			-ENOENT,
+			"no value of \"%s\" is kept in run %u: it has %llu bytes, and the file had no room for that",
+			info->name, value->run, number(info->size_bytes));
+	return complain(-ENOENT, "\"%s\" after event %llu is not kept; the oldest kept is %llu", info->name,
+			number(value->seq), number(key_second_of(&key)));
 }
 
 static int find_base(struct value_query *value)
@@ -74,7 +76,8 @@ static int check_gaps(struct value_query *value)
 		error = in_begin(&in, &data);
 		uint64_t last = error ? 0 : in_number(&in);
 		if (!error && last > value->base_seq)
-			return complain(-ENOENT, "\"%s\" after event %llu is not known: events %llu to %llu were missed",
+			return complain(-ENOENT,
+					"\"%s\" after event %llu is not known: events %llu to %llu were missed",
 					value->region.info.name, number(value->seq), number(first), number(last));
 		if (error)
 			return error;
@@ -90,7 +93,8 @@ static int copy_base(struct value_query *value)
 		size_t size = n - at < CODEC_CHUNK_BYTES ? n - at : CODEC_CHUNK_BYTES;
 		MDB_val data;
 		struct in in;
-		int error = table_get(&value->query.table, key_chunk(value->run, value->id, value->base.store, chunk), &data);
+		int error = table_get(&value->query.table, key_chunk(value->run, value->id, value->base.store, chunk),
+				      &data);
 		if (!error)
 			error = in_begin(&in, &data);
 		if (error || in_left(&in) < size)
@@ -106,10 +110,12 @@ static int apply_patch(struct value_query *value, uint64_t seq, const struct cod
 	const uint8_t *bytes;
 	uint64_t offset;
 	size_t n;
-	int error = table_patch(&value->query.table, value->run, value->id, seq, version, first, &value->scratch, &patch);
+	int error =
+		table_patch(&value->query.table, value->run, value->id, seq, version, first, &value->scratch, &patch);
 	while (!error && patch_next(&patch, &offset, &bytes, &n))
 		if (offset < value->size)
-			memcpy(value->buffer + offset, bytes, n < value->size - offset ? n : (size_t)(value->size - offset));
+			memcpy(value->buffer + offset, bytes,
+			       n < value->size - offset ? n : (size_t)(value->size - offset));
 	if (!error && patch.failed)
 		return complain(-EBADMSG, "version %llu of \"%s\" is damaged", number(seq), value->region.info.name);
 	return error;
@@ -124,10 +130,11 @@ static int apply_version(struct value_query *value, uint64_t seq, const MDB_val 
 		return error;
 	switch (version.kind) {
 	case VERSION_PATCH: return apply_patch(value, seq, &version, in);
-	case VERSION_NOTHING: return complain(-ENODATA, "\"%s\" had no value after event %llu", value->region.info.name, number(seq));
+	case VERSION_NOTHING:
+		return complain(-ENODATA, "\"%s\" had no value after event %llu", value->region.info.name, number(seq));
 	case VERSION_LOST:
-		return complain(-ENOENT, "\"%s\" after event %llu is not known: it could not be read in time", value->region.info.name,
-				number(seq));
+		return complain(-ENOENT, "\"%s\" after event %llu is not known: it could not be read in time",
+				value->region.info.name, number(seq));
 	case VERSION_BASE: break;
 	}
 	return complain(-EBADMSG, "version %llu of \"%s\" has lost its base", number(seq), value->region.info.name);
@@ -158,7 +165,8 @@ static int read_value(struct query *query)
 	if (error)
 		return error;
 	if (value->region.info.values != MEMWATCH_VALUES_FULL)
-		return complain(-EACCES, "the values of \"%s\" were not recorded: its policy is not full", value->region.info.name);
+		return complain(-EACCES, "the values of \"%s\" were not recorded: its policy is not full",
+				value->region.info.name);
 	error = find_base(value);
 	if (!error)
 		error = check_gaps(value);
@@ -169,8 +177,8 @@ static int read_value(struct query *query)
 	return error ? error : apply_versions(value);
 }
 
-int64_t memwatch_recording_value(memwatch_recording *recording, uint32_t run, uint64_t region_id, uint64_t seq, void *buffer,
-				 size_t size)
+int64_t memwatch_recording_value(memwatch_recording *recording, uint32_t run, uint64_t region_id, uint64_t seq,
+				 void *buffer, size_t size)
 {
 	struct value_query value = { .run = run, .id = region_id, .seq = seq, .buffer = buffer, .size = size };
 	int error = recording_query(recording, &value.query, read_value);
@@ -281,16 +289,16 @@ static int find_version(struct query *query)
 	return 0;
 }
 
-int memwatch_recording_find(memwatch_recording *recording, uint32_t run, const char *name, uint64_t seq, uint64_t time_ns,
-			    struct memwatch_recording_version *ret_version)
+int memwatch_recording_find(memwatch_recording *recording, uint32_t run, const char *name, uint64_t seq,
+			    uint64_t time_ns, struct memwatch_recording_version *ret_version)
 {
 	struct find_query find = { .name = name, .seq = seq, .time_ns = seq ? 0 : time_ns, .version.run = run };
 	int error = recording_query(recording, &find.query, find_version);
 	if (error)
 		return error;
 	if (!find.found && find.oldest_ns)
-		return complain(-ENOENT, "no version of \"%s\" that old is kept; the oldest is that after event %llu", name,
-				number(find.oldest_seq));
+		return complain(-ENOENT, "no version of \"%s\" that old is kept; the oldest is that after event %llu",
+				name, number(find.oldest_seq));
 	if (!find.found)
 		return complain(-ENOENT, "no region named \"%s\" is recorded", name);
 	*ret_version = find.version;

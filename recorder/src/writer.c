@@ -152,7 +152,8 @@ int writer_end(struct writer *writer)
 			if (!known->changed)
 				continue;
 			codec_put_region(&writer->record, &known->region);
-			int error = table_put_record(&writer->table, key_region(writer->run, known->id), &writer->record);
+			int error =
+				table_put_record(&writer->table, key_region(writer->run, known->id), &writer->record);
 			if (error)
 				return error;
 			known->changed = false;

@@ -20,26 +20,26 @@ enum { KNOWN_BUCKETS = 4096, KNOWN_MAX = 4096 };
 /* What a transaction changes, so that one that failed can be undone. */
 struct progress {
 	struct codec_run record;
-	uint64_t start_seq;        /* what was before is not known */
-	uint64_t last_seq;         /* recorded or missed up to here */
-	uint64_t gap_last;         /* of the last gap, 0: none */
+	uint64_t start_seq;         /* what was before is not known */
+	uint64_t last_seq;          /* recorded or missed up to here */
+	uint64_t gap_last;          /* of the last gap, 0: none */
 	uint64_t other_bases_bytes; /* of older runs */
-	uint64_t events_evicted;   /* of all runs */
+	uint64_t events_evicted;    /* of all runs */
 	uint64_t versions_written, versions_skipped;
-	uint64_t n_known;          /* entries in `known` */
+	uint64_t n_known; /* entries in `known` */
 };
 
 struct writer {
 	memwatch *watcher;
-	uint32_t run;              /* 0: not begun in this file */
+	uint32_t run; /* 0: not begun in this file */
 	uint64_t max_bytes;
 	struct progress progress;
-	struct table table;        /* of the transaction under way */
-	uint64_t new_bytes;        /* stored in this transaction */
-	uint64_t used_bytes;       /* of the file, after the last one */
+	struct table table;  /* of the transaction under way */
+	uint64_t new_bytes;  /* stored in this transaction */
+	uint64_t used_bytes; /* of the file, after the last one */
 	struct known *known[KNOWN_BUCKETS];
 	struct out record, patch, scratch, chunk;
-	uint8_t *value;            /* room for a region's whole value */
+	uint8_t *value; /* room for a region's whole value */
 	size_t value_capacity;
 };
 

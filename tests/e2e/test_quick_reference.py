@@ -102,6 +102,8 @@ watcher = MemoryWatcher(adapter=MyAdapter())
 
 Runner = Callable[..., str]
 
+pytestmark = pytest.mark.timeout(5 * WAIT_S)
+
 
 def environment(**changes: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
@@ -116,12 +118,15 @@ def run(*command: str, cwd: Path, env: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources alone, as a clone has them."""
+    """The sources, as a clone has them, and the objects made from them: compiling those once is enough."""
     directory = tmp_path_factory.mktemp("clone") / "memwatch"
     made = shutil.ignore_patterns(
         ".git", "build", ".venv*", "*.so", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
     )
     shutil.copytree(ROOT, directory, ignore=made)
+    shutil.copytree(ROOT / "build" / "obj", directory / "build" / "obj")
+    for name in ("flags", "exporter_page.h"):
+        shutil.copy2(ROOT / "build" / name, directory / "build" / name)
     return directory
 
 

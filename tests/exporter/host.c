@@ -209,9 +209,7 @@ static int run_command(const char *line, const struct memwatch_exporter_options 
 		state.temperature = x;
 	else if (sscanf(line, "weight %d %lf", &n, &x) == 2)
 		state.weights[n % 12] = x;
-	else if (sscanf(line, "counter %lld", &state.counter) == 1)
-		return memwatch_flush(watcher, 5000);
-	else if (sscanf(line, "huge %llu", &state.huge) == 1)
+	else if (sscanf(line, "counter %lld", &state.counter) == 1 || sscanf(line, "huge %llu", &state.huge) == 1)
 		return memwatch_flush(watcher, 5000);
 	else if (strncmp(line, "text ", 5) == 0)
 		snprintf(state.text, sizeof state.text, "%.63s", line + 5);

@@ -1,8 +1,8 @@
 /*
  * exporter_json.c -- fuzzes what the exporter writes: labels and JSON made of arbitrary names, values and formats.
  *
- * DESIGN. The input becomes an event. Its JSON must be read by cJSON, be valid UTF-8 on one line and within a bound; its name as a label
- * must be valid UTF-8 without a bare quote or line end.
+ * DESIGN. The input becomes an event. Its JSON must be read by cJSON, be valid UTF-8 on one line and within a bound;
+ * its name as a label must be valid UTF-8 without a bare quote or line end.
  */
 #include "json.h"
 #include "number.h"

@@ -39,80 +39,81 @@ enum { UNDER_TSAN = 0, UNDER_ASAN = 0 };
 struct test {
 	const char *name;
 	void (*run)(void);
-	int signal;             /* that it must die of, 0: none */
+	int signal; /* that it must die of, 0: none */
 	struct test *next;
 };
 
 static struct test *harness_tests, **harness_end = &harness_tests;
 
-#define HARNESS_TEST(test_name, test_signal)                                                                                \
-	static void test_name(void);                                                                                        \
-	static struct test harness_##test_name = { #test_name, test_name, test_signal, NULL };                              \
-	__attribute__((constructor)) static void harness_add_##test_name(void)                                              \
-	{                                                                                                                   \
-		*harness_end = &harness_##test_name;                                                                        \
-		harness_end = &harness_##test_name.next;                                                                    \
-	}                                                                                                                   \
+#define HARNESS_TEST(test_name, test_signal)                                                                           \
+	static void test_name(void);                                                                                   \
+	static struct test harness_##test_name = { #test_name, test_name, test_signal, NULL };                         \
+	__attribute__((constructor)) static void harness_add_##test_name(void)                                         \
+	{                                                                                                              \
+		*harness_end = &harness_##test_name;                                                                   \
+		harness_end = &harness_##test_name.next;                                                               \
+	}                                                                                                              \
 	static void test_name(void)
 
 #define TEST(name) HARNESS_TEST(name, 0)
 #define TEST_DIES(name, signal) HARNESS_TEST(name, signal)
 
 /* Ends the test without unwinding: a failed check may leave anything behind. */
-#define FAIL(...)                                                                                                           \
-	do {                                                                                                                \
-		fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                             \
-		fprintf(stderr, __VA_ARGS__);                                                                               \
-		fputc('\n', stderr);                                                                                        \
-		fflush(NULL);                                                                                               \
-		_exit(1);                                                                                                   \
+#define FAIL(...)                                                                                                      \
+	do {                                                                                                           \
+		fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                        \
+		fprintf(stderr, __VA_ARGS__);                                                                          \
+		fputc('\n', stderr);                                                                                   \
+		fflush(NULL);                                                                                          \
+		_exit(1);                                                                                              \
 	} while (0)
 
-#define CHECK(condition)                                                                                                    \
-	do {                                                                                                                \
-		if (!(condition))                                                                                           \
-			FAIL("%s is false", #condition);                                                                    \
+#define CHECK(condition)                                                                                               \
+	do {                                                                                                           \
+		if (!(condition))                                                                                      \
+			FAIL("%s is false", #condition);                                                               \
 	} while (0)
 
-#define CHECK_OP(a, op, b)                                                                                                  \
-	do {                                                                                                                \
-		long long check_a = (long long)(a), check_b = (long long)(b);                                               \
-		if (!(check_a op check_b))                                                                                  \
-			FAIL("%s %s %s is false: %lld, %lld", #a, #op, #b, check_a, check_b);                               \
+#define CHECK_OP(a, op, b)                                                                                             \
+	do {                                                                                                           \
+		long long check_a = (long long)(a), check_b = (long long)(b);                                          \
+		if (!(check_a op check_b))                                                                             \
+			FAIL("%s %s %s is false: %lld, %lld", #a, #op, #b, check_a, check_b);                          \
 	} while (0)
 
 #define CHECK_EQ(a, b) CHECK_OP(a, ==, b)
 
-#define CHECK_TEXT(a, b)                                                                                                    \
-	do {                                                                                                                \
-		const char *check_a = (a), *check_b = (b);                                                                  \
-		if (strcmp(check_a, check_b) != 0)                                                                          \
-			FAIL("%s is \"%s\", not \"%s\"", #a, check_a, check_b);                                             \
+#define CHECK_TEXT(a, b)                                                                                               \
+	do {                                                                                                           \
+		const char *check_a = (a), *check_b = (b);                                                             \
+		if (strcmp(check_a, check_b) != 0)                                                                     \
+			FAIL("%s is \"%s\", not \"%s\"", #a, check_a, check_b);                                        \
 	} while (0)
 
 /* Waits for something that must come; never longer than the test's own limit allows. */
-#define WAIT_FOR(condition)                                                                                                 \
-	do {                                                                                                                \
-		double wait_end = harness_now_s() + harness_limit_s() / 2;                                                  \
-		while (!(condition)) {                                                                                      \
-			if (harness_now_s() > wait_end)                                                                     \
-				FAIL("%s did not become true", #condition);                                                 \
-			usleep(1000);                                                                                       \
-		}                                                                                                           \
+#define WAIT_FOR(condition)                                                                                            \
+	do {                                                                                                           \
+		double wait_end = harness_now_s() + harness_limit_s() / 2;                                             \
+		while (!(condition)) {                                                                                 \
+			if (harness_now_s() > wait_end)                                                                \
+				FAIL("%s did not become true", #condition);                                            \
+			usleep(1000);                                                                                  \
+		}                                                                                                      \
 	} while (0)
 
-/* For what a sanitizer itself does differently: that of threads delays signals and turns vfork into fork; both map memory of their own. */
-#define SKIP_UNDER(sanitizer)                                                                                               \
-	do {                                                                                                                \
-		if (sanitizer)                                                                                              \
-			SKIP("the sanitizer changes this");                                                                 \
+/* For what a sanitizer itself does differently: that of threads delays signals and turns vfork into fork; both map
+ * memory of their own. */
+#define SKIP_UNDER(sanitizer)                                                                                          \
+	do {                                                                                                           \
+		if (sanitizer)                                                                                         \
+			SKIP("the sanitizer changes this");                                                            \
 	} while (0)
 
-#define SKIP(why)                                                                                                           \
-	do {                                                                                                                \
-		fprintf(stderr, "%s\n", why);                                                                               \
-		fflush(NULL);                                                                                               \
-		_exit(HARNESS_SKIP);                                                                                        \
+#define SKIP(why)                                                                                                      \
+	do {                                                                                                           \
+		fprintf(stderr, "%s\n", why);                                                                          \
+		fflush(NULL);                                                                                          \
+		_exit(HARNESS_SKIP);                                                                                   \
 	} while (0)
 
 /* Under a sanitizer signals must reach the tested handlers as they do without. */
@@ -191,7 +192,8 @@ static inline bool harness_run(const struct test *test)
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == HARNESS_SKIP)
 		printf("skip %s\n", test->name);
 	else if (WIFEXITED(status) && test->signal)
-		printf("FAIL %s: exited with %d, should have died of signal %d\n", test->name, WEXITSTATUS(status), test->signal);
+		printf("FAIL %s: exited with %d, should have died of signal %d\n", test->name, WEXITSTATUS(status),
+		       test->signal);
 	else if (WIFEXITED(status) && WEXITSTATUS(status))
 		printf("FAIL %s: exited with %d\n", test->name, WEXITSTATUS(status));
 	else

@@ -139,35 +139,43 @@ TEST(waiting_ends_by_an_event_a_timeout_or_the_end)
 	(void)closed;
 }
 
+struct reader {
+	memwatch_sink *sink;
+	_Atomic uint64_t n_read;
+	int result;
+};
+
 static void *read_to_the_end(void *arg)
 {
-	memwatch_sink *sink = arg;
+	struct reader *reader = arg;
 	const struct memwatch_event *events[16];
-	intptr_t n_read = 0;
 	int n;
-	while ((n = memwatch_sink_read(sink, events, 16, -1)) >= 0)
-		for (int i = 0; i < n; i++, n_read++)
+	while ((n = memwatch_sink_read(reader->sink, events, 16, -1)) >= 0)
+		for (int i = 0; i < n; i++) {
 			memwatch_event_unref(events[i]);
-	return (void *)(n == -EPIPE ? n_read : -1);
+			atomic_fetch_add(&reader->n_read, 1);
+		}
+	reader->result = n;
+	return NULL;
 }
 
-TEST(a_sink_reads_to_the_end_and_then_hears_of_it)
+TEST(a_sink_that_waits_hears_of_the_end)
 {
 	uint8_t *memory = map_pages(1);
+	struct reader reader = { .n_read = 0 };
 	memwatch *watcher;
-	memwatch_sink *sink;
 	pthread_t thread;
-	void *n_read;
 	OK(memwatch_open(NULL, &watcher));
 	add_region(watcher, memory, 1, "a");
 	change(watcher, memory, 3); /* before it */
-	OK(memwatch_sink_open(watcher, "test", &sink));
-	CHECK(pthread_create(&thread, NULL, read_to_the_end, sink) == 0);
+	OK(memwatch_sink_open(watcher, "test", &reader.sink));
+	CHECK(pthread_create(&thread, NULL, read_to_the_end, &reader) == 0);
 	change(watcher, memory, 20);
-	poke(memory, 99); /* close flushes */
+	WAIT_FOR(atomic_load(&reader.n_read) == 20);
+	usleep(200 * 1000); /* it comes back and waits */
 	memwatch_close(watcher);
-	pthread_join(thread, &n_read);
-	CHECK_EQ((intptr_t)n_read, 21);
+	pthread_join(thread, NULL);
+	CHECK_EQ(reader.result, -EPIPE);
 }
 
 TEST(sinks_have_accounts_of_their_own)
@@ -309,9 +317,17 @@ TEST(a_posted_event_is_an_event)
 	CHECK_TEXT(info_of(watcher, id).backend, "external");
 	struct memwatch_frame copied[2] = { frames[0], frames[1] };
 	copied[0].file = file;
-	struct memwatch_post post = { .struct_bytes = sizeof post, .old_value = "1", .old_bytes = 1, .new_value = "'two'", .new_bytes = 5,
-		.attribution = MEMWATCH_ATTRIBUTION_EXACT, .thread_id = 77, .thread_name = "worker", .frames = copied, .n_frames = 2,
-		.backend = "trace" };
+	struct memwatch_post post = { .struct_bytes = sizeof post,
+				      .old_value = "1",
+				      .old_bytes = 1,
+				      .new_value = "'two'",
+				      .new_bytes = 5,
+				      .attribution = MEMWATCH_ATTRIBUTION_EXACT,
+				      .thread_id = 77,
+				      .thread_name = "worker",
+				      .frames = copied,
+				      .n_frames = 2,
+				      .backend = "trace" };
 	OK(memwatch_event_post(watcher, id, &post, &seq));
 	memset(file, 'x', sizeof file - 1);
 	CHECK_EQ(seq, 1);
@@ -464,8 +480,12 @@ TEST(an_evicted_version_is_a_clear_error)
 
 TEST(bad_keys_are_refused)
 {
-	static const char *const bad[] = { "", "x", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdeg",
-					   "0123456789abcdef0123456789abcdef0", "../../../../../etc/passwd" };
+	static const char *const bad[] = { "",
+					   "x",
+					   "0123456789abcdef0123456789abcde",
+					   "0123456789abcdef0123456789abcdeg",
+					   "0123456789abcdef0123456789abcdef0",
+					   "../../../../../etc/passwd" };
 	memwatch *watcher;
 	OK(memwatch_open(NULL, &watcher));
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -85,7 +85,6 @@ TEST(everything_is_given_back)
 	}
 	CHECK_EQ(count_entries("/proc/self/fd"), fds);
 	CHECK_EQ(count_entries("/proc/self/task"), tasks);
-	CHECK_EQ(tasks, 2 + 1); /* this thread, and two names for directories */
 	memwatch_close(NULL);
 }
 
@@ -110,14 +109,14 @@ TEST(close_delivers_what_was_written)
 
 /* --- options ---------------------------------------------------------------------------------------------------- */
 
-#define REFUSED(field, value)                                                                                               \
-	do {                                                                                                                \
-		struct memwatch_options refused;                                                                            \
-		memwatch *refused_watcher = (memwatch *)8;                                                                  \
-		memwatch_options_init(&refused);                                                                            \
-		refused.field = value;                                                                                      \
-		FAILS(memwatch_open(&refused, &refused_watcher), EINVAL);                                                   \
-		CHECK(refused_watcher == (memwatch *)8);                                                                    \
+#define REFUSED(field, value)                                                                                          \
+	do {                                                                                                           \
+		struct memwatch_options refused;                                                                       \
+		memwatch *refused_watcher = (memwatch *)8;                                                             \
+		memwatch_options_init(&refused);                                                                       \
+		refused.field = value;                                                                                 \
+		FAILS(memwatch_open(&refused, &refused_watcher), EINVAL);                                              \
+		CHECK(refused_watcher == (memwatch *)8);                                                               \
 	} while (0)
 
 TEST(options_out_of_range_are_refused)

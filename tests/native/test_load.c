@@ -136,7 +136,8 @@ static void a_full_ring_loses_notes_not_changes(const char *backend)
 		CHECK_EQ(stats.dropped_by[MEMWATCH_DROP_RING_FULL], dropped);
 		CHECK_EQ(stats.faults, stats.faults);
 		CHECK_OP(stats.reason_by[MEMWATCH_REASON_RING_FULL], >, 0);
-		CHECK_OP(stats.reason_by[MEMWATCH_REASON_RING_FULL] + stats.attribution_by[MEMWATCH_ATTRIBUTION_EXACT], >=, 5 * N * 9 / 10);
+		CHECK_OP(stats.reason_by[MEMWATCH_REASON_RING_FULL] + stats.attribution_by[MEMWATCH_ATTRIBUTION_EXACT],
+			 >=, 5 * N * 9 / 10);
 	}
 	CHECK_EQ(stats.ledger.delivered, 5 * N);
 	CHECK_EQ(stats.ledger.dropped, 0);
@@ -174,7 +175,8 @@ TEST(attribution_comes_back_after_a_storm)
 		munmap(other, 512 * PAGE);
 		poke(memory, (uint8_t)(i + 1));
 		const struct memwatch_event *event = only_event(watcher, i);
-		CHECK(event->where.attribution == MEMWATCH_ATTRIBUTION_EXACT || event->where.reason == MEMWATCH_REASON_THROTTLED);
+		CHECK(event->where.attribution == MEMWATCH_ATTRIBUTION_EXACT ||
+		      event->where.reason == MEMWATCH_REASON_THROTTLED);
 		memwatch_event_unref(event);
 	}
 	double end = harness_now_s() + PATIENCE_MS / 1000.0;

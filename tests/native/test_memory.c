@@ -93,7 +93,8 @@ BACKEND_TEST(transparent_huge_pages)
 BACKEND_TEST(huge_pages_of_the_system)
 {
 	memwatch *watcher = open_backend(backend);
-	uint8_t *memory = mmap(NULL, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	uint8_t *memory =
+		mmap(NULL, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	if (memory == MAP_FAILED)
 		SKIP("no huge pages are reserved");
 	check_memory(watcher, memory, HUGE_BYTES);

@@ -169,16 +169,27 @@ static uint64_t add_number(memwatch *watcher, void *address, size_t size_bytes, 
 TEST(numbers_are_read_by_their_format)
 {
 	static struct {
-		int8_t b; uint8_t B; int16_t h; uint16_t H; int32_t i; uint32_t I; int64_t q; uint64_t Q; float f; double d;
-		_Bool t; int32_t pair[2];
+		int8_t b;
+		uint8_t B;
+		int16_t h;
+		uint16_t H;
+		int32_t i;
+		uint32_t I;
+		int64_t q;
+		uint64_t Q;
+		float f;
+		double d;
+		_Bool t;
+		int32_t pair[2];
 	} n = { -1, 255, -2, 65535, -3, 4000000000u, -4, UINT64_MAX, 1.5f, -2.25, 1, { 1, 2 } };
 	memwatch *watcher;
 	OK(memwatch_open(NULL, &watcher));
-#define NUMBER(field, code, kind, member, expected)                                                                           \
-	do {                                                                                                                \
-		struct memwatch_region_info info = info_of(watcher, add_number(watcher, &n.field, sizeof n.field, code));   \
-		CHECK_EQ(info.number, kind);                                                                                \
-		CHECK(info.value.member == expected);                                                                         \
+#define NUMBER(field, code, kind, member, expected)                                                                    \
+	do {                                                                                                           \
+		struct memwatch_region_info info =                                                                     \
+			info_of(watcher, add_number(watcher, &n.field, sizeof n.field, code));                         \
+		CHECK_EQ(info.number, kind);                                                                           \
+		CHECK(info.value.member == expected);                                                                  \
 	} while (0)
 	NUMBER(b, "b", MEMWATCH_NUMBER_INT, as_int, -1);
 	NUMBER(B, "B", MEMWATCH_NUMBER_UINT, as_uint, 255);
@@ -327,7 +338,7 @@ BACKEND_TEST(every_size_and_offset_is_exact)
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		for (size_t start = PAGE - 1; start <= PAGE + 1; start++) {
 			uint64_t id = add_region(watcher, memory + start, sizes[i], NULL);
-			poke(memory + start - 1, (uint8_t)(seq + 1));            /* just outside */
+			poke(memory + start - 1, (uint8_t)(seq + 1)); /* just outside */
 			poke(memory + start + sizes[i], (uint8_t)(seq + 1));
 			CHECK_EQ(newest(watcher), seq);
 			uint8_t *last = memory + start + sizes[i] - 1;

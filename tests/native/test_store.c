@@ -19,9 +19,9 @@ struct row {
 extern const struct row __start_rows[], __stop_rows[];
 
 /* Assembles `text` where nothing runs it, and notes what the decoder must say of it. */
-#define ROW(width, writes, text)                                                                                            \
-	__asm__(".pushsection .text.rows, \"ax\"\n771: " text "\n772: .popsection\n"                                        \
-		".pushsection .rodata.rows, \"a\"\n773: .asciz \"" text "\"\n.popsection\n"                                 \
+#define ROW(width, writes, text)                                                                                       \
+	__asm__(".pushsection .text.rows, \"ax\"\n771: " text "\n772: .popsection\n"                                   \
+		".pushsection .rodata.rows, \"a\"\n773: .asciz \"" text "\"\n.popsection\n"                            \
 		".pushsection rows, \"aw\"\n.quad 771b, 772b - 771b, " #width ", " #writes ", 773b\n.popsection\n");
 #define STORES(width, text) ROW(width, 1, text)
 #define READS(text) ROW(0, 0, text)
@@ -412,8 +412,8 @@ TEST(every_form_is_decoded)
 		int writes;
 		unsigned width = store_decode(row->code, row->n, &writes);
 		if (width != row->width || writes != row->writes) {
-			fprintf(stderr, "%s: width %u for %u, writes %d for %d\n", row->text, width, (unsigned)row->width, writes,
-				(int)row->writes);
+			fprintf(stderr, "%s: width %u for %u, writes %d for %d\n", row->text, width,
+				(unsigned)row->width, writes, (int)row->writes);
 			n_wrong++;
 		}
 	}

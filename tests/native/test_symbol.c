@@ -16,8 +16,10 @@ enum { INTO = 4 }; /* bytes into a function: past its first instruction, not at 
 static volatile int target;
 
 /* One line, so that every instruction of it has one line number. */
+/* clang-format off */
 enum { STATIC_LINE = __LINE__ + 1 };
 __attribute__((noinline, noclone)) static void write_here(void) { target = target + 3; target = target * 5; }
+/* clang-format on */
 
 static char directory[] = "/tmp/memwatch-symbol-XXXXXX";
 
@@ -154,7 +156,10 @@ TEST(a_separate_debug_file_is_found)
 	      "strip one.so && objcopy --add-gnu-debuglink=one.debug one.so");
 	struct symbol_table *table = symbol_table_open();
 	void *object = load("./one.so");
-	union { void *symbol; void *(*call)(void); } one = { dlsym(object, "one") };
+	union {
+		void *symbol;
+		void *(*call)(void);
+	} one = { dlsym(object, "one") };
 	const struct symbol *symbol = symbol_resolve(table, (uintptr_t)one.call() + INTO);
 	CHECK_TEXT(symbol->symbol, "hidden");
 	CHECK_EQ(symbol->line, 3);
@@ -177,7 +182,8 @@ TEST(without_an_index_of_addresses_the_line_is_found)
 TEST(without_debug_information_the_name_is_found)
 {
 	enter_directory();
-	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && cc -O1 -shared -fPIC one.c -o one.so && strip one.so");
+	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && "
+	      "cc -O1 -shared -fPIC one.c -o one.so && strip one.so");
 	struct symbol_table *table = symbol_table_open();
 	const struct symbol *symbol = symbol_resolve(table, inside(load("./one.so"), "one"));
 	CHECK_TEXT(symbol->symbol, "one");
@@ -190,7 +196,8 @@ TEST(without_debug_information_the_name_is_found)
 TEST(a_replaced_file_is_not_believed)
 {
 	enter_directory();
-	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && cc -g -O1 -shared -fPIC -Wl,--build-id one.c -o one.so && "
+	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && "
+	      "cc -g -O1 -shared -fPIC -Wl,--build-id one.c -o one.so && "
 	      "printf 'int v;\n\n\n\nvoid two(void) { v++; v += 2; v *= 3; }\n' > two.c && "
 	      "cc -g -O1 -shared -fPIC -Wl,--build-id two.c -o two.so");
 	struct symbol_table *table = symbol_table_open();

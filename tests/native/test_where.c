@@ -16,9 +16,11 @@ static memwatch *open_attributed(double budget)
 }
 
 /* Writers on lines of their own. */
+/* clang-format off */
 enum { FIRST_LINE = __LINE__ + 1, SECOND_LINE };
 __attribute__((noinline, noclone)) static void write_first(volatile uint32_t *to, uint32_t value) { *to = value; }
 __attribute__((noinline, noclone)) static void write_second(volatile uint32_t *to, uint32_t value) { *to = value; }
+/* clang-format on */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -268,15 +270,17 @@ TEST(locations_are_bounded)
 /* --- the lie detector ------------------------------------------------------------------------------------------- */
 
 /* Many writers, each with a variable that only it writes, and each in an instruction of its own. */
-#define WRITER(n)                                                                                                           \
-	__attribute__((noinline, noclone)) static void writer_##n(volatile uint32_t *to, uint32_t value)                    \
-	{                                                                                                                   \
-		*to = value;                                                                                                \
-		__asm__ volatile("" ::"r"(n));                                                                              \
+#define WRITER(n)                                                                                                      \
+	__attribute__((noinline, noclone)) static void writer_##n(volatile uint32_t *to, uint32_t value)               \
+	{                                                                                                              \
+		*to = value;                                                                                           \
+		__asm__ volatile("" ::"r"(n));                                                                         \
 	}
+/* clang-format off */
 WRITER(0) WRITER(1) WRITER(2) WRITER(3) WRITER(4) WRITER(5) WRITER(6) WRITER(7)
-static void (*const writers[])(volatile uint32_t *, uint32_t) = { writer_0, writer_1, writer_2, writer_3,
-								  writer_4, writer_5, writer_6, writer_7 };
+	/* clang-format on */
+	static void (*const writers[])(volatile uint32_t *, uint32_t) = { writer_0, writer_1, writer_2, writer_3,
+									  writer_4, writer_5, writer_6, writer_7 };
 
 struct liar {
 	uint8_t *memory;
@@ -328,7 +332,8 @@ TEST(no_exact_answer_is_wrong)
 				uint64_t start = (uintptr_t)writers[writer];
 				n_exact++;
 				if (events[i]->where.fault_ip < start || events[i]->where.fault_ip > start + 32)
-					FAIL("%s was written by writer_%u, not by %s", events[i]->name, writer, events[i]->where.symbol);
+					FAIL("%s was written by writer_%u, not by %s", events[i]->name, writer,
+					     events[i]->where.symbol);
 			}
 			memwatch_event_unref(events[i]);
 		}

@@ -15,38 +15,38 @@
 enum { PAGE = 4096, PATIENCE_MS = 30000 };
 
 /* One TEST for each backend; the body gets the backend's name. */
-#define BACKEND_TEST(name)                                                                                                  \
-	static void name(const char *backend);                                                                              \
-	TEST(name##_uffd)                                                                                                   \
-	{                                                                                                                   \
-		name("uffd");                                                                                               \
-	}                                                                                                                   \
-	TEST(name##_mprotect)                                                                                               \
-	{                                                                                                                   \
-		name("mprotect");                                                                                           \
-	}                                                                                                                   \
-	TEST(name##_poll)                                                                                                   \
-	{                                                                                                                   \
-		name("poll");                                                                                               \
-	}                                                                                                                   \
+#define BACKEND_TEST(name)                                                                                             \
+	static void name(const char *backend);                                                                         \
+	TEST(name##_uffd)                                                                                              \
+	{                                                                                                              \
+		name("uffd");                                                                                          \
+	}                                                                                                              \
+	TEST(name##_mprotect)                                                                                          \
+	{                                                                                                              \
+		name("mprotect");                                                                                      \
+	}                                                                                                              \
+	TEST(name##_poll)                                                                                              \
+	{                                                                                                              \
+		name("poll");                                                                                          \
+	}                                                                                                              \
 	static void name(const char *backend)
 
 /* A call that must succeed, with the library's sentence when it does not. */
-#define OK(call)                                                                                                            \
-	do {                                                                                                                \
-		long long ok_result = (call);                                                                               \
-		if (ok_result < 0)                                                                                          \
-			FAIL("%s: %s (%s)", #call, strerror((int)-ok_result), memwatch_error());                            \
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		long long ok_result = (call);                                                                          \
+		if (ok_result < 0)                                                                                     \
+			FAIL("%s: %s (%s)", #call, strerror((int)-ok_result), memwatch_error());                       \
 	} while (0)
 
 /* A call that must fail so, and say a sentence about it. */
-#define FAILS(call, error)                                                                                                  \
-	do {                                                                                                                \
-		long long fails_result = (call);                                                                            \
-		if (fails_result != -(error))                                                                               \
-			FAIL("%s gives %lld, not -%s", #call, fails_result, #error);                                        \
-		if (strlen(memwatch_error()) < 10)                                                                          \
-			FAIL("%s says only \"%s\"", #call, memwatch_error());                                               \
+#define FAILS(call, error)                                                                                             \
+	do {                                                                                                           \
+		long long fails_result = (call);                                                                       \
+		if (fails_result != -(error))                                                                          \
+			FAIL("%s gives %lld, not -%s", #call, fails_result, #error);                                   \
+		if (strlen(memwatch_error()) < 10)                                                                     \
+			FAIL("%s says only \"%s\"", #call, memwatch_error());                                          \
 	} while (0)
 
 static inline uint8_t *map_pages(size_t n_pages)

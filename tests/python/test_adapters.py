@@ -279,7 +279,8 @@ def test_names_without_the_extension():
 def test_what_needs_the_extension_says_so():
     out = run_without(
         """
-        for ask in (lambda: watcher.serve(port=0), lambda: MemoryWatcher(backend="uffd"), lambda: watcher.load("0" * 32)):
+        asks = lambda: watcher.serve(port=0), lambda: MemoryWatcher(backend="uffd"), lambda: watcher.load("0" * 32)
+        for ask in asks:
             try:
                 ask()
             except (OSError, KeyError) as error:
@@ -323,9 +324,8 @@ def test_the_stand_in_has_the_extensions_surface():
         stand_in = set(dir(getattr(_pure, name)))
         if name == "Event":
             region = _pure._Region(1, "x", "full")
-            post = dict(
-                old=b"", new=b"", backend="b", attribution="exact", reason="none", thread_id=0, thread_name="", frames=()
-            )
+            post = {"old": b"", "new": b"", "backend": "b", "attribution": "exact", "reason": "none"}
+            post |= {"thread_id": 0, "thread_name": "", "frames": ()}
             stand_in |= set(vars(_pure.Event(region, 1, 1, post, 1)))
         assert public - stand_in == set()
     functions = {name for name in dir(_core) if not name.startswith("_")}

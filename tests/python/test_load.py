@@ -158,7 +158,7 @@ def test_watch_and_unwatch_while_it_is_written(watched, recorder):
         stop.set()
         writer.join()
     watched.watch(data, "data")
-    data[0] += 1
+    data[0] ^= 1
     assert watched.flush()
     assert watched.load(recorder[-1].storage_key_new) == data.tobytes()
 

@@ -236,3 +236,44 @@ def test_serve(watcher):
         watcher.serve(port=0, colour="red")
     with pytest.raises(ValueError, match="port"):
         watcher.serve(port=70000)
+
+
+class Silent:
+    """An adapter that keeps nothing."""
+
+    def track(self, obj, metadata):
+        self.metadata = metadata
+
+    def untrack(self, region_id):
+        pass
+
+    def get_stats(self):
+        return {}
+
+
+def test_what_an_adapter_gets():
+    adapter = Silent()
+    with memwatch.MemoryWatcher(adapter=adapter) as watcher:
+        watcher.watch(5, "five", values="none", depth=3)
+        assert adapter.metadata == {"name": "five", "values": "none", "when": None, "depth": 3}
+
+
+@pytest.mark.parametrize("option", [{"max_rate": 5}, {"metric": True}, {"history_budget": 5}, {"shadow": "hash"}])
+def test_what_needs_the_native_core(option):
+    with memwatch.MemoryWatcher(adapter=Silent()) as watcher, pytest.raises(ValueError, match="native core"):
+        watcher.watch(5, "five", **option)
+
+
+def test_history_path(tmp_path):
+    if not core.RECORDER:
+        with pytest.raises(memwatch.Error, match="liblmdb"):
+            memwatch.MemoryWatcher(history_path=tmp_path / "history")
+        return
+    with memwatch.MemoryWatcher(history_path=tmp_path / "history") as watcher:
+        data = memwatch.buffer(10)
+        watcher.watch(data, "data")
+        data[0] = 1
+        assert watcher.get_stats()["recorder"]["state"]
+    history = memwatch.open_history(tmp_path / "history")
+    assert [event.variable_name for event in history.events()] == ["data"]
+    history.close()

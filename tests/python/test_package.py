@@ -45,8 +45,8 @@ def test_the_typed_surface_is_the_extensions():
 
 def test_the_version_is_one():
     project = (ROOT / "pyproject.toml").read_text()
-    assert f'version = "{memwatch.__version__}"' in project
-    assert core.VERSION == memwatch.__version__
+    assert f'\nversion = "{memwatch.__version__}"\n' in project
+    assert memwatch.__version__ == core.VERSION
 
 
 def test_everything_exported_is_there():

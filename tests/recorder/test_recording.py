@@ -11,10 +11,9 @@ import pytest
 import memwatch
 from memwatch._native import core
 
-FIELDS = (
-    "seq timestamp_ns detected_ns region_id variable_name kind backend how_big changes changed_bytes merged "
-    "old_value new_value old_preview new_preview old_hash new_hash thread_id thread_name elements"
-).split()
+FIELDS = ["seq", "timestamp_ns", "detected_ns", "region_id", "variable_name", "kind", "backend", "how_big", "merged"]
+FIELDS += ["changes", "changed_bytes", "old_value", "new_value", "old_preview", "new_preview", "elements"]
+FIELDS += ["old_hash", "new_hash", "thread_id", "thread_name"]
 
 
 def live_events(watched):
@@ -225,7 +224,9 @@ def test_reading_while_it_is_written(watch, path, opened, wait_for):
         watched.settle()
         wait_for(lambda value=value: history.value_at("number")[0] == value)
     code = "import sys, memwatch; print(memwatch.open_history(sys.argv[1]).value_at('number')[0])"
-    other = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=60)
+    other = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
     assert other.stdout.strip() == "3"
 
 

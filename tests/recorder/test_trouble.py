@@ -35,14 +35,37 @@ while True:
 """
 
 
-def newest(path):
-    with memwatch.open_history(path) as history:
-        return history, history.value_at("number")[0]
+@pytest.fixture
+def start_writer(path):
+    """Starts processes that write; they are killed in the end."""
+    started = []
+
+    def start(code=WRITER):
+        started.append(subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for writer in started:
+        writer.kill()
+        writer.communicate()
 
 
-def test_kill_9_while_it_writes(path):
+def write_forever(file):
+    while file.write(bytes(4096)):
+        pass
+
+
+def fill(place):
+    """Writes a file until the disk is full; the file."""
+    filler = place / "filler"
+    with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="space"):
+        write_forever(file)
+    return filler
+
+
+def test_kill_9_while_it_writes(path, start_writer):
     for killed in (1, 2, 3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        writer = start_writer()
         seen = {}
         while len(seen) < 300 * killed:
             seen[int(writer.stdout.readline())] = True
@@ -61,17 +84,15 @@ def test_kill_9_while_it_writes(path):
                 assert large[earlier] == earlier
 
 
-def test_at_most_a_second_is_lost(path):
+def test_at_most_a_second_is_lost(path, start_writer):
     """The last commit is not older than the commit interval, with generous room for a busy machine."""
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    writer = start_writer()
     while int(writer.stdout.readline()) < 500:
         pass
     writer.send_signal(signal.SIGSTOP)
     with memwatch.open_history(path) as history:
         events = list(history.events("number"))
         lost_ns = max(0, history.runs[0].last_commit_ns - events[-1].detected_ns)
-    writer.kill()
-    writer.wait()
     assert lost_ns < 1_000_000_000
 
 
@@ -138,10 +159,10 @@ def sample(watch, path):
     return path
 
 
-@pytest.mark.parametrize("program", [READER, APPENDER], ids=["read", "append"])
-def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, program):
-    generator = random.Random(20261122)
-    copies = [tmp_path / f"copy{number}" for number in range(150)]
+@pytest.mark.parametrize(("program", "n_copies"), [(READER, 150), (APPENDER, 60)], ids=["read", "append"])
+def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, program, n_copies):
+    generator = random.Random(int(os.environ.get("MEMWATCH_DAMAGE_SEED", "20261122")))
+    copies = [tmp_path / f"copy{number}" for number in range(n_copies)]
     for copy in copies:
         damage(sample, copy, generator)
     options = ["-X", "faulthandler", "-c", program]
@@ -154,7 +175,7 @@ def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, prog
     if program == READER:
         assert sum("refused" in line for line in lines) > 20
     else:
-        assert sum("damaged" in line for line in lines) > 20
+        assert sum("damaged" in line for line in lines) > 10
         assert all("damaged" in line or line.startswith("recording") for line in lines), lines
 
 
@@ -167,7 +188,7 @@ def test_a_file_that_is_no_recording_is_not_touched(watch, path, wait_for, conte
     assert "no recording" in stats["message"] or "damaged" in stats["message"]
     watched.close()
     assert path.read_bytes() == content
-    with pytest.raises(memwatch.Error, match="no recording|damaged"):
+    with pytest.raises(memwatch.Error, match=r"no recording|damaged"):
         memwatch.open_history(path)
 
 
@@ -216,8 +237,6 @@ def test_two_recorders_on_one_path(watch, path, wait_for):
     second.add(data, "data")
     data[0] = 1
     second.settle()
-    loser, winner = (second, first) if first.stats()["state"] == "recording" else (first, second)
-    wait_for(lambda: winner.stats()["state"] == "recording" or loser.stats()["state"] == "recording")
     wait_for(lambda: first.stats()["errors"] or second.stats()["errors"])
     loser = first if first.stats()["errors"] else second
     winner = second if loser is first else first
@@ -227,8 +246,8 @@ def test_two_recorders_on_one_path(watch, path, wait_for):
     wait_for(lambda: loser.stats()["state"] == "recording")
 
 
-def test_a_path_in_use_by_another_process(watch, path, wait_for):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+def test_a_path_in_use_by_another_process(watch, path, wait_for, start_writer):
+    writer = start_writer()
     writer.stdout.readline()
     wait_for(lambda: path.exists() and path.stat().st_size > 8192)
     watched = watch()
@@ -270,13 +289,14 @@ def test_what_the_log_could_not_keep_is_a_gap(watch, tmp_path, wait_for):
     wait_for(lambda: watched.stats()["state"] == "recording")
     quiet[0] = 1
     watched.commit()
-    assert watched.stats()["events_missed"] == 23
+    missed = watched.stats()["events_missed"]
+    assert missed in (22, 23), "the recorder may come before or after the last write"
     with memwatch.open_history(path) as history:
-        assert history.runs[0].events_missed == 23
-        assert [event.seq for event in history.events()] == list(range(24, 32))
-        for seq in range(24, 31):
+        assert history.runs[0].events_missed == missed
+        assert [event.seq for event in history.events()] == list(range(missed + 1, 32))
+        for seq in range(missed + 1, 31):
             assert history.value_at("data", seq=seq)[0] == seq
-        with pytest.raises(KeyError, match="missed|not kept"):
+        with pytest.raises(KeyError, match="that old is kept"):
             history.value_at("data", seq=10)
 
 
@@ -307,9 +327,11 @@ def test_a_child_of_a_fork_leaves_it_alone(watch, path, wait_for):
     history.close()
 
 
-def test_the_lock_dies_with_the_process_though_its_children_live(path, watch, wait_for):
-    code = WRITER.replace("value = 0", "import os\nchild = os.fork()\nif not child: time.sleep(60)\nprint(child)\nvalue = 0")
-    writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+def test_the_lock_dies_with_the_process_though_its_children_live(start_writer, watch, wait_for):
+    code = WRITER.replace(
+        "value = 0", "import os\nchild = os.fork()\nif not child: time.sleep(60)\nprint(child)\nvalue = 0"
+    )
+    writer = start_writer(code)
     child = int(writer.stdout.readline())
     for _ in range(20):
         writer.stdout.readline()
@@ -325,11 +347,11 @@ def test_the_lock_dies_with_the_process_though_its_children_live(path, watch, wa
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 1 MiB."""
+    """A file system of 2 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
@@ -344,12 +366,8 @@ def test_a_full_disk(watch, small_disk, wait_for):
     watched.add(array, "array")
     array[0] = 1
     watched.commit()
-    filler = small_disk / "filler"
-    with open(filler, "wb") as file, pytest.raises(OSError, match="space"):
-        while True:
-            file.write(bytes(4096))
-            file.flush()
-    for step in range(1, 100):
+    filler = fill(small_disk)
+    for step in range(1, 10):
         array[:] = step
         watched.settle()
     stats = wait_for(lambda: watched.stats()["errors"] and watched.stats())
@@ -368,11 +386,7 @@ def test_a_full_disk(watch, small_disk, wait_for):
 
 
 def test_a_disk_that_is_full_from_the_start(watch, small_disk, wait_for):
-    filler = small_disk / "filler"
-    with open(filler, "wb") as file, pytest.raises(OSError, match="space"):
-        while True:
-            file.write(bytes(4096))
-            file.flush()
+    filler = fill(small_disk)
     watched = watch(small_disk / "recording")
     data = bytearray(8)
     watched.add(data, "data")
@@ -399,7 +413,9 @@ while not recorder.stats()["errors"]:
     watcher.flush(5)
 print(recorder.stats()["message"])
 """
-    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (run.returncode, "too large" in run.stdout) == (0, True), run.stderr + run.stdout
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1 << 16
 
@@ -434,7 +450,7 @@ def test_it_stays_within_its_size_and_keeps_the_newest(watch, path, opened):
             assert history.value_at("array", seq=seq, raw=True) == array_then
             assert history.value_at("small", seq=seq) == small_then
     assert history.value_at("quiet")[0] == 77, "a variable that rests keeps its value"
-    with pytest.raises(KeyError, match="oldest kept is"):
+    with pytest.raises(KeyError, match="that old is kept; the oldest is"):
         history.value_at("array", seq=2)
 
 

@@ -120,9 +120,9 @@ MEMWATCH_API void memwatch_options_init(struct memwatch_options *options);
 MEMWATCH_API int memwatch_open(const struct memwatch_options *options, memwatch **ret_watcher);
 
 /*
- * Ends a watcher: flushes (for at most two seconds), delivers to the callback, closes its sinks and regions. `watcher` may be NULL.
- * Threads inside memwatch_events_wait and memwatch_sink_read get -EPIPE, and it waits until they are out; no other call
- * on this watcher may be under way or follow. Not from a callback. In a forked child it does nothing. Blocks.
+ * Ends a watcher: flushes (for at most two seconds), delivers to the callback, ends its regions. `watcher` may be NULL.
+ * Threads inside memwatch_events_wait get -EPIPE, and it waits until they are out; sinks read what is left, then get
+ * -EPIPE, and are closed by their owners. No other call on this watcher may be under way or follow. Not from a callback. In a forked child it does nothing. Blocks.
  */
 MEMWATCH_API void memwatch_close(memwatch *watcher);
 
@@ -411,7 +411,7 @@ MEMWATCH_API void memwatch_sink_wake(memwatch_sink *sink);
 /* Adds to the sink's account: one event handled in `duration_ns`, failed or not. */
 MEMWATCH_API void memwatch_sink_report(memwatch_sink *sink, uint64_t duration_ns, int failed);
 
-/* Before the watcher is closed. NULL is allowed; in a forked child it does nothing. */
+/* Before or after the watcher is closed: a sink reads to the end of the log even then. NULL is allowed; in a forked child it does nothing. */
 MEMWATCH_API void memwatch_sink_close(memwatch_sink *sink);
 
 /*

@@ -131,10 +131,8 @@ static unsigned reach(const void *context)
 {
 	uint64_t ip = (uint64_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 	size_t n = (size_t)min_u64(CODE_MAX, PAGE_BYTES - (ip & (PAGE_BYTES - 1)));
-	int writes;
 	/* The instruction is about to run: its bytes on this page can be read. */
-	unsigned width = store_decode((const uint8_t *)(uintptr_t)ip, n, &writes);
-	return width == STORE_REP ? 0 : width;
+	return store_reach((const uint8_t *)(uintptr_t)ip, n);
 }
 
 bool step_wanted(uint64_t address, const void *context)

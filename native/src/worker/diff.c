@@ -1,7 +1,7 @@
 /*
  * diff.c -- DESIGN: memory is compared page by page, which costs what memcmp costs while nothing differs; a page that differs is
- * copied first, so that writers who go on cannot make ranges, old bytes and shadow disagree, then compared in blocks of
- * 64 bytes whose differing bytes make a 64-bit mask. Old bytes are kept in whole blocks. The worker runs it under the
+ * compared in blocks of 64 bytes. A block that differs is copied first, so that writers who go on cannot make ranges, old
+ * bytes and shadow disagree; its differing bytes make a 64-bit mask. Old bytes are kept in whole blocks. The worker runs it under the
  * engine's lock.
  *
  * Loss: without memory for the old bytes the change is reported and the older versions are given up.
@@ -12,6 +12,8 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+
+enum { UNDO_KEEP = 256 << 10 }; /* how large a buffer stays for the next region */
 
 /* Under ThreadSanitizer even a read that may race is read through the kernel. */
 #if defined(__SANITIZE_THREAD__)
@@ -38,6 +40,11 @@ void diff_reset(struct diff *diff, size_t undo_max)
 	diff->n_ranges = 0;
 	diff->changed_bytes = 0;
 	diff->undo_bytes = 0;
+	if (diff->undo_capacity > UNDO_KEEP) { /* what one large change took */
+		mem_free(diff->undo);
+		diff->undo = NULL;
+		diff->undo_capacity = 0;
+	}
 	diff->undo_max = undo_max;
 	diff->undo_lost = undo_max == 0;
 	diff->open_run = SIZE_MAX;
@@ -58,15 +65,28 @@ static bool undo_reserve(struct diff *diff, size_t n)
 		return false;
 	if (diff->undo_bytes + n <= diff->undo_capacity)
 		return true;
-	size_t capacity = diff->undo_capacity ? diff->undo_capacity * 2 : 4096;
-	while (capacity < diff->undo_bytes + n)
-		capacity *= 2;
+	size_t capacity = (size_t)min_u64(diff->undo_capacity + diff->undo_capacity / 2 + 4096, diff->undo_max);
+	if (diff->make_room)
+		diff->make_room(diff->make_room_arg, capacity);
 	uint8_t *undo = mem_grow(diff->undo, capacity);
 	if (!undo)
 		return false;
 	diff->undo = undo;
 	diff->undo_capacity = capacity;
 	return true;
+}
+
+uint8_t *diff_take_undo(struct diff *diff)
+{
+	uint8_t *undo;
+	if (diff->undo_bytes < UNDO_KEEP) {
+		undo = mem_alloc(diff->undo_bytes);
+		return undo ? memcpy(undo, diff->undo, diff->undo_bytes) : NULL;
+	}
+	undo = mem_trim(diff->undo, diff->undo_bytes);
+	diff->undo = NULL;
+	diff->undo_capacity = 0;
+	return undo;
 }
 
 static void keep_old(struct diff *diff, const uint8_t *old, uint64_t offset, size_t n)
@@ -76,6 +96,7 @@ static void keep_old(struct diff *diff, const uint8_t *old, uint64_t offset, siz
 		return;
 	if (!undo_reserve(diff, sizeof run + n)) {
 		diff->undo_lost = true;
+		diff->undo_bytes = 0;
 		return;
 	}
 	if (diff->open_run != SIZE_MAX)
@@ -133,13 +154,30 @@ static void block_changed(struct diff *diff, const uint8_t *now, uint8_t *shadow
 	memcpy(shadow, now, n);
 }
 
+typedef uint64_t lanes __attribute__((vector_size(16)));
+
+/* Two whole blocks, without a call. */
+static inline bool block_differs(const uint8_t *a, const uint8_t *b)
+{
+	lanes x[DIFF_BLOCK / sizeof(lanes)], y[DIFF_BLOCK / sizeof(lanes)], differs = { 0 };
+	memcpy(x, a, DIFF_BLOCK);
+	memcpy(y, b, DIFF_BLOCK);
+	for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+		differs |= x[i] ^ y[i];
+	return differs[0] | differs[1];
+}
+
 static void compare(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n)
 {
 	for (size_t i = 0; i < n; i += DIFF_BLOCK) {
 		size_t size = n - i < DIFF_BLOCK ? n - i : DIFF_BLOCK;
-		uint64_t mask = block_mask(now + i, shadow + i, size);
+		if (size == DIFF_BLOCK && !block_differs(now + i, shadow + i))
+			continue;
+		uint8_t block[DIFF_BLOCK]; /* what is compared is what is kept, whatever writers do meanwhile */
+		memcpy(block, now + i, size);
+		uint64_t mask = block_mask(block, shadow + i, size);
 		if (mask)
-			block_changed(diff, now + i, shadow + i, offset + i, size, mask);
+			block_changed(diff, block, shadow + i, offset + i, size, mask);
 	}
 }
 
@@ -149,10 +187,8 @@ static void diff_direct(struct diff *diff, const uint8_t *memory, uint8_t *shado
 	for (uint64_t at = offset; at < end;) {
 		uint64_t page_end = min_u64(end, at + PAGE_BYTES - ((uintptr_t)(memory + at) & (PAGE_BYTES - 1)));
 		size_t n = (size_t)(page_end - at);
-		if (memcmp(memory + at, shadow + at, n)) {
-			memcpy(diff->scratch, memory + at, n);
-			compare(diff, diff->scratch, shadow + at, at, n);
-		}
+		if (memcmp(memory + at, shadow + at, n))
+			compare(diff, memory + at, shadow + at, at, n);
 		at = page_end;
 	}
 }

@@ -21,6 +21,8 @@ struct diff {
 	uint8_t *undo;                 /* runs of whole blocks */
 	size_t undo_bytes, undo_capacity;
 	size_t undo_max;               /* beyond that the old bytes are given up */
+	void (*make_room)(void *arg, size_t n_bytes); /* the undo is about to take that much */
+	void *make_room_arg;
 	bool undo_lost;
 	size_t open_run;               /* where in `undo` the last run begins */
 	uint8_t *scratch;              /* DIFF_SCRATCH bytes */
@@ -29,6 +31,8 @@ struct diff {
 int diff_init(struct diff *diff);
 void diff_fini(struct diff *diff);
 void diff_reset(struct diff *diff, size_t undo_max);
+/* Hands the undo over, as a block of its own; NULL without memory. */
+uint8_t *diff_take_undo(struct diff *diff);
 
 /*
  * Compares memory at `start + offset`, `size_bytes` long, with `shadow + offset`. `direct`: the memory can be read; otherwise the

@@ -101,7 +101,7 @@ static size_t undo_max(const struct memwatch *watcher, const struct region *regi
 	if (is_hashed(region))
 		return 0;
 	if (judged || watcher->patches)
-		return SIZE_MAX / 2;
+		return max_u64(watcher->history.budget, watcher->log->budget_bytes);
 	return region->values == MEMWATCH_VALUES_FULL ? watcher->history.budget : 0;
 }
 
@@ -211,7 +211,7 @@ void emit_drop(struct memwatch *watcher, struct region *region, enum memwatch_dr
 void emit_append(struct memwatch *watcher, struct region *region, struct event *event)
 {
 	struct region_meta *meta = region->meta;
-	event->public.seq = watcher->log.newest + 1;
+	event->public.seq = watcher->log->newest + 1;
 	if (event->public.kind == MEMWATCH_EVENT_CHANGE && region->start)
 		fill_keys(watcher, region, event);
 	if (region->start)
@@ -222,7 +222,7 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 	watcher->ledger.delivered++;
 	watcher->attribution_by[event->public.where.attribution]++;
 	watcher->reason_by[event->public.where.reason]++;
-	log_append(&watcher->log, event);
+	log_append(watcher->log, event);
 }
 
 /* --- max_rate --- */
@@ -279,6 +279,8 @@ static bool is_early(const struct region *region)
 static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash)
 {
 	struct event *event = region_meta(region) ? event_begin(watcher, region, engine->diff.n_ranges) : NULL;
+	if (event && watcher->patches && region->values == MEMWATCH_VALUES_FULL)
+		fill_patch(&engine->diff, region, event);
 	if (region->meta)
 		keep_version(engine, watcher, region);
 	if (!event) {
@@ -288,8 +290,6 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 	struct memwatch_event *public = &event->public;
 	fill_values(engine, watcher, region, event);
 	fill_changes(&engine->diff, region, event);
-	if (watcher->patches && region->values == MEMWATCH_VALUES_FULL)
-		fill_patch(&engine->diff, region, event);
 	if (region->values == MEMWATCH_VALUES_HASH) {
 		public->old_hash = old_hash;
 		public->new_hash = is_hashed(region) ? 0 : diff_hash(region->shadow, region->size_bytes);
@@ -311,6 +311,11 @@ static void emit_filtered(struct engine *engine, struct memwatch *watcher, struc
 	watcher->ledger.filtered++;
 }
 
+static void make_room(void *arg, size_t n_bytes)
+{
+	history_make_room(arg, n_bytes);
+}
+
 void emit_region(struct engine *engine, struct region *region)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
@@ -319,6 +324,8 @@ void emit_region(struct engine *engine, struct region *region)
 	uint64_t old_hash = 0;
 	region->flags &= (uint8_t)~(REGION_PENDING | REGION_WRITTEN);
 	diff_reset(&engine->diff, undo_max(watcher, region));
+	engine->diff.make_room = make_room;
+	engine->diff.make_room_arg = &watcher->history;
 	if (!head_reserve(engine, head))
 		return;
 	if (head)

@@ -27,6 +27,7 @@ static void unlink_record(struct history *history, struct undo *undo)
 	history->n_versions--;
 	if (undo->event)
 		memwatch_event_unref(&undo->event->public);
+	mem_free(undo->bytes);
 	mem_free(undo);
 }
 
@@ -56,6 +57,14 @@ static void evict(struct history *history, const struct region_meta *meta)
 	}
 }
 
+void history_make_room(struct history *history, size_t n_bytes)
+{
+	while (history->oldest && history->bytes + n_bytes > history->budget) {
+		unlink_record(history, history->oldest);
+		history->n_evicted++;
+	}
+}
+
 void history_forget(struct history *history, struct region *region)
 {
 	while (region->meta && region->meta->newest_undo)
@@ -77,11 +86,15 @@ static void break_chain(struct history *history, struct region *region)
 	history->n_evicted += history->budget != 0;
 }
 
-void history_add(struct history *history, struct region *region, const struct diff *diff)
+void history_add(struct history *history, struct region *region, struct diff *diff)
 {
-	size_t size_bytes = sizeof(struct undo) + diff->undo_bytes;
+	bool fits = !diff->undo_lost && sizeof(struct undo) + diff->undo_bytes <= history->budget;
 	region->meta->unreported++;
-	struct undo *undo = diff->undo_lost || size_bytes > history->budget ? NULL : mem_alloc(size_bytes);
+	struct undo *undo = fits ? mem_alloc(sizeof *undo) : NULL;
+	if (undo && !(undo->bytes = diff_take_undo(diff))) {
+		mem_free(undo);
+		undo = NULL;
+	}
 	if (!undo) {
 		break_chain(history, region);
 		return;
@@ -89,7 +102,6 @@ void history_add(struct history *history, struct region *region, const struct di
 	undo->meta = region->meta;
 	undo->seq = undo->before_seq = region->meta->last_seq;
 	undo->n_bytes = diff->undo_bytes;
-	memcpy(undo->bytes, diff->undo, diff->undo_bytes);
 	link_record(history, undo);
 	evict(history, region->meta);
 }

@@ -16,7 +16,7 @@ struct undo {
 	struct event *event;              /* a reference; NULL while the change has no event: filtered or held back */
 	uint64_t seq, before_seq;         /* the event and the version before it; without event both are the latter */
 	size_t n_bytes;
-	uint8_t bytes[];                  /* runs: struct undo_run, then its bytes */
+	uint8_t *bytes;                   /* runs: struct undo_run, then its bytes */
 };
 
 struct history {
@@ -25,7 +25,9 @@ struct history {
 };
 
 /* Keeps what the diff found, without an event yet. Evicts the oldest past the budgets. Needs region->meta. */
-void history_add(struct history *history, struct region *region, const struct diff *diff);
+void history_add(struct history *history, struct region *region, struct diff *diff);
+/* Evicts until `n_bytes` more fit into the budget. */
+void history_make_room(struct history *history, size_t n_bytes);
 /* The region's newest record is what `event` tells; to be called before region->meta->last_seq becomes the event's. */
 void history_name(struct history *history, struct region *region, struct event *event);
 /* Forgets a region's versions. */

@@ -75,7 +75,7 @@ int emit_post(struct engine *engine, struct region *region, const struct memwatc
 	region->detected++;
 	watcher->ledger.detected++;
 	emit_append(watcher, region, event);
-	log_announce(&watcher->log);
+	log_announce(watcher->log);
 	*ret_seq = region->meta->last_seq;
 	return 0;
 }

@@ -1,7 +1,7 @@
 /*
  * sink.c -- DESIGN: a log is a circle of references to immutable events. Appending evicts the oldest, so that memory is bounded
  * and the worker never waits for a reader; a reader whose cursor was overtaken learns how many it missed. Readers copy
- * references under the mutex and do everything else outside it.
+ * references under the mutex and do everything else outside it. A sink may outlive its watcher: it keeps the log.
  */
 #define _GNU_SOURCE
 #include "sink.h"
@@ -12,18 +12,24 @@
 
 enum { BATCH = 64 };
 
-int log_init(struct log *log, uint64_t capacity, uint64_t budget_bytes)
+int log_new(uint64_t capacity, uint64_t budget_bytes, struct log **ret_log)
 {
 	pthread_condattr_t attr;
-	*log = (struct log){ .generation = atomic_load(&fork_generation), .capacity = capacity, .budget_bytes = budget_bytes, .oldest = 1 };
-	log->slots = mem_map(capacity * sizeof *log->slots);
-	if (!log->slots)
+	struct log *log = mem_alloc(sizeof *log);
+	if (log)
+		*log = (struct log){ .generation = atomic_load(&fork_generation), .capacity = capacity,
+				     .budget_bytes = budget_bytes, .oldest = 1, .n_refs = 1,
+				     .slots = mem_map(capacity * sizeof *log->slots) };
+	if (!log || !log->slots) {
+		mem_free(log);
 		return error_set(-ENOMEM, "no memory for a log of %llu events", (unsigned long long)capacity);
+	}
 	pthread_mutex_init(&log->mutex, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&log->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	*ret_log = log;
 	return 0;
 }
 
@@ -46,13 +52,19 @@ static struct event *evict(struct log *log)
 	return event;
 }
 
-void log_fini(struct log *log)
+void log_unref(struct log *log)
 {
+	pthread_mutex_lock(&log->mutex);
+	bool last = --log->n_refs == 0;
+	pthread_mutex_unlock(&log->mutex);
+	if (!last)
+		return;
 	while (log->oldest <= log->newest)
 		memwatch_event_unref(&evict(log)->public);
 	mem_unmap(log->slots, log->capacity * sizeof *log->slots);
 	pthread_cond_destroy(&log->changed);
 	pthread_mutex_destroy(&log->mutex);
+	mem_free(log);
 }
 
 static bool full(const struct log *log, const struct event *event)
@@ -163,6 +175,7 @@ int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink
 	snprintf(sink->name, sizeof sink->name, "%s", name);
 	sink->log = log;
 	pthread_mutex_lock(&log->mutex);
+	log->n_refs++;
 	sink->since = log->newest;
 	sink->next = log->sinks;
 	log->sinks = sink;
@@ -182,6 +195,7 @@ void sink_close(struct memwatch_sink *sink)
 		*link = sink->next;
 	pthread_mutex_unlock(&log->mutex);
 	mem_free(sink);
+	log_unref(log);
 }
 
 int memwatch_sink_read(struct memwatch_sink *sink, const struct memwatch_event **events, size_t n, int timeout_ms)

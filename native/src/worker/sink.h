@@ -17,15 +17,17 @@ struct log {
 	uint64_t oldest, newest, bytes, n_evicted;
 	struct memwatch_sink *sinks;
 	uint32_t generation;               /* of forks */
+	unsigned n_refs;
 	unsigned n_inside;                 /* threads in a waiting call */
 	bool closing;
 	bool unannounced;                  /* appended since the last announcement */
 };
 
-int log_init(struct log *log, uint64_t capacity, uint64_t budget_bytes);
-/* Wakes the readers, waits until they are out. */
+/* With one reference, the watcher's; each open sink has another. */
+int log_new(uint64_t capacity, uint64_t budget_bytes, struct log **ret_log);
+/* Wakes the readers, waits until they are out. Sinks read what is left and then learn that it is the end. */
 void log_close(struct log *log);
-void log_fini(struct log *log);
+void log_unref(struct log *log);
 /* Gives the event its seq and takes over its reference. Evicts the oldest when the log is full. Wakes nobody. */
 uint64_t log_append(struct log *log, struct event *event);
 /* Wakes the readers if something was appended. */

@@ -27,14 +27,14 @@
 
 enum {
 	CACHE_ENTRIES = 4096,
-	SESSION_LOOKUPS = 4096,       /* a session's look-ups, before its memory is given back */
+	SESSION_LOOKUPS = 4096, /* a session's look-ups, before its memory is given back */
 	POOL_SLOTS = 1 << 14,
 	POOL_BYTES = 2 << 20,
 	BUILD_ID_MAX = 64
 };
 
 struct entry {
-	uint64_t ip;           /* 0: free */
+	uint64_t ip; /* 0: free */
 	struct symbol symbol;
 };
 
@@ -51,7 +51,7 @@ struct symbol_table {
 
 /* A loaded object, as the dynamic linker has it. */
 struct object {
-	uint64_t ip;           /* what is looked for */
+	uint64_t ip; /* what is looked for */
 	uint64_t base, start, end;
 	char path[PATH_MAX];
 	unsigned char build_id[BUILD_ID_MAX];
@@ -60,7 +60,7 @@ struct object {
 
 /* libdw's session: of the one table that there is. Here, where a leak checker sees that somebody holds it. */
 static struct {
-	Dwfl *dwfl;            /* NULL until it is needed */
+	Dwfl *dwfl; /* NULL until it is needed */
 	unsigned n_lookups;
 } session;
 
@@ -115,7 +115,8 @@ static void read_build_id(struct object *object, uint64_t notes, uint64_t notes_
 		if (memory_copy(&note, notes + at, sizeof note) < 0)
 			return;
 		uint64_t id = at + sizeof note + ((note.n_namesz + UINT64_C(3)) & ~UINT64_C(3));
-		if (note.n_type == NT_GNU_BUILD_ID && note.n_descsz <= BUILD_ID_MAX && id + note.n_descsz <= notes_bytes &&
+		if (note.n_type == NT_GNU_BUILD_ID && note.n_descsz <= BUILD_ID_MAX &&
+		    id + note.n_descsz <= notes_bytes &&
 		    memory_copy(object->build_id, notes + id, note.n_descsz) == 0) {
 			object->build_id_bytes = note.n_descsz;
 			return;
@@ -161,7 +162,8 @@ static bool mapped_path(uint64_t address, char *ret_path, size_t size)
 	while (maps && !found && fgets(line, sizeof line, maps)) {
 		uint64_t start, end;
 		const char *path = strchr(line, '/');
-		if (path && sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && address >= start && address < end) {
+		if (path && sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && address >= start &&
+		    address < end) {
 			line[strcspn(line, "\n")] = '\0';
 			found = (size_t)snprintf(ret_path, size, "%s", path) < size;
 		}
@@ -246,7 +248,8 @@ static bool same_build(Dwfl_Module *module, const struct object *object)
 		return false;
 	int n = dwfl_module_build_id(module, &id, &at);
 	return n <= 0 ? !object->build_id_bytes
-		      : (size_t)n == object->build_id_bytes && memcmp(id, object->build_id, object->build_id_bytes) == 0;
+		      : (size_t)n == object->build_id_bytes &&
+				memcmp(id, object->build_id, object->build_id_bytes) == 0;
 }
 
 static Dwfl_Module *report_object(Dwfl *dwfl, const struct object *object)

@@ -203,7 +203,7 @@ static void announce(struct engine *engine)
 	for (unsigned i = 0, n = 0; i < WATCHERS_MAX && n < engine->n_watchers; i++) {
 		if (!engine->watchers[i])
 			continue;
-		log_announce(&engine->watchers[i]->log);
+		log_announce(engine->watchers[i]->log);
 		n++;
 	}
 }
@@ -253,17 +253,13 @@ static void check_memory(struct engine *engine)
 
 struct request {
 	uint64_t ticket;
-	bool full, any, stop;
-	struct span_list spans;
+	bool flush, stop;
 };
 
 static struct request take_requests(struct engine *engine)
 {
 	pthread_mutex_lock(&engine->request_lock);
-	struct request request = { .ticket = engine->asked, .any = engine->asked != engine->answered,
-				   .full = engine->asked_full, .stop = engine->stopping, .spans = engine->asked_spans };
-	engine->asked_spans = (struct span_list){ 0 };
-	engine->asked_full = false;
+	struct request request = { .ticket = engine->asked, .flush = engine->asked != engine->answered, .stop = engine->stopping };
 	pthread_mutex_unlock(&engine->request_lock);
 	return request;
 }
@@ -299,7 +295,8 @@ static void resolve_notes(struct engine *engine)
 	pthread_mutex_lock(&engine->lock);
 }
 
-static void pass(struct engine *engine, bool full, const struct span_list *asked)
+/* Under both locks. */
+static void pass(struct engine *engine, bool full, struct span asked)
 {
 	engine->silent_change = false;
 	engine->unseen.n = 0;
@@ -311,8 +308,7 @@ static void pass(struct engine *engine, bool full, const struct span_list *asked
 		collect_all(engine);
 	} else {
 		collect_noted(engine);
-		for (size_t i = 0; i < asked->n; i++)
-			collect_span(engine, asked->spans[i]);
+		collect_span(engine, asked);
 	}
 	who_drain(&engine->who, &engine->ring);
 	resolve_notes(engine);
@@ -404,20 +400,21 @@ static bool work(struct engine *engine, struct plan *plan)
 	uint64_t start_ns = time_monotonic_ns(), cpu_ns = time_cpu_ns();
 	bool sweep = start_ns >= plan->next_sweep_ns;
 	bool window = plan->first_note_ns && start_ns >= window_end(plan);
-	if (request.any || sweep || window) {
+	if (request.flush || sweep || window) {
+		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
 		uint64_t n_notes = engine->who.n;
-		pass(engine, request.full || sweep, &request.spans);
-		plan->due_ns = emit_due(engine, request.full);
+		pass(engine, request.flush || sweep, (struct span){ 0 });
+		plan->due_ns = emit_due(engine, request.flush);
 		announce(engine);
 		pthread_mutex_unlock(&engine->lock);
+		pthread_mutex_unlock(&engine->pass_lock);
 		uint64_t now_ns = time_monotonic_ns(), took_ns = time_cpu_ns() - cpu_ns;
 		plan_window(engine, plan, n_notes, took_ns, now_ns);
 		if (sweep || engine->silent_change)
 			plan_sweep(engine, plan, took_ns, now_ns);
 		answer(engine, request.ticket);
 	}
-	span_list_fini(&request.spans);
 	return !request.stop;
 }
 
@@ -436,16 +433,22 @@ static void *run(void *arg)
 	return NULL;
 }
 
-int worker_flush(struct engine *engine, const struct span *span, uint64_t deadline_ns)
+void worker_pass(struct engine *engine, struct span span)
+{
+	pthread_mutex_lock(&engine->pass_lock);
+	worker_lock(engine);
+	pass(engine, false, span);
+	announce(engine);
+	worker_unlock(engine);
+	pthread_mutex_unlock(&engine->pass_lock);
+}
+
+int worker_flush(struct engine *engine, uint64_t deadline_ns)
 {
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
 	int error = 0;
 	pthread_mutex_lock(&engine->request_lock);
-	if (span)
-		error = span_list_add(&engine->asked_spans, span->start, span->end);
-	else
-		engine->asked_full = true;
-	uint64_t ticket = error ? engine->answered : ++engine->asked;
+	uint64_t ticket = ++engine->asked;
 	ring_kick(&engine->ring);
 	while (!error && engine->answered < ticket)
 		error = -pthread_cond_timedwait(&engine->pass_done, &engine->request_lock, &deadline);

@@ -35,7 +35,7 @@ struct memwatch {
 	struct memwatch_ledger ledger;
 	uint64_t dropped_by[MEMWATCH_DROPS], attribution_by[3], reason_by[MEMWATCH_REASONS];
 	struct memwatch_histogram latency;
-	struct log log;
+	struct log *log;
 	struct history history;
 	struct dispatcher dispatcher;
 	pthread_mutex_t callback_lock;
@@ -57,12 +57,11 @@ struct engine {
 	/* Requests; under `request_lock`. */
 	pthread_mutex_t request_lock;
 	pthread_cond_t pass_done;
-	uint64_t asked, answered;       /* tickets: a pass that began after `asked` was raised sets `answered` */
-	bool asked_full;                /* the next pass has to be a full one */
-	struct span_list asked_spans;   /* to be collected by the next pass, whatever it is */
+	uint64_t asked, answered;       /* tickets: a full pass that began after `asked` was raised sets `answered` */
 	bool stopping;
 
-	/* The worker's. */
+	/* A pass's: under pass_lock, which is taken before `lock` and kept while a pass lets others have that. */
+	pthread_mutex_t pass_lock;
 	pthread_t thread;
 	struct who who;
 	struct diff diff;
@@ -95,8 +94,10 @@ void worker_lock(struct engine *engine);
 void worker_unlock(struct engine *engine);
 void worker_yield(struct engine *engine);
 
-/* Has a pass look at everything (span NULL) or at a span, and waits for it. 0 or -ETIMEDOUT. Blocks; not with the lock. */
-int worker_flush(struct engine *engine, const struct span *span, uint64_t deadline_ns);
+/* Has a full pass look at everything, and waits for it. 0 or -ETIMEDOUT. Blocks; not with the lock. */
+int worker_flush(struct engine *engine, uint64_t deadline_ns);
+/* Looks at the pages of a span now, on the caller's thread. Blocks while a pass is under way; not with the lock. */
+void worker_pass(struct engine *engine, struct span span);
 
 /* Puts a region on the list of those with an event held back by max_rate; false without memory. */
 bool worker_hold(struct engine *engine, struct region *region);

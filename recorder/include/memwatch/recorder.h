@@ -71,15 +71,15 @@ MEMWATCH_API int memwatch_recorder_flush(memwatch_recorder *recorder, int timeou
 MEMWATCH_API void memwatch_recorder_close(memwatch_recorder *recorder);
 
 struct memwatch_recorder_stats {
-	const char *state;          /* "starting", "recording", "failing" (tries again), "stopped"; a constant */
-	uint32_t run;               /* the number of this run in the file, 0: none yet */
+	const char *state; /* "starting", "recording", "failing" (tries again), "stopped"; a constant */
+	uint32_t run;      /* the number of this run in the file, 0: none yet */
 	uint64_t events_written, events_missed, events_evicted;
-	uint64_t versions_written;  /* values and patches */
-	uint64_t versions_skipped;  /* values that could not be had, or were too large */
+	uint64_t versions_written;                       /* values and patches */
+	uint64_t versions_skipped;                       /* values that could not be had, or were too large */
 	uint64_t commits, committed_seq, last_commit_ns; /* CLOCK_REALTIME */
 	uint64_t bytes_used, max_bytes;
-	uint64_t errors;            /* attempts that failed */
-	char message[512];          /* of the last of them, "" when there was none */
+	uint64_t errors;   /* attempts that failed */
+	char message[512]; /* of the last of them, "" when there was none */
 };
 
 MEMWATCH_API int memwatch_recorder_stats_get(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats);
@@ -99,34 +99,34 @@ MEMWATCH_API void memwatch_recording_close(memwatch_recording *recording);
 
 /* One run of a recorder. */
 struct memwatch_recording_run {
-	uint32_t run;               /* from 1 */
-	uint64_t epoch;             /* the watcher's */
+	uint32_t run;   /* from 1 */
+	uint64_t epoch; /* the watcher's */
 	int32_t pid;
 	char program[64], host[64];
-	uint64_t start_ns, end_ns;  /* CLOCK_REALTIME; end_ns 0: it goes on, or it was killed */
+	uint64_t start_ns, end_ns; /* CLOCK_REALTIME; end_ns 0: it goes on, or it was killed */
 	uint64_t last_commit_ns;
 	uint64_t oldest_seq, newest_seq; /* of the events kept; 0: none */
 	uint64_t events_written, events_evicted, events_missed;
-	int live;                   /* a recorder writes it now */
+	int live; /* a recorder writes it now */
 };
 
 /* Fills up to `n` infos of runs with a number above `after`, in order; returns how many. */
-MEMWATCH_API int memwatch_recording_runs(memwatch_recording *recording, uint32_t after, struct memwatch_recording_run *infos,
-					 size_t n);
+MEMWATCH_API int memwatch_recording_runs(memwatch_recording *recording, uint32_t after,
+					 struct memwatch_recording_run *infos, size_t n);
 
 /* One region of a run. */
 struct memwatch_recording_region {
 	uint32_t run;
 	uint64_t id;
 	char name[MEMWATCH_NAME_MAX + 1];
-	char format[64];            /* "" for bytes and for longer formats */
+	char format[64]; /* "" for bytes and for longer formats */
 	uint64_t size_bytes, item_bytes;
 	uint32_t n_dims;
 	uint64_t shape[MEMWATCH_DIMS_MAX];
 	int fortran_order;
 	enum memwatch_values values;
 	uint64_t first_seq, last_seq, last_time_ns; /* of its events; the first may have been evicted */
-	uint64_t oldest_value_seq;  /* the oldest seq for which its value can be loaded; UINT64_MAX: none */
+	uint64_t oldest_value_seq; /* the oldest seq for which its value can be loaded; UINT64_MAX: none */
 };
 
 /* Fills up to `n` infos of the run's regions with ids above `after`; returns how many. */
@@ -135,10 +135,10 @@ MEMWATCH_API int memwatch_recording_regions(memwatch_recording *recording, uint3
 
 /* Which events. */
 struct memwatch_recording_query {
-	size_t struct_bytes;        /* sizeof(struct memwatch_recording_query) */
-	uint32_t run;               /* 0: all */
+	size_t struct_bytes;         /* sizeof(struct memwatch_recording_query) */
+	uint32_t run;                /* 0: all */
 	uint64_t since_ns, until_ns; /* time_ns from and up to; 0: no limit */
-	const char *name;           /* a glob as of fnmatch(3), NULL: all */
+	const char *name;            /* a glob as of fnmatch(3), NULL: all */
 };
 
 /* Where a reader stands: after this event. Zero: at the beginning. */
@@ -162,8 +162,8 @@ struct memwatch_recorded {
  * Returns how many; 0 at the end (of what is committed). Events whose record is damaged are left out.
  */
 MEMWATCH_API int memwatch_recording_read(memwatch_recording *recording, const struct memwatch_recording_query *query,
-					 struct memwatch_recording_position *position, struct memwatch_recorded **events,
-					 size_t n);
+					 struct memwatch_recording_position *position,
+					 struct memwatch_recorded **events, size_t n);
 MEMWATCH_API void memwatch_recorded_free(struct memwatch_recorded *event); /* NULL is allowed */
 
 /*
@@ -183,8 +183,8 @@ MEMWATCH_API int memwatch_recording_find(memwatch_recording *recording, uint32_t
  * Returns the whole size. -ENOENT no such region, or not kept (the sentence says why, and the oldest kept); -ENODATA it had no
  * value then; -EACCES its policy is not full; -EBADMSG damaged.
  */
-MEMWATCH_API int64_t memwatch_recording_value(memwatch_recording *recording, uint32_t run, uint64_t region_id, uint64_t seq,
-					      void *buffer, size_t size);
+MEMWATCH_API int64_t memwatch_recording_value(memwatch_recording *recording, uint32_t run, uint64_t region_id,
+					      uint64_t seq, void *buffer, size_t size);
 
 #ifdef __cplusplus
 }

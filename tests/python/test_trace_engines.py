@@ -1,0 +1,137 @@
+"""The engines beside others: tracers and monitoring tools that were there before, forks, and code that goes."""
+
+import gc
+import os
+import sys
+import threading
+
+import pytest
+
+from memwatch._scope import watch_name
+from memwatch._trace import TraceAdapter
+from memwatch._trace_targets import NamespaceTarget
+from memwatch.testing import RecordingWatcher
+
+needs_monitoring = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
+
+
+def opened(engine):
+    return RecordingWatcher(TraceAdapter(engine=engine, sweep_s=None))
+
+
+def test_a_tracer_that_was_there_before_goes_on_and_is_put_back():
+    seen = []
+
+    def tracer(frame, event, arg):
+        if frame.f_code.co_name in ("before", "during"):
+            seen.append((frame.f_code.co_name, event))
+        return tracer
+
+    def before():
+        return 1
+
+    def during():
+        value = 1
+        watch_name(watcher, sys._getframe(), "value")
+        value = 2
+        return [value]
+
+    outer = sys.gettrace()
+    watcher = opened("settrace")
+    sys.settrace(tracer)
+    try:
+        before()
+        during()
+        watcher.close()
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(outer)
+    assert [event.new for event in watcher.recorder.events] == [b"2"]
+    assert seen.count(("before", "line")) == 1
+    assert seen.count(("during", "line")) == 4
+    assert seen[-1] == ("during", "return")
+
+
+def test_new_threads_are_traced_and_their_setting_is_put_back():
+    previous = threading.gettrace()
+    watcher = opened("settrace")
+    names = {"value": 0}
+    watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "value"})
+    code = compile("value = 1", "<thread>", "exec")
+    thread = threading.Thread(target=exec, args=(code, names), name="new")
+    thread.start()
+    thread.join()
+    watcher.close()
+    assert [(event.new, event.thread_name) for event in watcher.recorder.events] == [(b"1", "new")]
+    assert threading.gettrace() is previous
+
+
+@needs_monitoring
+def test_another_tool_has_the_first_tool_id():
+    monitoring = sys.monitoring
+    monitoring.use_tool_id(5, "other")
+    try:
+        watcher = opened("monitoring")
+        names = {"value": 0}
+        watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "value"})
+        assert watcher.adapter.get_stats()["tool_id"] == 4
+        exec("value = 1", names)
+        assert len(watcher.recorder.events) == 1
+        watcher.close()
+        assert monitoring.get_tool(5) == "other"
+        assert monitoring.get_tool(4) is None
+    finally:
+        monitoring.free_tool_id(5)
+
+
+@needs_monitoring
+def test_all_tool_ids_are_taken():
+    monitoring = sys.monitoring
+    taken = [tool for tool in range(6) if monitoring.get_tool(tool) is None]
+    for tool in taken:
+        monitoring.use_tool_id(tool, "other")
+    try:
+        watcher = opened("monitoring")
+        with pytest.raises(OSError, match="tool id"):
+            watcher.adapter.track(NamespaceTarget({"value": 0}, "value"), {"name": "value"})
+        assert watcher.recorder.names == {}
+        watcher.close()
+    finally:
+        for tool in taken:
+            monitoring.free_tool_id(tool)
+
+
+@needs_monitoring
+def test_code_that_goes_takes_its_plan_along():
+    watcher = opened("monitoring")
+    names = {"value": 0}
+    watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "value"})
+    for number in range(50):
+        exec(compile(f"value = {number + 1}", f"<cell {number}>", "exec"), names)
+    gc.collect()
+    assert len(watcher.recorder.events) == 50
+    assert watcher.adapter.get_stats()["code_objects"] < 10
+    watcher.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("engine", ["settrace", pytest.param("monitoring", marks=needs_monitoring)])
+def test_a_forked_child_watches_nothing(engine):
+    watcher = opened(engine)
+    names = {"value": 0}
+    watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "value"})
+    pid = os.fork()
+    if pid == 0:
+        exec("value = 1", names)
+        os._exit(len(watcher.recorder.events))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    exec("value = 2", names)
+    assert [event.new for event in watcher.recorder.events] == [b"2"]
+    watcher.close()
+
+
+def test_unknown_engines():
+    with pytest.raises(ValueError, match="engine must be"):
+        TraceAdapter(engine="magic")
+    with pytest.raises(ValueError, match="sweep_s"):
+        TraceAdapter(sweep_s=0)

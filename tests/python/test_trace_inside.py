@@ -1,0 +1,298 @@
+"""What names hold: changes in place, attributes and items."""
+
+import collections
+import dataclasses
+import gc
+import sys
+import types
+
+import pytest
+
+from memwatch._scope import watch_attr, watch_item, watch_name
+from memwatch._trace import TraceAdapter
+from memwatch.testing import RecordingWatcher
+
+ENGINES = ["settrace"] + (["monitoring"] if sys.version_info >= (3, 12) else [])
+
+
+def here():
+    return sys._getframe(1)
+
+
+@pytest.fixture(params=ENGINES)
+def watcher(request):
+    previous = sys.gettrace()
+    if request.param == "settrace":
+        sys.settrace(None)
+    watcher = RecordingWatcher(TraceAdapter(engine=request.param, sweep_s=None))
+    watcher.engine = request.param
+    yield watcher
+    watcher.close()
+    sys.settrace(previous)
+
+
+@pytest.fixture
+def events(watcher):
+    return watcher.recorder.events
+
+
+def values(events):
+    return [event.new_object for event in events]
+
+
+# --- in place ---------------------------------------------------------------------------------------------------------
+
+
+def test_changes_in_place_rebinding_aliases_and_callees(watcher, events):
+    """The six ways: an item, a method, a method through an alias, a new list, an item of it, a change in a callee."""
+    items = [1, 2, 3]
+    watch_name(watcher, here(), "items")
+    first = sys._getframe().f_lineno
+    items[0] = 2
+    items.append(4)
+    alias = items
+    alias.append(5)
+    items = {"a": 1}
+    items["a"] = 2
+    put(items, "b", 3)
+    assert [event.line - first for event in events] == [1, 2, 4, 5, 6, 7]
+    assert events[2].old == b"[2, 2, 3, 4]"
+    assert values(events) == [
+        [2, 2, 3], [2, 2, 3, 4], [2, 2, 3, 4, 5], {"a": 1}, {"a": 2}, {"a": 2, "b": 3},
+    ]  # fmt: skip
+
+
+def put(mapping, key, value):
+    mapping[key] = value
+
+
+def test_how_well_a_change_in_place_is_known(watcher, events):
+    items = [1]
+    watch_name(watcher, here(), "items")
+    items.append(2)
+    items[0] = 3
+    put(items, 0, 4)
+    assert [event.attribution for event in events] == ["exact", "exact", "page"]
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda: [1, 2, 3], lambda value: value.__setitem__(slice(0, 2), [])),
+        (lambda: [3, 1, 2], lambda value: value.sort()),
+        (lambda: [[1], 2], lambda value: value.reverse()),
+        (lambda: {"a": 1}, lambda value: value.update(a=2)),
+        (lambda: {"a": 1}, lambda value: value.pop("a")),
+        (lambda: {1, 2}, lambda value: value.add(3)),
+        (lambda: {1, 2}, lambda value: (value.discard(1), value.add(7))),
+        (lambda: bytearray(b"abc"), lambda value: value.__setitem__(0, 0)),
+        (lambda: collections.deque([1]), lambda value: value.appendleft(0)),
+        (lambda: collections.OrderedDict(a=1, b=2), lambda value: value.move_to_end("a")),
+        (lambda: types.SimpleNamespace(a=1), lambda value: setattr(value, "a", 2)),
+    ],
+)
+def test_containers(watcher, events, make, change):
+    value = make()
+    watch_name(watcher, here(), "value")
+    change(value)
+    assert len(events) == 1
+    assert events[0].old != events[0].new
+
+
+def test_a_set_that_is_only_reordered_is_silent(watcher, events):
+    value = set(range(100))
+    watch_name(watcher, here(), "value")
+    for number in range(100, 500):
+        value.add(number)
+    for number in range(100, 500):
+        value.discard(number)
+    watcher.adapter.check_changes()
+    assert events[-1].new_object == value == set(range(100))
+    n_events = len(events)
+    watcher.adapter.check_changes()
+    assert len(events) == n_events
+
+
+def test_an_object_its_attributes_and_slots(watcher, events):
+    class Point:
+        __slots__ = ("__dict__", "x")
+
+    point = Point()
+    point.x, point.y = 1, 2
+    watch_name(watcher, here(), "point")
+    point.x = 3
+    point.y = 3
+    assert [event.old for event in events] == [
+        events[0].old,
+        events[0].new,
+    ]
+    assert b"y=2 x=3" in events[0].new
+    assert {event.attribution for event in events} == {"exact"}
+
+
+def test_nested_changes_only_when_deep(watcher, events):
+    shallow = {"a": [1]}
+    nested = {"a": [1]}
+    watch_name(watcher, here(), "shallow")
+    watch_name(watcher, here(), "nested", deep=True)
+    shallow["a"].append(2)
+    nested["a"].append(2)
+    assert [event.name for event in events] == ["nested"]
+
+
+def test_a_name_that_comes_to_hold_a_list(watcher, events):
+    value = None
+    watch_name(watcher, here(), "value")
+    value = []
+    value.append(1)
+    assert [event.new for event in events] == [b"[]", b"[1]"]
+
+
+def test_long_containers_are_compared_at_both_ends(watcher, events):
+    value = list(range(5000))
+    watch_name(watcher, here(), "value")
+    value[4999] = -1
+    value[0] = -1
+    value.append(1)
+    assert len(events) == 3
+    assert all(len(event.new) < 5000 for event in events)
+
+
+def test_a_hot_loop_is_throttled_and_the_sweep_finds_the_rest(watcher, events):
+    value = list(range(1000))
+
+    def fill():
+        for number in range(800):
+            value[number % 1000] = -number
+        return value
+
+    watch_name(watcher, here(), "value")
+    fill()
+    watcher.adapter.check_changes()
+    assert events[-1].new_object == value
+
+
+def test_what_no_engine_sees_is_found_by_a_look(watcher, events):
+    names = {"value": [1]}
+    exec("hold = value", names)
+    watch_item(watcher, names, "hold")
+    names["value"] += [2]
+    watcher.adapter.check_changes()
+    assert events[-1].new == b"[1, 2]"
+
+
+# --- attributes and items ---------------------------------------------------------------------------------------------
+
+
+class Thing:
+    count = 0
+
+    def bump(self):
+        self.count += 1
+
+
+def test_an_attribute(watcher, events):
+    thing, other = Thing(), Thing()
+    watch_attr(watcher, thing, "count")
+    thing.bump()
+    other.bump()
+    thing.count = 1
+    thing.count = 5
+    setattr(thing, "count", 6)  # noqa: B010
+    assert values(events) == [1, 5, 6]
+    assert events[0].name == "thing.count"
+    assert events[0].function == "Thing.bump"
+    assert [event.attribution for event in events] == ["exact", "exact", "page"]
+
+
+def test_a_slot_and_a_dataclass(watcher, events):
+    @dataclasses.dataclass
+    class Config:
+        timeout: int = 30
+
+    class Slotted:
+        __slots__ = ("value",)
+
+    config, slotted = Config(), Slotted()
+    slotted.value = 1
+    watch_attr(watcher, config, "timeout")
+    watch_attr(watcher, slotted, "value")
+    config.timeout = 0
+    slotted.value = 2
+    assert [(event.name, event.new_object) for event in events] == [("config.timeout", 0), ("slotted.value", 2)]
+
+
+def test_an_attribute_of_a_class(watcher, events):
+    class Settings:
+        debug = False
+
+    watch_attr(watcher, Settings, "debug")
+    Settings.debug = True
+    assert values(events) == [True]
+
+
+def test_an_object_that_goes_is_not_kept(watcher, events):
+    thing = Thing()
+    watch_attr(watcher, thing, "count")
+    thing.bump()
+    del thing
+    gc.collect()
+    watcher.adapter.check_changes()
+    assert [event.note for event in events] == ["", "ended: attribute deleted"]
+    assert watcher.recorder.names == {}
+
+
+def test_a_property_is_read_only_when_asked(watcher, events):
+    class Sensor:
+        raw = 1
+
+        @property
+        def value(self):
+            return self.raw * 10
+
+    sensor = Sensor()
+    with pytest.raises(ValueError, match="properties=True"):
+        watch_attr(watcher, sensor, "value")
+    watch_attr(watcher, sensor, "value", properties=True)
+    sensor.raw = 2
+    watcher.adapter.check_changes()
+    assert values(events) == [20]
+
+
+def test_items(watcher, events):
+    items, mapping = [1, 2, 3], {"a": 1, "b": 2}
+    watch_item(watcher, items, 1)
+    watch_item(watcher, mapping, "a")
+    items[0] = 0
+    items[1] = 5
+    items[1] = 5
+    items.insert(0, 9)
+    mapping["b"] = 3
+    mapping["a"] = 2
+    assert [(event.name, event.new_object) for event in events] == [
+        ("items[1]", 5),
+        ("items[1]", 0),
+        ("mapping['a']", 2),
+    ]
+    assert {event.attribution for event in events} == {"exact"}
+
+
+def test_a_slice(watcher, events):
+    items = [1, 2, 3, 4]
+    watch_item(watcher, items, slice(0, 2), alias="head")
+    items[3] = 0
+    items[1] = 0
+    assert [(event.name, event.new) for event in events] == [("head", b"[1, 0]")]
+    with pytest.raises(ValueError, match="slice"):
+        watch_item(watcher, items, slice(0, 2), track="binding")
+
+
+def test_an_item_by_a_key_that_code_only_computes(watcher, events):
+    mapping = {"key": 1}
+    watch_item(watcher, mapping, "key", names=["store"])
+
+    def change(store, key):
+        store[key] = 2
+
+    change(mapping, "k" + "ey")
+    assert [(event.function.rpartition(".")[2], event.attribution) for event in events] == [("change", "exact")]

@@ -1,0 +1,80 @@
+"""`python -m memwatch history` and `python -m memwatch doctor`."""
+
+import json
+import subprocess
+import sys
+
+import numpy
+import pytest
+
+from memwatch.__main__ import main, moment
+
+
+@pytest.fixture
+def recording(watch, path):
+    watched = watch()
+    weights, data = numpy.zeros((2, 3)), bytearray(4)
+    watched.add(weights, "weights")
+    watched.add(data, "data")
+    weights[1, 2] = 0.5
+    watched.settle()
+    data[1] = 255
+    watched.commit()
+    watched.close()
+    return str(path)
+
+
+def test_events(recording, capsys):
+    assert main(["history", recording]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "1:1  weights[1, 2]: 0.0 -> 0.5  by recording (test_command.py:" in lines[0]
+
+
+def test_events_as_json_by_name_and_time(recording, capsys):
+    assert main(["history", recording, "--json", "--name", "w*", "--since", "10m"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    event = json.loads(line)
+    assert (event["name"], event["elements"]) == ("weights", [[[1, 2], 0.0, 0.5]])
+    assert event["where"]["function"] == "recording"
+    assert main(["history", recording, "--until", "1h"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_runs_regions_and_values(recording, capsys):
+    assert main(["history", recording, "--runs"]) == 0
+    assert "events kept: 1 to 2" in capsys.readouterr().out
+    assert main(["history", recording, "--regions"]) == 0
+    assert "1  weights  d[2, 3]  48 bytes  events 1 to 1" in capsys.readouterr().out
+    assert main(["history", recording, "--value", "data"]) == 0
+    assert capsys.readouterr().out == "00ff0000\n"
+    assert main(["history", recording, "--value", "data", "--seq", "1"]) == 0
+    assert capsys.readouterr().out == "00000000\n"
+
+
+def test_what_goes_wrong_is_a_sentence(recording, capsys, tmp_path):
+    assert main(["history", str(tmp_path / "nothing")]) == 1
+    assert "nothing cannot be opened: No such file" in capsys.readouterr().err
+    assert main(["history", recording, "--value", "nobody"]) == 1
+    assert 'memwatch: no region named "nobody" is recorded' in capsys.readouterr().err
+
+
+def test_times():
+    assert moment("1795384800") == 1795384800
+    assert moment("2026-11-22T22:00:00+00:00") == 1795384800
+    with pytest.raises(Exception, match="is not a time"):
+        moment("yesterday")
+
+
+def test_doctor():
+    run = subprocess.run(
+        [sys.executable, "-m", "memwatch", "doctor"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stderr == ""
+    assert "backends, in the order in which they are tried:" in run.stdout
+    again = subprocess.run(
+        [sys.executable, "-m", "memwatch", "doctor", "--json"], capture_output=True, text=True, timeout=60, check=False
+    )
+    report = json.loads(again.stdout)
+    assert run.returncode == again.returncode == (report["backend"] == "poll")
+    assert [backend["name"] for backend in report["backends"] if backend["chosen"]] == [report["backend"]]
