@@ -57,7 +57,6 @@ SECTIONS = [
             "memwatch.default_budget.1_page": "unwatched",
             "memwatch.no_budget.1_page": "unwatched",
             "memwatch.no_budget.65536_pages": "unwatched",
-            "unwatched.again": "unwatched",
         },
     ),
     Section(

@@ -26,7 +26,8 @@ enum {
 	FILL_EVENTS = 2048,     /* events that one call looks at */
 	PAGE_LOOKED_AT_MAX = 65536,
 	PAGE_BYTES_MAX = 4 << 20,
-	RETRY_MS = 2000
+	RETRY_MS = 2000,
+	CUT_MIN_S = 5 /* a client is not cut sooner, however short the heartbeat */
 };
 
 void feeds_init(struct feeds *feeds)
@@ -529,7 +530,8 @@ static enum MHD_Result reply_stream(struct request *request, const char *type)
 		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 32 * 1024, feed_read, request->feed, NULL);
 	unsigned timeout_s = request->exporter->heartbeat_ms / 500;
 
-	MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT, timeout_s < 2 ? 2 : timeout_s);
+	MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+				  timeout_s < CUT_MIN_S ? CUT_MIN_S : timeout_s);
 	reply_header(response, "X-Accel-Buffering", "no");
 	return reply_queue(request, 200, type, response);
 }

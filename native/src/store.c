@@ -185,7 +185,8 @@ static const struct form forms[] = {
 struct code {
 	const uint8_t *at, *end;
 	uint8_t encoding, map, prefix, opcode, modrm;
-	bool operand_16, wide, rep, masked, has_modrm;
+	bool operand_16, wide, rep, has_modrm;
+	unsigned masked; /* the opmask register, 0: none */
 	unsigned vector_bytes;
 };
 
@@ -336,15 +337,18 @@ unsigned store_decode(const uint8_t *bytes, size_t n, int *ret_writes)
 	return form->effect == STRING && code.rep ? STORE_REP : width_of(form, &code);
 }
 
-unsigned store_reach(const uint8_t *bytes, size_t n)
+unsigned store_reach(const uint8_t *bytes, size_t n, struct store_mask *ret_mask)
 {
 	struct code code = { .at = bytes, .end = bytes + n };
+	*ret_mask = (struct store_mask){ 0, 0 };
 	if (!read_code(&code) || code.map == 4 || code.map >= MAPS)
 		return 0;
 	const struct form *form = find_form(&code);
 	bool stores = form && form->effect != UNKNOWN && code.has_modrm && code.modrm < 0xc0;
 	if (form && form->effect == STRING)
 		return code.rep ? 0 : width_of(form, &code);
+	if (stores && code.masked)
+		*ret_mask = (struct store_mask){ code.masked, code.prefix == PF2 ? (code.wide ? 2 : 1) : (code.wide ? 8 : 4) };
 	return stores ? width_of(form, &code) : 0;
 }
 
@@ -382,10 +386,11 @@ unsigned store_decode(const uint8_t *code, size_t n, int *ret_writes)
 	return 0;
 }
 
-unsigned store_reach(const uint8_t *code, size_t n)
+unsigned store_reach(const uint8_t *code, size_t n, struct store_mask *ret_mask)
 {
 	(void)code;
 	(void)n;
+	(void)ret_mask;
 	return 0;
 }
 

@@ -25,10 +25,15 @@ int store_writes(uint64_t ip);
 /* The same for `n` bytes of code: the width, and what store_writes gives. */
 unsigned store_decode(const uint8_t *code, size_t n, int *ret_writes);
 
+/* Which opmask register (1 to 7; 0: none) picks the lanes that a vector store writes, and how many bytes a lane has. */
+struct store_mask {
+	unsigned register_number, lane_bytes;
+};
+
 /*
- * How far from the fault's address on the store can reach at most, masked vector stores (which glibc's memset and memcpy use
- * for small sizes) by their whole width; 0 when that is not known or it repeats.
+ * How far from its operand's address on the store can reach at most, with all lanes; 0 when that is not known or it repeats. glibc's
+ * memset and memcpy use masked stores for small sizes where there is AVX-512.
  */
-unsigned store_reach(const uint8_t *code, size_t n);
+unsigned store_reach(const uint8_t *code, size_t n, struct store_mask *ret_mask);
 
 #endif

@@ -211,7 +211,7 @@ static int open_path(const char *path, int flags, struct stat *ret_status, int *
 {
 	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, FILE_MODE);
 	if (fd < 0)
-		return complain(-errno, "%s cannot be opened: %s", path, strerror(errno));
+		return complain(errno ? -errno : -EIO, "%s cannot be opened: %s", path, strerror(errno));
 	if (fstat(fd, ret_status) < 0 || !S_ISREG(ret_status->st_mode)) {
 		close(fd);
 		return complain(-EINVAL, "%s is no ordinary file", path);
@@ -307,7 +307,7 @@ static int open_first(const char *path, int fd, const struct stat *status, struc
 
 int lmfile_open(const char *path, struct lmfile **ret_file)
 {
-	struct stat status;
+	struct stat status = { 0 };
 	int fd = -1, error = open_path(path, O_RDONLY, &status, &fd);
 	if (error)
 		return error;
@@ -441,7 +441,7 @@ static int open_lock(const char *path, struct stat *ret_status, struct lock *ret
 
 int lmfile_open_writer(const char *path, uint64_t max_bytes, bool sync, struct lmfile **ret_file)
 {
-	struct stat status;
+	struct stat status = { 0 };
 	struct lock lock = { .fd = -1 };
 	int error = open_lock(path, &status, &lock);
 	if (error)

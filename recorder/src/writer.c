@@ -178,7 +178,7 @@ static int note_gap(struct writer *writer, uint64_t next_seq)
 
 int writer_add(struct writer *writer, const struct memwatch_event *event)
 {
-	struct known *known;
+	struct known *known = NULL;
 	int error = note_gap(writer, event->seq);
 	if (!error)
 		error = region_of(writer, event, &known);

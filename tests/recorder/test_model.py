@@ -70,6 +70,7 @@ class Model:
             self.watched.commit()
         elif kind == "rewatch":
             self.note()
+            self.watched.commit()  # the first value of a large region that is gone cannot be had any more
             self.watched.watcher.region_remove(self.ids[arguments[0]])
             self.ids[arguments[0]] = self.watched.add(self.buffers[arguments[0]], arguments[0])
         elif kind == "restart":

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy
@@ -31,7 +32,7 @@ while True:
     number[0] = value
     large[value % 100_000] = value
     watcher.flush(5)
-    print(value, flush=True)
+    print(value, recorder.stats()["committed_seq"], flush=True)
 """
 
 
@@ -66,11 +67,12 @@ def fill(place):
 def test_kill_9_while_it_writes(path, start_writer):
     for killed in (1, 2, 3):
         writer = start_writer()
-        seen = {}
-        while len(seen) < 300 * killed:
-            seen[int(writer.stdout.readline())] = True
+        last = committed = 0
+        while last < 300 * killed or not committed:
+            last, committed = map(int, writer.stdout.readline().split())
         writer.send_signal(signal.SIGKILL)
-        last = max([int(line) for line in writer.stdout.read().split()] or seen)
+        for line in writer.stdout.read().splitlines():
+            last, committed = map(int, line.split())
         writer.wait()
         with memwatch.open_history(path) as history:
             run = history.runs[-1]
@@ -78,22 +80,23 @@ def test_kill_9_while_it_writes(path, start_writer):
             value = history.value_at("number")[0]
             assert 0 < value <= last + 1
             event = list(history.events(run=killed))[-1]
-            assert event.seq == run.newest_seq == run.events_written
+            assert event.seq == run.newest_seq == run.events_written >= committed
             large = history.value_at("large")
             for earlier in range(1, value):
                 assert large[earlier] == earlier
 
 
 def test_at_most_a_second_is_lost(path, start_writer):
-    """The last commit is not older than the commit interval, with generous room for a busy machine."""
+    """What is committed reaches to within a second of the moment in which the writer stops."""
     writer = start_writer()
-    while int(writer.stdout.readline()) < 500:
-        pass
+    last = committed = 0
+    while last < 500 or not committed:
+        last, committed = map(int, writer.stdout.readline().split())
+    stopped_ns = time.time_ns()
     writer.send_signal(signal.SIGSTOP)
     with memwatch.open_history(path) as history:
         events = list(history.events("number"))
-        lost_ns = max(0, history.runs[0].last_commit_ns - events[-1].detected_ns)
-    assert lost_ns < 1_000_000_000
+    assert stopped_ns - events[-1].detected_ns < 1_000_000_000
 
 
 def damage(path, copy, generator):

@@ -19,6 +19,10 @@
 #include <string.h>
 #include <ucontext.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #ifndef TRAP_TRACE
 #define TRAP_TRACE 2
 #endif
@@ -42,9 +46,27 @@ static union {
 /* The page that this thread's next trap closes. initial-exec: a handler's first touch must not allocate. */
 static _Thread_local uint64_t stepping __attribute__((tls_model("initial-exec")));
 
+#if defined(__x86_64__)
+/* Where the signal frame's processor state has the opmask registers; 0: it has none. Set once, by step_open. */
+static uint32_t opmask_offset;
+
+static void find_opmask(void)
+{
+	enum { XSTATE_LEAF = 0xd, OPMASK = 5 };
+	unsigned a = 0, b = 0, c, d;
+	if (__get_cpuid_count(XSTATE_LEAF, OPMASK, &a, &b, &c, &d) && a)
+		opmask_offset = b;
+}
+#else
+static void find_opmask(void)
+{
+}
+#endif
+
 int step_open(void (*rearm)(uint64_t page))
 {
 	rearm_page = rearm;
+	find_opmask();
 	if (!table)
 		table = mem_map(CONTESTED * sizeof *table);
 	return table ? 0 : error_set(-ENOMEM, "no memory for the table of contested pages");
@@ -126,13 +148,39 @@ static bool holds(const struct contested *slot, uint64_t from, uint64_t to)
 	return false;
 }
 
-/* How far the store reaches; 0: do not step over it. */
-static unsigned reach(const void *context)
+/* An opmask register as it was at the fault; all lanes when that cannot be told. */
+static uint64_t opmask(const ucontext_t *context, unsigned number)
 {
-	uint64_t ip = (uint64_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+	enum { MAGIC_AT = 464, SIZE_AT = 468, PRESENT_AT = 512, OPMASK_BIT = 32 };
+	const char *state = (const char *)context->uc_mcontext.fpregs;
+	uint32_t magic, size;
+	uint64_t present, lanes;
+	if (!state || !opmask_offset)
+		return UINT64_MAX;
+	memcpy(&magic, state + MAGIC_AT, sizeof magic);
+	memcpy(&size, state + SIZE_AT, sizeof size);
+	if (magic != FP_XSTATE_MAGIC1 || size < opmask_offset + 64)
+		return UINT64_MAX;
+	memcpy(&present, state + PRESENT_AT, sizeof present);
+	memcpy(&lanes, state + opmask_offset + number * 8, sizeof lanes);
+	return present & OPMASK_BIT ? lanes : 0;
+}
+
+/* How far the store reaches; 0: do not step over it. */
+static unsigned reach(const ucontext_t *context)
+{
+	uint64_t ip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
 	size_t n = (size_t)min_u64(CODE_MAX, PAGE_BYTES - (ip & (PAGE_BYTES - 1)));
+	struct store_mask mask;
 	/* The instruction is about to run: its bytes on this page can be read. */
-	return store_reach((const uint8_t *)(uintptr_t)ip, n);
+	unsigned width = store_reach((const uint8_t *)(uintptr_t)ip, n, &mask);
+	if (!width || !mask.register_number)
+		return width;
+	unsigned n_lanes = width / mask.lane_bytes;
+	uint64_t lanes = opmask(context, mask.register_number);
+	if (n_lanes < 64)
+		lanes &= (UINT64_C(1) << n_lanes) - 1;
+	return lanes ? (64 - (unsigned)__builtin_clzll(lanes)) * mask.lane_bytes : 0;
 }
 
 bool step_wanted(uint64_t address, const void *context)

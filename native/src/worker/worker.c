@@ -407,12 +407,12 @@ static bool work(struct engine *engine, struct plan *plan)
 		pass(engine, request.flush || sweep, (struct span){ 0 });
 		plan->due_ns = emit_due(engine, request.flush);
 		announce(engine);
-		pthread_mutex_unlock(&engine->lock);
-		pthread_mutex_unlock(&engine->pass_lock);
 		uint64_t now_ns = time_monotonic_ns(), took_ns = time_cpu_ns() - cpu_ns;
 		plan_window(engine, plan, n_notes, took_ns, now_ns);
 		if (sweep || engine->silent_change)
 			plan_sweep(engine, plan, took_ns, now_ns);
+		pthread_mutex_unlock(&engine->lock);
+		pthread_mutex_unlock(&engine->pass_lock);
 		answer(engine, request.ticket);
 	}
 	return !request.stop;
