@@ -37,7 +37,7 @@ SUBMAKE = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 # The sanitizers' code makes gcc see values unset or overwritten; its fences are not known to the thread sanitizer.
 SAN_CFLAGS = -O1 -g -Wno-maybe-uninitialized -Wno-clobbered
 ASAN  = B=build/asan SANITIZE=address CFLAGS="$(SAN_CFLAGS)"
-UBSAN = B=build/ubsan SANITIZE=undefined CFLAGS="$(SAN_CFLAGS) -fno-sanitize-recover=all"
+UBSAN = B=build/ubsan SANITIZE=undefined CFLAGS="$(SAN_CFLAGS) -fno-sanitize-recover=all -DMEMWATCH_UBSAN"
 TSAN  = B=build/tsan SANITIZE=thread CFLAGS="$(SAN_CFLAGS) -Wno-tsan"
 
 NATIVE_C   := $(sort $(shell find native/src -name '*.c' 2>/dev/null))

@@ -32,6 +32,7 @@ make_debian() {
 	# shellcheck disable=SC2016 # apt-get's own syntax
 	mirror=$(apt-get indextargets --format '$(SITE)' "Release: $release" | head -n 1)
 	debootstrap --variant=minbase --include=git,make,python3,ca-certificates "$release" "$place" "$mirror" >/dev/null
+	rm -f "$place/etc/apt/sources.list"
 	cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$place/etc/apt/"
 	cp -L /etc/resolv.conf "$place/etc/"
 	cp -L /etc/ssl/certs/ca-certificates.crt "$place/etc/ssl/certs/"

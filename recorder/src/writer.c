@@ -180,10 +180,12 @@ int writer_add(struct writer *writer, const struct memwatch_event *event)
 {
 	struct known *known = NULL;
 	int error = note_gap(writer, event->seq);
-	if (!error)
-		error = region_of(writer, event, &known);
-	if (!error)
-		error = chain_add(writer, known, event);
+	if (error)
+		return error;
+	error = region_of(writer, event, &known);
+	if (error || !known)
+		return error;
+	error = chain_add(writer, known, event);
 	if (error)
 		return error;
 	codec_put_event(&writer->record, event);

@@ -36,6 +36,12 @@ enum { UNDER_TSAN = 0, UNDER_ASAN = 1 };
 enum { UNDER_TSAN = 0, UNDER_ASAN = 0 };
 #endif
 
+#ifdef MEMWATCH_UBSAN
+enum { UNDER_UBSAN = 1 };
+#else
+enum { UNDER_UBSAN = 0 };
+#endif
+
 struct test {
 	const char *name;
 	void (*run)(void);

@@ -394,7 +394,7 @@ TEST(a_gigabyte_can_be_watched)
 
 TEST(a_million_regions_can_be_watched)
 {
-	enum { N = UNDER_TSAN || UNDER_ASAN ? 50000 : 1000000, STEP = 32, SIZE = 16 };
+	enum { N = UNDER_TSAN || UNDER_ASAN || UNDER_UBSAN ? 50000 : 1000000, STEP = 32, SIZE = 16 };
 	uint8_t *memory = map_pages((size_t)N * STEP / PAGE + 1);
 	static uint64_t ids[N];
 	memwatch *watcher = open_backend("uffd");

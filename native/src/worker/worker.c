@@ -423,12 +423,16 @@ static void *run(void *arg)
 	struct engine *engine = arg;
 	struct plan plan = { .sweep_ns = engine->window_ns, .window_ns = engine->window_ns,
 			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
+	pthread_mutex_lock(&engine->pass_lock);
 	engine->who.own_thread_id = gettid();
+	pthread_mutex_unlock(&engine->pass_lock);
 	do {
 		rest(engine, &plan);
+		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
 		look(engine, &plan);
 		pthread_mutex_unlock(&engine->lock);
+		pthread_mutex_unlock(&engine->pass_lock);
 	} while (work(engine, &plan));
 	return NULL;
 }
