@@ -17,11 +17,11 @@
 #include <stdint.h>
 
 /* The defaults; each can be set at run time, see struct memwatch_options. */
-#define RING_CAPACITY 65536              /* notes of 32 bytes */
-#define WRITABLE_WINDOW_MS 5             /* how long a page stays open: writes within it coalesce */
-#define SMALL_COPY_THRESHOLD 4096        /* up to this size an event carries the values themselves */
-#define PREVIEW_SIZE 256                 /* bytes of old_preview and new_preview */
-#define ATTRIBUTION_BUDGET 0.01          /* share of one core that ordinary page faults may cost */
+#define RING_CAPACITY 65536       /* notes of 32 bytes */
+#define WRITABLE_WINDOW_MS 5      /* how long a page stays open: writes within it coalesce */
+#define SMALL_COPY_THRESHOLD 4096 /* up to this size an event carries the values themselves */
+#define PREVIEW_SIZE 256          /* bytes of old_preview and new_preview */
+#define ATTRIBUTION_BUDGET 0.01   /* share of one core that ordinary page faults may cost */
 #define STACK_DEPTH 1
 #define EVENT_CAPACITY 65536
 #define EVENT_BUDGET (UINT64_C(64) << 20)
@@ -30,7 +30,7 @@
 enum {
 	PAGE_SHIFT = 12,
 	PAGE_BYTES = 1 << PAGE_SHIFT,
-	SWEEP_MAX_MS = 250,              /* the sweep's interval while nothing changes */
+	SWEEP_MAX_MS = 250, /* the sweep's interval while nothing changes */
 	CACHE_LINE = 64
 };
 

@@ -9,6 +9,7 @@
 #include "engine.h"
 
 #include "fault/fault.h"
+#include "fault/watchpoint.h"
 #include "location.h"
 
 #include <string.h>
@@ -37,6 +38,7 @@ static void in_child(void)
 	fault_fork_child();
 	if (!engine)
 		return;
+	engine->hits->fork_child();
 	if (engine->source)
 		engine->source->fork_child();
 	for (int b = 0; b < BACKENDS; b++) {
@@ -93,7 +95,7 @@ static int backend_choose(struct engine *engine, const struct memwatch_options *
 		if (error)
 			return error_set(error, "the backend %s cannot run here: %s", name, notes.backends[b]);
 	} else {
-		for (b = 0; backend_open(engine, (enum backend_id)b); b++)
+		for (b = 0; b < BACKEND_POLL && backend_open(engine, (enum backend_id)b); b++)
 			;
 	}
 	watcher->backend = (uint8_t)b;
@@ -109,6 +111,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	pthread_condattr_t attr;
 	engine->window_ns = options->window_ms * NS_PER_MS;
 	engine->budget = options->attribution_budget;
+	engine->hits = &fault_watchpoint;
 	engine->no_source = engine->budget == 0 ? MEMWATCH_REASON_OFF : MEMWATCH_REASON_UNAVAILABLE;
 	pthread_mutex_init(&engine->lock, NULL);
 	pthread_mutex_init(&engine->request_lock, NULL);
@@ -135,6 +138,7 @@ static void engine_fini(struct engine *engine)
 	ring_fini(&engine->ring);
 	diff_fini(&engine->diff);
 	who_fini(&engine->who);
+	precise_fini(&engine->precise);
 	symbol_table_close(engine->symbols);
 	span_list_fini(&engine->written);
 	span_list_fini(&engine->polled);
@@ -204,8 +208,12 @@ static int fits(const struct engine *engine, const struct memwatch_options *opti
 		what = "attribution_budget";
 	if (options->stack_depth != STACK_DEPTH && options->stack_depth != fault_depth())
 		what = "stack_depth";
-	return what ? error_set(-EBUSY, "%s belongs to the engine that all watchers of this process share, and another watcher has set "
-				"it; close that one first", what) : 0;
+	return what ? error_set(
+			      -EBUSY,
+			      "%s belongs to the engine that all watchers of this process share, and another watcher has set "
+			      "it; close that one first",
+			      what)
+		    : 0;
 }
 
 static int slot_take(struct engine *engine, struct memwatch *watcher)

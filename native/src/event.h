@@ -9,8 +9,8 @@
 struct event {
 	struct memwatch_event public; /* first: the sinks' pointer is ours */
 	_Atomic uint32_t n_refs;
-	uint32_t size_bytes;          /* of the block */
-	uint8_t *free, *end;          /* while it is made: room for what it points to */
+	uint32_t size_bytes; /* of the block */
+	uint8_t *free, *end; /* while it is made: room for what it points to */
 	struct memwatch_frame frames[MEMWATCH_STACK_MAX];
 	struct memwatch_range ranges[];
 };

@@ -25,7 +25,7 @@ struct tables {
 };
 
 static struct tables *_Atomic tables;
-static _Atomic uint32_t n_locations;        /* handed out */
+static _Atomic uint32_t n_locations; /* handed out */
 static _Atomic uint32_t n_text_bytes = 1;
 static _Atomic uint64_t n_dropped;
 
@@ -137,7 +137,8 @@ uint32_t memwatch_location_intern(const char *file, size_t file_bytes, const cha
 			;
 	}
 	if (function_bytes > LOCATION_FUNCTION_MAX)
-		for (function_bytes = LOCATION_FUNCTION_MAX; function_bytes && (function[function_bytes] & 0xc0) == 0x80;)
+		for (function_bytes = LOCATION_FUNCTION_MAX;
+		     function_bytes && (function[function_bytes] & 0xc0) == 0x80;)
 			function_bytes--;
 	struct location wanted = { text_intern(t, file, file_bytes), text_intern(t, function, function_bytes), line,
 				   caller };

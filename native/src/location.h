@@ -10,9 +10,9 @@
 
 enum {
 	LOCATIONS_MAX = 1 << 15,
-	LOCATION_TEXT_BYTES = 1 << 21,  /* all file and function names */
-	LOCATION_FILE_MAX = 400,        /* of a longer path the end is kept */
-	LOCATION_FUNCTION_MAX = 200     /* of a longer name the beginning */
+	LOCATION_TEXT_BYTES = 1 << 21, /* all file and function names */
+	LOCATION_FILE_MAX = 400,       /* of a longer path the end is kept */
+	LOCATION_FUNCTION_MAX = 200    /* of a longer name the beginning */
 };
 
 /* Makes the tables, once a process. 0 or -ENOMEM. */

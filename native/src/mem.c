@@ -24,8 +24,8 @@ struct chunk {
 };
 _Static_assert(sizeof(struct chunk) <= HEAD_BYTES, "the head fits before the first block");
 
-static const uint16_t class_bytes[CLASSES] = { 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096,
-					       6144, 8192, 12288, 16384 };
+static const uint16_t class_bytes[CLASSES] = { 32,   48,   64,   96,   128,  192,  256,  384,   512,  768,
+					       1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384 };
 
 /* On pages of their own too: mem_alloc is called by threads whose variables we watch. */
 struct heap {
@@ -131,7 +131,7 @@ void *mem_alloc(size_t size_bytes)
 {
 	uint32_t class = 0;
 	while (class < CLASSES && class_bytes[class] < size_bytes)
-		class++;
+		class ++;
 	if (class == CLASSES)
 		return big_alloc(size_bytes);
 	pthread_mutex_lock(&own.heap.mutex);
@@ -191,7 +191,7 @@ void *mem_grow(void *memory, size_t size_bytes)
 	size_t before = !chunk ? 0 : chunk->class == BIG ? chunk->size_bytes - HEAD_BYTES : class_bytes[chunk->class];
 	if (memory && size_bytes <= before)
 		return memory;
-	if (memory && chunk->class == BIG)
+	if (chunk && chunk->class == BIG)
 		return big_resize(chunk, size_bytes);
 	void *grown = mem_alloc(size_bytes);
 	if (!grown)

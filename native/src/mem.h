@@ -14,7 +14,7 @@ void *mem_alloc(size_t size_bytes);              /* zeroed, 16-aligned */
 void *mem_grow(void *memory, size_t size_bytes); /* as realloc; what is new is not zeroed */
 void *mem_trim(void *memory, size_t size_bytes); /* gives back what a large block has too much; returns it */
 void mem_free(void *memory);
-void *mem_map(size_t size_bytes);                /* zeroed whole pages, or NULL */
+void *mem_map(size_t size_bytes); /* zeroed whole pages, or NULL */
 void mem_unmap(void *memory, size_t size_bytes);
 char *mem_strdup(const char *text);
 uint64_t mem_total(void);

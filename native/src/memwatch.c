@@ -15,10 +15,17 @@ enum { CLOSE_FLUSH_MS = 2000, WINDOW_MS_MAX = 10000, RING_MIN = 16, RING_MAX = 1
 void memwatch_options_init(struct memwatch_options *options)
 {
 	*options = (struct memwatch_options){
-		.struct_bytes = sizeof *options, .backend = "auto", .window_ms = WRITABLE_WINDOW_MS,
-		.ring_capacity = RING_CAPACITY, .attribution_budget = ATTRIBUTION_BUDGET, .stack_depth = STACK_DEPTH,
-		.inline_threshold = SMALL_COPY_THRESHOLD, .preview_size = PREVIEW_SIZE, .event_capacity = EVENT_CAPACITY,
-		.event_budget = EVENT_BUDGET, .history_budget = HISTORY_BUDGET,
+		.struct_bytes = sizeof *options,
+		.backend = "auto",
+		.window_ms = WRITABLE_WINDOW_MS,
+		.ring_capacity = RING_CAPACITY,
+		.attribution_budget = ATTRIBUTION_BUDGET,
+		.stack_depth = STACK_DEPTH,
+		.inline_threshold = SMALL_COPY_THRESHOLD,
+		.preview_size = PREVIEW_SIZE,
+		.event_capacity = EVENT_CAPACITY,
+		.event_budget = EVENT_BUDGET,
+		.history_budget = HISTORY_BUDGET,
 	};
 }
 
@@ -30,14 +37,17 @@ static int check_options(const struct memwatch_options *options)
 		return error_set(-EINVAL, "window_ms must be 1 to %d, not %u", WINDOW_MS_MAX, options->window_ms);
 	if (options->ring_capacity < RING_MIN || options->ring_capacity > RING_MAX ||
 	    options->ring_capacity & (options->ring_capacity - 1))
-		return error_set(-EINVAL, "ring_capacity must be a power of two from %d to %d, not %u", RING_MIN, RING_MAX,
-				 options->ring_capacity);
+		return error_set(-EINVAL, "ring_capacity must be a power of two from %d to %d, not %u", RING_MIN,
+				 RING_MAX, options->ring_capacity);
 	if (!(options->attribution_budget >= 0 && options->attribution_budget <= 1))
 		return error_set(-EINVAL, "attribution_budget must be 0 (off) to 1 (free)");
 	if (options->stack_depth < 1 || options->stack_depth > MEMWATCH_STACK_MAX)
-		return error_set(-EINVAL, "stack_depth must be 1 to %d, not %u", MEMWATCH_STACK_MAX, options->stack_depth);
+		return error_set(-EINVAL, "stack_depth must be 1 to %d, not %u", MEMWATCH_STACK_MAX,
+				 options->stack_depth);
 	if (!options->event_capacity || options->inline_threshold > 1 << 20 || options->preview_size > 1 << 20)
-		return error_set(-EINVAL, "event_capacity must be at least 1, inline_threshold and preview_size at most %d", 1 << 20);
+		return error_set(-EINVAL,
+				 "event_capacity must be at least 1, inline_threshold and preview_size at most %d",
+				 1 << 20);
 	return 0;
 }
 
@@ -46,7 +56,8 @@ int watch_check(const struct memwatch *watcher)
 	if (!watcher)
 		return error_set(-EINVAL, "the watcher is NULL");
 	if (watcher->generation != atomic_load(&fork_generation))
-		return error_set(-ECHILD, "this watcher belongs to the process that forked this one; open another here");
+		return error_set(-ECHILD,
+				 "this watcher belongs to the process that forked this one; open another here");
 	return 0;
 }
 
@@ -100,7 +111,8 @@ int memwatch_flush(memwatch *watcher, int timeout_ms)
 	int error = watch_check(watcher);
 	if (error)
 		return error;
-	error = worker_flush(watcher->engine, time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS);
+	error = worker_flush(watcher->engine,
+			     time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS);
 	return error ? error_set(error, "the flush did not end within %d ms", timeout_ms) : 0;
 }
 

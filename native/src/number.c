@@ -19,7 +19,8 @@ enum memwatch_number number_kind(const char *format, size_t item_bytes)
 		return MEMWATCH_NUMBER_INT;
 	if (strchr("BHILQN?", *format) && whole)
 		return MEMWATCH_NUMBER_UINT;
-	if ((*format == 'e' && item_bytes == 2) || (*format == 'f' && item_bytes == 4) || (*format == 'd' && item_bytes == 8))
+	if ((*format == 'e' && item_bytes == 2) || (*format == 'f' && item_bytes == 4) ||
+	    (*format == 'd' && item_bytes == 8))
 		return MEMWATCH_NUMBER_DOUBLE;
 	return MEMWATCH_NUMBER_NONE;
 }

@@ -30,11 +30,13 @@ static struct page_leaf *leaf_make(struct page_set *set, uint64_t address)
 			return NULL;
 		atomic_store_explicit(&set->middles[i >> MIDDLE_BITS], middle, memory_order_release);
 	}
-	struct page_leaf *leaf = atomic_load_explicit(&middle->leaves[i & ((1 << MIDDLE_BITS) - 1)], memory_order_relaxed);
+	struct page_leaf *leaf =
+		atomic_load_explicit(&middle->leaves[i & ((1 << MIDDLE_BITS) - 1)], memory_order_relaxed);
 	if (!leaf) {
 		leaf = mem_alloc(sizeof *leaf);
 		if (leaf)
-			atomic_store_explicit(&middle->leaves[i & ((1 << MIDDLE_BITS) - 1)], leaf, memory_order_release);
+			atomic_store_explicit(&middle->leaves[i & ((1 << MIDDLE_BITS) - 1)], leaf,
+					      memory_order_release);
 	}
 	return leaf;
 }
@@ -148,7 +150,8 @@ static uint64_t leaf_next(const struct page_set *set, uint64_t at, uint64_t end)
 {
 	while (at < end) {
 		uint64_t i = at >> (PAGE_SHIFT + LEAF_BITS);
-		const struct page_middle *middle = atomic_load_explicit(&set->middles[i >> MIDDLE_BITS], memory_order_acquire);
+		const struct page_middle *middle =
+			atomic_load_explicit(&set->middles[i >> MIDDLE_BITS], memory_order_acquire);
 		if (!middle) {
 			at = ((i >> MIDDLE_BITS) + 1) << (PAGE_SHIFT + LEAF_BITS + MIDDLE_BITS);
 			continue;

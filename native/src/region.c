@@ -122,7 +122,8 @@ static int slot_take(struct regions *regions, uint32_t *ret_slot)
 		return 0;
 	}
 	if (regions->n_slots > REGIONS_MAX)
-		return error_set(-ENOSPC, "%u regions are watched, which is the limit; unwatch some first", regions->n_used);
+		return error_set(-ENOSPC, "%u regions are watched, which is the limit; unwatch some first",
+				 regions->n_used);
 	if (regions->n_slots / REGION_CHUNK >= regions->n_chunks) {
 		int error = chunk_add(regions);
 		if (error)
@@ -136,7 +137,8 @@ int region_new(struct regions *regions, uint8_t watcher, const char *name, struc
 {
 	uint32_t slot = 0;
 	if (name_find(regions, name, watcher))
-		return error_set(-EEXIST, "a region named \"%s\" is already watched; unwatch it or choose another name", name);
+		return error_set(-EEXIST, "a region named \"%s\" is already watched; unwatch it or choose another name",
+				 name);
 	char *copy = mem_strdup(name);
 	int error = copy ? name_reserve(regions) : error_set(-ENOMEM, "no memory for a name");
 	if (!error)

@@ -11,10 +11,10 @@
 #include "base.h"
 
 enum {
-	REGION_PENDING = 1 << 4,  /* its pages were collected, it has not been diffed yet */
-	REGION_LOST = 1 << 5,     /* its memory vanished; it is listed until it is removed */
-	REGION_POLLED = 1 << 6,   /* some of its pages are polled for want of something better */
-	REGION_WRITTEN = 1 << 7,  /* in this pass: a page was written, not just polled */
+	REGION_PENDING = 1 << 4, /* its pages were collected, it has not been diffed yet */
+	REGION_LOST = 1 << 5,    /* its memory vanished; it is listed until it is removed */
+	REGION_POLLED = 1 << 6,  /* some of its pages are polled for want of something better */
+	REGION_WRITTEN = 1 << 7, /* in this pass: a page was written, not just polled */
 	REGIONS_MAX = (1 << 24) - 1,
 	REGION_CHUNK = 1024
 };
@@ -25,41 +25,43 @@ struct region_meta {
 	uint64_t coalesced, filtered, dropped;
 	struct undo *newest_undo, *oldest_undo; /* its versions in the history, see history.c */
 	uint64_t history_bytes, history_budget; /* 0: no budget of its own */
-	uint64_t unreported;           /* changes since the last event, kept or not: filtered or held back */
-	struct event *held;            /* max_rate: the event that waits, it counts as coalesced meanwhile */
-	uint64_t interval_ns, due_ns;  /* max_rate: between events; when the next may go (CLOCK_MONOTONIC) */
-	double low, high;              /* of `when` */
-	uint8_t when;                  /* enum memwatch_when */
+	uint64_t unreported;                    /* changes since the last event, kept or not: filtered or held back */
+	struct event *held;                     /* max_rate: the event that waits, it counts as coalesced meanwhile */
+	uint64_t interval_ns, due_ns;           /* max_rate: between events; when the next may go (CLOCK_MONOTONIC) */
+	double low, high;                       /* of `when` */
+	uint8_t when;                           /* enum memwatch_when */
 	uint8_t metric, fortran_order, n_dims;
 	uint32_t item_bytes;
-	char *format;                  /* or NULL */
-	uint64_t *shape;               /* n_dims extents, or NULL */
+	char *format;    /* or NULL */
+	uint64_t *shape; /* n_dims extents, or NULL */
 };
 
 struct region {
 	uint64_t start, size_bytes;
-	uint64_t max_end;              /* of its subtree */
-	uint32_t left, right;          /* slots in the treap, 0: none */
-	uint32_t generation, slot;     /* its id: a slot that is used again has another generation */
-	uint8_t watcher;               /* index into the engine's watchers */
-	uint8_t backend;               /* enum backend_id that most of its pages have */
-	uint8_t flags;                 /* MEMWATCH_REGION_*, REGION_* */
-	uint8_t values;                /* enum memwatch_values */
-	uint8_t *shadow;               /* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; NULL without memory */
-	char *name;                    /* NULL: the slot is free */
-	struct region_meta *meta;      /* NULL: a plain region that never changed */
+	uint64_t max_end;          /* of its subtree */
+	uint32_t left, right;      /* slots in the treap, 0: none */
+	uint32_t generation, slot; /* its id: a slot that is used again has another generation */
+	uint8_t watcher;           /* index into the engine's watchers */
+	uint8_t backend;           /* enum backend_id that most of its pages have */
+	uint8_t flags;             /* MEMWATCH_REGION_*, REGION_* */
+	uint8_t values;            /* enum memwatch_values */
+	uint8_t precise;           /* enum memwatch_precise */
+	uint8_t point;             /* 1 + its slot among those with a watchpoint, 0: none */
+	uint8_t *shadow;           /* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; NULL without memory */
+	char *name;                /* NULL: the slot is free */
+	struct region_meta *meta;  /* NULL: a plain region that never changed */
 	uint64_t detected, delivered, unchanged;
 };
 static_assert(sizeof(struct region) <= 96, "a million regions take less than 100 MB");
 
 struct regions {
 	struct region **chunks;
-	uint32_t n_slots;              /* slots ever used, from 1 */
+	uint32_t n_slots; /* slots ever used, from 1 */
 	uint32_t n_chunks;
-	uint32_t free;                 /* list of free slots through `left` */
+	uint32_t free; /* list of free slots through `left` */
 	uint32_t root;
 	uint32_t n_used;
-	uint32_t *names;               /* hash table of slots, by watcher and name */
+	uint32_t *names; /* hash table of slots, by watcher and name */
 	uint32_t names_size, names_filled;
 };
 

@@ -14,29 +14,30 @@
 
 /* Who took a fault. A time of 0 marks a slot that is empty or still being written. */
 struct note {
-	_Atomic uint64_t time_ns;  /* CLOCK_REALTIME; written last by the producer, zeroed by the consumer */
+	_Atomic uint64_t time_ns; /* CLOCK_REALTIME; written last by the producer, zeroed by the consumer */
 	uint64_t address;
-	uint64_t ip;               /* 0: not known, the signal came late */
+	uint64_t ip; /* 0: not known, the signal came late */
 	int32_t thread_id;
-	uint32_t location;         /* see location.h; 0: not in the interpreter */
+	uint32_t location; /* see location.h; 0: not in the interpreter */
 };
 static_assert(sizeof(struct note) == 32, "a note is half a cache line");
 
 struct ring {
-	_Alignas(CACHE_LINE) _Atomic uint64_t head;  /* next slot to write; producers */
-	_Alignas(CACHE_LINE) _Atomic uint64_t tail;  /* next slot to read; the worker */
-	_Atomic uint32_t wake;                       /* futex: changes when the worker is wanted */
-	_Atomic uint32_t asleep;                     /* the worker wants to be told of the next note */
-	_Atomic uint64_t dropped;                    /* producers */
-	_Atomic uint64_t high_water;                 /* the worker */
+	_Alignas(CACHE_LINE) _Atomic uint64_t head; /* next slot to write; producers */
+	_Alignas(CACHE_LINE) _Atomic uint64_t tail; /* next slot to read; the worker */
+	_Atomic uint32_t wake;                      /* futex: changes when the worker is wanted */
+	_Atomic uint32_t asleep;                    /* the worker wants to be told of the next note */
+	_Atomic uint64_t dropped;                   /* producers */
+	_Atomic uint64_t high_water;                /* the worker */
 	struct note *slots;
-	uint64_t capacity;                           /* a power of two */
+	uint64_t capacity; /* a power of two */
 };
 
 int ring_init(struct ring *ring, uint32_t capacity);
 void ring_fini(struct ring *ring);
 /* False when full. Signal-safe. */
-bool ring_push(struct ring *ring, uint64_t time_ns, uint64_t address, uint64_t ip, int32_t thread_id, uint32_t location);
+bool ring_push(struct ring *ring, uint64_t time_ns, uint64_t address, uint64_t ip, int32_t thread_id,
+	       uint32_t location);
 /* The oldest note, or false. */
 bool ring_pop(struct ring *ring, struct note *ret_note);
 /* Asks that the next push wakes; false when a note is there already. */

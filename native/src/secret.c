@@ -9,8 +9,9 @@
 #include <string.h>
 #include <strings.h>
 
-static const char *const words[] = { "pass", "pwd", "passphrase", "token", "tokens", "key", "keys", "cred", "creds", "auth",
-				     "authorization", "cookie", "cookies", "pin", "otp", "salt", "private" };
+static const char *const words[] = { "pass",    "pwd",  "passphrase", "token", "tokens",        "key",
+				     "keys",    "cred", "creds",      "auth",  "authorization", "cookie",
+				     "cookies", "pin",  "otp",        "salt",  "private" };
 static const char *const anywhere[] = { "passw", "secret", "apikey", "credential", "privatekey" };
 
 static bool is_word(const char *part, size_t n)

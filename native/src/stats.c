@@ -70,6 +70,10 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 	stats->sweep_ms = (uint32_t)(atomic_load(&engine->sweep_ns) / NS_PER_MS);
 	stats->stack_depth = fault_depth();
 	stats->native_memory_bytes = mem_total();
+	stats->watchpoints = POINTS;
+	stats->watchpoints_used = precise_used(engine);
+	stats->watchpoint_hits = engine->precise.n_hits;
+	stats->watchpoint_missed = engine->precise.n_missed;
 	location_stats(&stats->locations, &stats->locations_dropped);
 }
 

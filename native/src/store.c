@@ -348,7 +348,8 @@ unsigned store_reach(const uint8_t *bytes, size_t n, struct store_mask *ret_mask
 	if (form && form->effect == STRING)
 		return code.rep ? 0 : width_of(form, &code);
 	if (stores && code.masked)
-		*ret_mask = (struct store_mask){ code.masked, code.prefix == PF2 ? (code.wide ? 2 : 1) : (code.wide ? 8 : 4) };
+		*ret_mask = (struct store_mask){ code.masked,
+						 code.prefix == PF2 ? (code.wide ? 2 : 1) : (code.wide ? 8 : 4) };
 	return stores ? width_of(form, &code) : 0;
 }
 

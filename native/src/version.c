@@ -58,8 +58,10 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 		for (; undo && (!undo->event || undo->event->public.time_ns > time_ns); undo = undo->region_older)
 			version = undo->before_seq;
 		if (!undo && version)
-			error = error_set(-ENOENT, "what \"%s\" held then is not kept any more; the oldest kept is version %llu "
-					  "(raise history_budget)", region->name, (unsigned long long)version);
+			error = error_set(-ENOENT,
+					  "what \"%s\" held then is not kept any more; the oldest kept is version %llu "
+					  "(raise history_budget)",
+					  region->name, (unsigned long long)version);
 	}
 	if (!error)
 		*ret_seq = version;
@@ -67,7 +69,8 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 	return error;
 }
 
-int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const struct memwatch_event **events, size_t n)
+int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const struct memwatch_event **events,
+			  size_t n)
 {
 	int error;
 	size_t count = 0;
@@ -85,16 +88,19 @@ int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const
 	return (int)count;
 }
 
-int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes, struct memwatch_blame *blames, size_t n)
+int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes, struct memwatch_blame *blames,
+		   size_t n)
 {
 	int error;
 	uint8_t *work = size_bytes && size_bytes < SIZE_MAX / 2 ? mem_alloc(2 * size_bytes) : NULL;
 	if (!work)
-		return error_set(size_bytes ? -ENOMEM : -EINVAL, "%llu bytes cannot be blamed", (unsigned long long)size_bytes);
+		return error_set(size_bytes ? -ENOMEM : -EINVAL, "%llu bytes cannot be blamed",
+				 (unsigned long long)size_bytes);
 	const struct region *region = hold_versions(watcher, id, &error);
 	if (region) {
 		if (offset > region->size_bytes || size_bytes > region->size_bytes - offset)
-			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region->name, (unsigned long long)region->size_bytes);
+			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region->name,
+					  (unsigned long long)region->size_bytes);
 		else
 			error = history_blame(region, offset, size_bytes, work, blames, n);
 		worker_unlock(watcher->engine);

@@ -79,7 +79,8 @@ static void disarm_span(struct engine *engine, struct span span)
 	for (int b = 0; b < BACKENDS; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
-		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run); at = run.end) {
+		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run);
+		     at = run.end) {
 			backend->disarm(run);
 			if (engine->source && b == BACKEND_UFFD)
 				engine->source->pages_changed(run, false);
@@ -119,24 +120,29 @@ void memwatch_region_options_init(struct memwatch_region_options *options)
 static int check_memory(uint64_t address, size_t size_bytes, const struct memwatch_region_options *options)
 {
 	if (options->flags & MEMWATCH_REGION_EXTERNAL)
-		return address || size_bytes ? error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has no memory") : 0;
+		return address || size_bytes
+			       ? error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has no memory")
+			       : 0;
 	if (!size_bytes)
 		return error_set(-EINVAL, "a region of 0 bytes cannot change; give it at least one byte");
 	if (!address || address >= ADDRESS_END || size_bytes > ADDRESS_END - address)
-		return error_set(-EINVAL, "0x%llx + %zu is no range of user memory", (unsigned long long)address, size_bytes);
+		return error_set(-EINVAL, "0x%llx + %zu is no range of user memory", (unsigned long long)address,
+				 size_bytes);
 	return 0;
 }
 
 static int check_typed(const struct memwatch_region_options *options, size_t size_bytes)
 {
 	uint64_t n_bytes = options->item_bytes;
-	if (options->n_dims > MEMWATCH_DIMS_MAX || (options->n_dims && !options->shape) || options->item_bytes > UINT32_MAX)
+	if (options->n_dims > MEMWATCH_DIMS_MAX || (options->n_dims && !options->shape) ||
+	    options->item_bytes > UINT32_MAX)
 		return error_set(-EINVAL, "a shape has at most %d dimensions", MEMWATCH_DIMS_MAX);
 	for (uint32_t i = 0; i < options->n_dims; i++)
 		if (__builtin_mul_overflow(n_bytes, options->shape[i], &n_bytes))
 			n_bytes = UINT64_MAX;
 	if (options->n_dims && n_bytes != size_bytes)
-		return error_set(-EINVAL, "shape and item_bytes make %llu bytes, the region has %zu", (unsigned long long)n_bytes, size_bytes);
+		return error_set(-EINVAL, "shape and item_bytes make %llu bytes, the region has %zu",
+				 (unsigned long long)n_bytes, size_bytes);
 	return 0;
 }
 
@@ -159,6 +165,8 @@ static int check_region_options(const struct memwatch_region_options *options, s
 		return error_set(-EINVAL, "options must come from memwatch_region_options_init of the same version");
 	if (options->name && strlen(options->name) > MEMWATCH_NAME_MAX)
 		return error_set(-ENAMETOOLONG, "a name has at most %d bytes", MEMWATCH_NAME_MAX);
+	if ((unsigned)options->precise > MEMWATCH_PRECISE_NEVER)
+		return error_set(-EINVAL, "precise must be one of enum memwatch_precise");
 	if ((unsigned)options->values > MEMWATCH_VALUES_AUTO)
 		return error_set(-EINVAL, "values must be one of enum memwatch_values");
 	int error = check_typed(options, size_bytes);
@@ -198,7 +206,8 @@ static int fill_shadow(struct engine *engine, struct region *region)
 	if (!(region->flags & MEMWATCH_REGION_HASHED))
 		return memory_copy(region->shadow, region->start, region->size_bytes);
 	diff_reset(&engine->diff, 0);
-	return diff_hashed(&engine->diff, region->start, region->size_bytes, (uint64_t *)region->shadow, region->start, region_end(region));
+	return diff_hashed(&engine->diff, region->start, region->size_bytes, (uint64_t *)region->shadow, region->start,
+			   region_end(region));
 }
 
 static int enter_memory(struct engine *engine, struct memwatch *watcher, struct region *region)
@@ -221,7 +230,7 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 struct newcomer {
 	uint64_t start, size_bytes;
 	const char *name;
-	uint8_t flags, values;
+	uint8_t flags, values, precise;
 	uint8_t *shadow;
 	struct region_meta *meta;
 };
@@ -237,8 +246,12 @@ static int newcomer_init(struct newcomer *new, const struct memwatch_region_opti
 	bool hashed = options->flags & MEMWATCH_REGION_HASHED;
 	size_t shadow_bytes = hashed ? diff_hashes(new->start, new->size_bytes) * sizeof(uint64_t) : new->size_bytes;
 	bool automatic = options->values == MEMWATCH_VALUES_AUTO;
-	new->flags = (uint8_t)options->flags & (MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED);
-	new->values = (uint8_t)(!automatic ? options->values : secret_looks_like(new->name) ? MEMWATCH_VALUES_HASH : MEMWATCH_VALUES_FULL);
+	new->flags =
+		(uint8_t)options->flags &(MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED);
+	new->values = (uint8_t)(!automatic                     ? options->values
+				: secret_looks_like(new->name) ? MEMWATCH_VALUES_HASH
+							       : MEMWATCH_VALUES_FULL);
+	new->precise = (uint8_t)options->precise;
 	new->shadow = shadow_bytes ? mem_alloc(shadow_bytes) : NULL;
 	new->meta = is_plain(options) ? NULL : mem_alloc(sizeof *new->meta);
 	if ((shadow_bytes && !new->shadow) || (!is_plain(options) && (!new->meta || fill_meta(new->meta, options)))) {
@@ -259,10 +272,18 @@ static int enter(struct memwatch *watcher, const struct newcomer *new, uint64_t 
 	region->size_bytes = new->size_bytes;
 	region->flags = new->flags;
 	region->values = new->values;
+	region->precise = new->precise;
 	region->backend = watcher->backend;
 	region->shadow = new->shadow;
 	region->meta = new->meta;
 	error = new->start ? enter_memory(engine, watcher, region) : 0;
+	if (!error && new->precise == MEMWATCH_PRECISE_REQUIRED) {
+		error = precise_add(engine, region, false);
+		if (error && region->start) {
+			region_erase(&engine->regions, region);
+			disarm_unwatched(engine, span_of(region->start, region->size_bytes));
+		}
+	}
 	if (error) {
 		region->shadow = NULL; /* the caller's again */
 		region->meta = NULL;
@@ -285,8 +306,8 @@ static void name_freely(struct memwatch *watcher, char name[32])
 	while (memwatch_region_find(watcher, name, &id) == 0);
 }
 
-int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes, const struct memwatch_region_options *given,
-			uint64_t *ret_id)
+int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
+			const struct memwatch_region_options *given, uint64_t *ret_id)
 {
 	struct memwatch_region_options options;
 	uint64_t start = (uint64_t)(uintptr_t)address, id = 0;
@@ -303,7 +324,9 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes, con
 		return error;
 	if (!options.name)
 		name_freely(watcher, free_name);
-	struct newcomer new = { .start = start, .size_bytes = size_bytes, .name = options.name ? options.name : free_name };
+	struct newcomer new = { .start = start,
+				.size_bytes = size_bytes,
+				.name = options.name ? options.name : free_name };
 	error = newcomer_init(&new, &options);
 	if (error)
 		return error;
@@ -322,6 +345,7 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes, con
 static void leave(struct engine *engine, struct memwatch *watcher, struct region *region)
 {
 	struct span span = span_of(region->start, region->size_bytes);
+	precise_remove(engine, region);
 	if (region->meta)
 		emit_held(engine, region);
 	if (region->start && !(region->flags & REGION_LOST))
@@ -408,7 +432,8 @@ struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
 {
 	struct region *region = watch_hold(watcher, id, ret_error);
 	if (region && region->values != MEMWATCH_VALUES_FULL) {
-		*ret_error = error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full", region->name);
+		*ret_error =
+			error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full", region->name);
 		worker_unlock(watcher->engine);
 		region = NULL;
 	}
@@ -457,7 +482,8 @@ int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summ
 static void fill_number(const struct region *region, struct memwatch_region_info *info)
 {
 	const struct region_meta *meta = region->meta;
-	if (!meta || meta->item_bytes != region->size_bytes || region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
+	if (!meta || meta->item_bytes != region->size_bytes || region->flags & MEMWATCH_REGION_HASHED ||
+	    region->values != MEMWATCH_VALUES_FULL)
 		return;
 	info->number = number_kind(meta->format, meta->item_bytes);
 	if (info->number == MEMWATCH_NUMBER_INT)
@@ -480,11 +506,20 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 	static const struct region_meta plain = { .item_bytes = 1 };
 	const struct region_meta *meta = region->meta ? region->meta : &plain;
 	*info = (struct memwatch_region_info){
-		.id = region_id(region), .address = region->start, .size_bytes = region->size_bytes,
+		.id = region_id(region),
+		.address = region->start,
+		.size_bytes = region->size_bytes,
 		.flags = region->flags & (MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED),
-		.values = region->values, .backend = backend_name(engine, region), .item_bytes = meta->item_bytes,
-		.n_dims = meta->n_dims, .metric = meta->metric, .last_seq = meta->last_seq, .last_time_ns = meta->last_time_ns,
-		.ledger = { region->detected, region->delivered, meta->coalesced, region->unchanged, meta->filtered, meta->dropped },
+		.values = region->values,
+		.backend = backend_name(engine, region),
+		.item_bytes = meta->item_bytes,
+		.n_dims = meta->n_dims,
+		.metric = meta->metric,
+		.precise = region->point != 0,
+		.last_seq = meta->last_seq,
+		.last_time_ns = meta->last_time_ns,
+		.ledger = { region->detected, region->delivered, meta->coalesced, region->unchanged, meta->filtered,
+			    meta->dropped },
 	};
 	strcpy(info->name, region->name);
 	if (meta->format && strlen(meta->format) < sizeof info->format)

@@ -27,6 +27,7 @@ static PyObject *info_dict(const struct memwatch_region_info *info)
 		{ "format", FIELD_CHARS, AT(format) },
 		{ "item_bytes", FIELD_U64, AT(item_bytes) },
 		{ "metric", FIELD_BOOL, AT(metric) },
+		{ "precise", FIELD_BOOL, AT(precise) },
 		{ "last_seq", FIELD_U64, AT(last_seq) },
 		{ "last_time_ns", FIELD_U64, AT(last_time_ns) },
 		{ "detected", FIELD_U64, AT(ledger.detected) },
@@ -39,8 +40,10 @@ static PyObject *info_dict(const struct memwatch_region_info *info)
 	};
 #undef AT
 	PyObject *dict = PyDict_New();
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- there always is an info */
+	enum memwatch_values values = info->values;
 	if (dict && (convert_fields(dict, info, fields) < 0 ||
-		     convert_set(dict, "values", convert_text(convert_values_text(info->values))) < 0 ||
+		     convert_set(dict, "values", convert_text(convert_values_text(values))) < 0 ||
 		     convert_set(dict, "shape", convert_shape(info->shape, info->n_dims)) < 0 ||
 		     convert_set(dict, "value", number_of(info)) < 0 ||
 		     convert_set(dict, "pinned", PyBool_FromLong(info->flags & MEMWATCH_REGION_PINNED)) < 0 ||

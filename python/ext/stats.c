@@ -54,6 +54,10 @@ static const struct field attribution_fields[] = {
 	{ "locations", FIELD_U64, AT(locations) },
 	{ "locations_dropped", FIELD_U64, AT(locations_dropped) },
 	{ "handler_lost", FIELD_U64, AT(handler_lost) },
+	{ "watchpoints", FIELD_U32, AT(watchpoints) },
+	{ "watchpoints_used", FIELD_U32, AT(watchpoints_used) },
+	{ "watchpoint_hits", FIELD_U64, AT(watchpoint_hits) },
+	{ "watchpoint_missed", FIELD_U64, AT(watchpoint_missed) },
 	{ NULL, FIELD_U64, 0 },
 };
 

@@ -147,7 +147,7 @@ class _Region:
         return {
             "id": self.id, "name": self.name, "address": 0, "size_bytes": 0, "values": self.values,
             "backend": "external", "format": "", "item_bytes": 1, "shape": (), "metric": False, "pinned": False,
-            "external": True, "last_seq": self.last_seq, "last_time_ns": self.last_time_ns, "value": None,
+            "precise": False, "external": True, "last_seq": self.last_seq, "last_time_ns": self.last_time_ns, "value": None,
             "detected": self.delivered, "delivered": self.delivered, "coalesced": 0, "unchanged": 0, "filtered": 0,
             "dropped": 0, "hashed": False,
         }  # fmt: skip
@@ -467,6 +467,7 @@ _ENGINE_STATS: dict[str, Any] = {
 _ATTRIBUTION_STATS: dict[str, Any] = {
     "available": False, "filtered": False, "note": _NOTE, "budget": 0.0, "signals": 0, "ours": 0, "foreign": 0,
     "stepped": 0, "throttled_s": 0.0, "stack_depth": 1, "locations": 0, "locations_dropped": 0, "handler_lost": 0,
+    "watchpoints": 0, "watchpoints_used": 0, "watchpoint_hits": 0, "watchpoint_missed": 0,
 }  # fmt: skip
 
 

@@ -119,6 +119,7 @@ class MemoryWatcher:
         max_rate: Optional[float] = None,
         shadow: str = "full",
         history_budget: Optional[int] = None,
+        precise: Union[bool, str] = "auto",
         **metadata: Any,
     ) -> int:
         """Watches an object with a buffer under a name that is unique in this watcher; returns the region's id.
@@ -136,6 +137,9 @@ class MemoryWatcher:
         metric          True: minimum, maximum, mean and NaN count of a numeric array are exported too
         shadow          "hash": 8 bytes a page in place of a copy, for regions too large to copy; old bytes are not seen
         history_budget  bytes of this region's versions, within the watcher's budget
+        precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its own old
+                        and new value; the process has four. "auto": a free one for a while when its neighbours' writes
+                        cost the region its authors. False: never
         metadata        goes to the adapter, where there is one
         """
         _check_callback(callback)
@@ -143,13 +147,15 @@ class MemoryWatcher:
         if adapter is None and not core.NATIVE:
             adapter = self._adapter_named("polling")
         if adapter is not None:
-            if metric or max_rate is not None or history_budget is not None or shadow != "full":
-                raise ValueError("metric, max_rate, history_budget and shadow need the native core, not an adapter")
+            if metric or max_rate is not None or history_budget is not None or shadow != "full" or precise is True:
+                raise ValueError("metric, max_rate, history_budget, shadow and precise need the native core, not an adapter")
             return self._track_with(adapter, obj, name, callback=callback, when=when, values=values, **metadata)
         if metadata:
             raise TypeError(f"watch() got an unexpected keyword argument {next(iter(metadata))!r}")
         if shadow not in ("full", "hash"):
             raise ValueError(f'shadow={shadow!r}: it is "full" or "hash"')
+        if precise not in (True, False, "auto"):
+            raise ValueError(f'precise={precise!r}: it is True, False or "auto"')
         judge = when if callable(when) else None
         with self._lock:
             region_id = self._core.region_add(
@@ -162,6 +168,7 @@ class MemoryWatcher:
                 max_rate=max_rate,
                 history_budget=history_budget,
                 hashed=shadow == "hash",
+                precise={"auto": 0, True: 1, False: 2}[precise],
             )
             self._regions[region_id] = _Region(Layout.of(obj), callback, judge)
         if callback is not None:

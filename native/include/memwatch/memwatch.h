@@ -96,18 +96,18 @@ MEMWATCH_API const char *memwatch_version(void);
  * watcher sets them, and a later one that asks for another value gets -EBUSY until the others are closed.
  */
 struct memwatch_options {
-	size_t struct_bytes;        /* set by memwatch_options_init */
-	const char *backend;        /* "auto", "uffd", "mprotect" or "poll" */
-	uint32_t window_ms;         /* [engine] 5; 1 to 10,000 */
-	uint32_t ring_capacity;     /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
-	double attribution_budget;  /* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
-	uint32_t stack_depth;       /* [engine] 1: frames in `where`, the writer's own first, up to MEMWATCH_STACK_MAX */
-	uint32_t inline_threshold;  /* 4,096: up to this many bytes an event carries the values themselves */
-	uint32_t preview_size;      /* 256: bytes of old_preview and new_preview */
-	uint32_t event_capacity;    /* 65,536 events kept for the sinks */
-	uint64_t event_budget;      /* 64 MiB for them */
-	uint64_t history_budget;    /* 64 MiB of overwritten bytes */
-	int patches;                /* 1: events carry what was written (memwatch_event.patch), for a recorder; 0 */
+	size_t struct_bytes;       /* set by memwatch_options_init */
+	const char *backend;       /* "auto", "uffd", "mprotect" or "poll" */
+	uint32_t window_ms;        /* [engine] 5; 1 to 10,000 */
+	uint32_t ring_capacity;    /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
+	double attribution_budget; /* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
+	uint32_t stack_depth;      /* [engine] 1: frames in `where`, the writer's own first, up to MEMWATCH_STACK_MAX */
+	uint32_t inline_threshold; /* 4,096: up to this many bytes an event carries the values themselves */
+	uint32_t preview_size;     /* 256: bytes of old_preview and new_preview */
+	uint32_t event_capacity;   /* 65,536 events kept for the sinks */
+	uint64_t event_budget;     /* 64 MiB for them */
+	uint64_t history_budget;   /* 64 MiB of overwritten bytes */
+	int patches;               /* 1: events carry what was written (memwatch_event.patch), for a recorder; 0 */
 };
 
 /* Fills in the defaults. */
@@ -161,34 +161,43 @@ enum {
  * change that is not counts as `filtered`. NaN is neither greater nor less than anything.
  */
 enum memwatch_when {
-	MEMWATCH_WHEN_CHANGED,  /* always */
-	MEMWATCH_WHEN_ANY_NAN,  /* one became NaN */
-	MEMWATCH_WHEN_GT,       /* one is > low */
+	MEMWATCH_WHEN_CHANGED, /* always */
+	MEMWATCH_WHEN_ANY_NAN, /* one became NaN */
+	MEMWATCH_WHEN_GT,      /* one is > low */
 	MEMWATCH_WHEN_GE,
-	MEMWATCH_WHEN_LT,       /* one is < low */
+	MEMWATCH_WHEN_LT, /* one is < low */
 	MEMWATCH_WHEN_LE,
 	MEMWATCH_WHEN_EQ,
 	MEMWATCH_WHEN_NE,
-	MEMWATCH_WHEN_OUTSIDE,  /* one is < low or > high */
-	MEMWATCH_WHEN_INSIDE,   /* one is >= low and <= high */
-	MEMWATCH_WHEN_DELTA_GT  /* one moved by more than low */
+	MEMWATCH_WHEN_OUTSIDE, /* one is < low or > high */
+	MEMWATCH_WHEN_INSIDE,  /* one is >= low and <= high */
+	MEMWATCH_WHEN_DELTA_GT /* one moved by more than low */
+};
+
+/* Hardware watchpoints: each write is a detection and, when it changed the value, an event of its own, with its own old and new value. */
+enum memwatch_precise {
+	MEMWATCH_PRECISE_AUTO, /* a free one for a while, when a small region's authors are lost to its neighbours' writes */
+	MEMWATCH_PRECISE_REQUIRED, /* one as long as the region is watched; the process has four */
+	MEMWATCH_PRECISE_NEVER
 };
 
 struct memwatch_region_options {
-	size_t struct_bytes;   /* set by memwatch_region_options_init */
-	const char *name;      /* unique in the watcher, UTF-8 by custom; NULL: "region-<id>" */
+	size_t struct_bytes; /* set by memwatch_region_options_init */
+	const char *name;    /* unique in the watcher, UTF-8 by custom; NULL: "region-<id>" */
 	uint32_t flags;
 	enum memwatch_values values; /* MEMWATCH_VALUES_AUTO */
-	const char *format;    /* one element's format as Python's struct module writes it ("d", "<i4" is not one), NULL: bytes */
-	size_t item_bytes;     /* one element's size; 0: 1 */
-	uint32_t n_dims;       /* 0: a scalar when item_bytes == size_bytes, else one dimension */
-	const size_t *shape;   /* n_dims extents, C order; copied */
-	int fortran_order;     /* the shape's first index runs fastest */
+	const char *
+		format; /* one element's format as Python's struct module writes it ("d", "<i4" is not one), NULL: bytes */
+	size_t item_bytes;   /* one element's size; 0: 1 */
+	uint32_t n_dims;     /* 0: a scalar when item_bytes == size_bytes, else one dimension */
+	const size_t *shape; /* n_dims extents, C order; copied */
+	int fortran_order;   /* the shape's first index runs fastest */
 	enum memwatch_when when;
-	double low, high;      /* of `when` */
-	double max_rate;       /* events a second, 0: no limit; what comes faster is merged into one event, `merged` counts */
+	double low, high; /* of `when` */
+	double max_rate; /* events a second, 0: no limit; what comes faster is merged into one event, `merged` counts */
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
-	int metric;            /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */
+	int metric; /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */
+	enum memwatch_precise precise; /* for 1, 2, 4 or 8 bytes at an address that is a multiple of the size */
 };
 
 MEMWATCH_API void memwatch_region_options_init(struct memwatch_region_options *options);
@@ -197,7 +206,7 @@ MEMWATCH_API void memwatch_region_options_init(struct memwatch_region_options *o
  * Watches `size_bytes` at `address`. The memory must stay mapped until the region is removed (see
  * MEMWATCH_REGION_PINNED); memory that vanishes ends the region with an event of kind MEMWATCH_EVENT_LOST.
  * `ret_id` may be NULL. -EINVAL size 0, address out of range; -EFAULT not readable; -EEXIST the name is in use;
- * -ENAMETOOLONG; -ENOSPC too many regions; -ENOMEM. Blocks for as long as one pass of the worker.
+ * -ENAMETOOLONG; -ENOSPC too many regions, or no watchpoint free; -ENOTSUP no watchpoints here; -ENOMEM. Blocks for as long as one pass of the worker.
  */
 MEMWATCH_API int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 				     const struct memwatch_region_options *options, uint64_t *ret_id);
@@ -220,7 +229,8 @@ MEMWATCH_API int64_t memwatch_region_read(memwatch *watcher, uint64_t id, void *
 /*
  * The same with the version it is: `*ret_seq` is the seq of the region's last event, 0 before the first.
  */
-MEMWATCH_API int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, size_t size, uint64_t *ret_seq);
+MEMWATCH_API int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, size_t size,
+					      uint64_t *ret_seq);
 
 /* One region's ledger: detected = delivered + coalesced + unchanged + filtered + dropped. */
 struct memwatch_ledger {
@@ -241,12 +251,13 @@ struct memwatch_region_info {
 	uint64_t address, size_bytes;
 	uint32_t flags;
 	enum memwatch_values values;
-	const char *backend;         /* "uffd", "mprotect", "poll", "external"; a constant */
-	char format[16];             /* "" for bytes and for formats of more than 15 characters */
+	const char *backend; /* "uffd", "mprotect", "poll", "external"; a constant */
+	char format[16];     /* "" for bytes and for formats of more than 15 characters */
 	uint64_t item_bytes;
 	uint32_t n_dims;
 	uint64_t shape[MEMWATCH_DIMS_MAX];
 	int metric;
+	int precise; /* it has a hardware watchpoint now */
 	struct memwatch_ledger ledger;
 	uint64_t last_seq;           /* of its last event, 0: none yet */
 	uint64_t last_time_ns;       /* CLOCK_REALTIME of its last event, 0: none yet */
@@ -262,7 +273,8 @@ struct memwatch_region_info {
  * Lists regions in the order of their slots: fills up to `n` infos, starting after `*cursor` (0: the beginning), moves
  * the cursor. Returns how many; 0 at the end. Does not block the worker for longer than 64 regions take.
  */
-MEMWATCH_API int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n);
+MEMWATCH_API int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos,
+				      size_t n);
 
 /* One region's info; -ENOENT. */
 MEMWATCH_API int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info);
@@ -286,9 +298,10 @@ enum memwatch_event_kind {
 
 /* How well the writer is known. Never a guess shown as a fact. */
 enum memwatch_attribution {
-	MEMWATCH_ATTRIBUTION_NONE,  /* see reason */
-	MEMWATCH_ATTRIBUTION_PAGE,  /* the first write to that page in the window, elsewhere on it */
-	MEMWATCH_ATTRIBUTION_EXACT  /* the fault's address lies in the changed bytes */
+	MEMWATCH_ATTRIBUTION_NONE, /* see reason */
+	MEMWATCH_ATTRIBUTION_PAGE, /* the first write to that page in the window, elsewhere on it; of a region with a watchpoint: a
+	                               write to it at that time, but the value may be another thread's */
+	MEMWATCH_ATTRIBUTION_EXACT /* the fault's address lies in the changed bytes */
 };
 
 enum memwatch_reason {
@@ -319,15 +332,15 @@ struct memwatch_frame {
 struct memwatch_where {
 	enum memwatch_attribution attribution;
 	enum memwatch_reason reason;
-	uint64_t fault_ip;         /* the storing instruction, 0 when unknown */
-	uint64_t fault_address;    /* what it wrote to, 0 when unknown */
-	int32_t thread_id;         /* as gettid(2) gives it, 0 when unknown */
-	const char *thread_name;   /* the thread's name in the system, "" when unknown; lives as long as the event */
-	uint32_t n_frames;         /* frames of the interpreter that a frame hook read, innermost first */
+	uint64_t fault_ip;       /* the storing instruction, 0 when unknown */
+	uint64_t fault_address;  /* what it wrote to, 0 when unknown */
+	int32_t thread_id;       /* as gettid(2) gives it, 0 when unknown */
+	const char *thread_name; /* the thread's name in the system, "" when unknown; lives as long as the event */
+	uint32_t n_frames;       /* frames of the interpreter that a frame hook read, innermost first */
 	const struct memwatch_frame *frames;
-	const char *symbol;        /* the storing function, "" when unknown */
-	const char *object;        /* the file that holds it, "" when unknown */
-	uint64_t offset;           /* of fault_ip from the symbol, or from the object when there is no symbol */
+	const char *symbol;           /* the storing function, "" when unknown */
+	const char *object;           /* the file that holds it, "" when unknown */
+	uint64_t offset;              /* of fault_ip from the symbol, or from the object when there is no symbol */
 	struct memwatch_frame native; /* its file and line, where it has debug information */
 };
 
@@ -340,29 +353,31 @@ struct memwatch_range {
  */
 struct memwatch_event {
 	uint64_t seq;
-	uint64_t time_ns;          /* CLOCK_REALTIME: of the fault where it is known, else of the detection */
-	uint64_t detected_ns;      /* CLOCK_REALTIME: when the worker made the event */
+	uint64_t time_ns;     /* CLOCK_REALTIME: of the fault where it is known, else of the detection */
+	uint64_t detected_ns; /* CLOCK_REALTIME: when the worker made the event */
 	uint64_t region_id;
 	const char *name;
 	enum memwatch_event_kind kind;
-	const char *backend;       /* a constant */
-	uint64_t size_bytes;       /* of the region */
-	enum memwatch_values values; /* the policy under which it was made; what the policy hides is NULL, 0 or "" below */
+	const char *backend; /* a constant */
+	uint64_t size_bytes; /* of the region */
+	enum memwatch_values
+		values; /* the policy under which it was made; what the policy hides is NULL, 0 or "" below */
 	uint64_t old_bytes, new_bytes;            /* of the values: size_bytes both; a posted event's may differ */
 	const uint8_t *old_value, *new_value;     /* old_bytes and new_bytes; NULL above the inline threshold */
 	const uint8_t *old_preview, *new_preview; /* the first preview_bytes of them, or all if they are shorter */
 	uint64_t preview_bytes;
-	char storage_key_old[MEMWATCH_KEY_SIZE];  /* "" up to the inline threshold, or when no history is kept */
+	char storage_key_old[MEMWATCH_KEY_SIZE]; /* "" up to the inline threshold, or when no history is kept */
 	char storage_key_new[MEMWATCH_KEY_SIZE];
-	uint64_t old_hash, new_hash;              /* policy HASH only */
-	uint64_t changed_bytes;                   /* how many bytes differ */
-	uint32_t n_changes;                       /* ranges listed; when there were more, the last one spans the rest */
+	uint64_t old_hash, new_hash; /* policy HASH only */
+	uint64_t changed_bytes;      /* how many bytes differ */
+	uint32_t n_changes;          /* ranges listed; when there were more, the last one spans the rest */
 	const struct memwatch_range *changes;
-	const uint8_t *patch;      /* with options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and
+	const uint8_t *
+		patch; /* with options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and
 	                              that many bytes; more may be listed than changed. NULL otherwise or when there was no room */
 	uint64_t patch_bytes;
-	uint64_t merged;                          /* earlier detections that were coalesced into this event */
-	const char *format;        /* the region's, "" for bytes */
+	uint64_t merged;    /* earlier detections that were coalesced into this event */
+	const char *format; /* the region's, "" for bytes */
 	uint64_t item_bytes;
 	uint32_t n_dims;
 	const uint64_t *shape;
@@ -403,7 +418,8 @@ MEMWATCH_API int memwatch_sink_open(memwatch *watcher, const char *name, memwatc
  * Waits for events as memwatch_events_wait does and reads up to `n` of them. What the log evicted before this sink came
  * to it is counted as missed. Returns how many, 0 after the timeout, -EPIPE when the watcher closes and all is read. One thread at a time. Blocks.
  */
-MEMWATCH_API int memwatch_sink_read(memwatch_sink *sink, const struct memwatch_event **events, size_t n, int timeout_ms);
+MEMWATCH_API int memwatch_sink_read(memwatch_sink *sink, const struct memwatch_event **events, size_t n,
+				    int timeout_ms);
 
 /* Makes the memwatch_sink_read under way, or else the next one, return 0 at once. */
 MEMWATCH_API void memwatch_sink_wake(memwatch_sink *sink);
@@ -419,28 +435,29 @@ MEMWATCH_API void memwatch_sink_close(memwatch_sink *sink);
  * call under way). The event is valid during the call; memwatch_event_ref keeps it. A slow callback misses events,
  * counted as its sink's `missed`; it never slows the worker.
  */
-MEMWATCH_API int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwatch_event *event, void *arg),
-				       void *arg);
+MEMWATCH_API int memwatch_callback_set(memwatch *watcher,
+				       void (*callback)(const struct memwatch_event *event, void *arg), void *arg);
 
 /* --- events from elsewhere -------------------------------------------------------------------------------------- */
 
 /* A change that somebody else found, for a region with MEMWATCH_REGION_EXTERNAL. All pointers are read during the call only. */
 struct memwatch_post {
-	size_t struct_bytes;                     /* sizeof(struct memwatch_post) */
-	uint64_t time_ns;                        /* CLOCK_REALTIME; 0: now */
-	const void *old_value, *new_value;       /* what to show, often a repr in UTF-8; NULL: none */
-	size_t old_bytes, new_bytes;             /* at most inline_threshold each is kept */
+	size_t struct_bytes;               /* sizeof(struct memwatch_post) */
+	uint64_t time_ns;                  /* CLOCK_REALTIME; 0: now */
+	const void *old_value, *new_value; /* what to show, often a repr in UTF-8; NULL: none */
+	size_t old_bytes, new_bytes;       /* at most inline_threshold each is kept */
 	enum memwatch_attribution attribution;
 	enum memwatch_reason reason;
 	int32_t thread_id;
-	const char *thread_name;                 /* NULL: "" */
-	const struct memwatch_frame *frames;     /* innermost first */
+	const char *thread_name;             /* NULL: "" */
+	const struct memwatch_frame *frames; /* innermost first */
 	uint32_t n_frames;
-	const char *backend;                     /* "trace", "polling", ...; copied; NULL: "external" */
+	const char *backend; /* "trace", "polling", ...; copied; NULL: "external" */
 };
 
 /* Appends the event. Returns 0 and its seq in `*ret_seq` (may be NULL); -ENOENT, -EINVAL. */
-MEMWATCH_API int memwatch_event_post(memwatch *watcher, uint64_t region_id, const struct memwatch_post *post, uint64_t *ret_seq);
+MEMWATCH_API int memwatch_event_post(memwatch *watcher, uint64_t region_id, const struct memwatch_post *post,
+				     uint64_t *ret_seq);
 
 /* --- versions --------------------------------------------------------------------------------------------------- */
 
@@ -453,8 +470,8 @@ MEMWATCH_API int64_t memwatch_load(memwatch *watcher, const char *key, void *buf
 /*
  * The events of a region whose versions are kept, newest first, with seq < before (0: from the newest), a reference each. Returns how many; -ENOENT.
  */
-MEMWATCH_API int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const struct memwatch_event **events,
-				       size_t n);
+MEMWATCH_API int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before,
+				       const struct memwatch_event **events, size_t n);
 
 /*
  * Copies up to `size` bytes of what the region held after the event `seq` (any number: after the last of its events up to that;
@@ -536,7 +553,7 @@ struct memwatch_sink_info {
 struct memwatch_stats {
 	/* this watcher */
 	const char *backend;
-	uint64_t epoch, start_time_ns;       /* CLOCK_REALTIME */
+	uint64_t epoch, start_time_ns; /* CLOCK_REALTIME */
 	uint64_t n_regions, tracked_bytes;
 	struct memwatch_ledger ledger;
 	uint64_t dropped_by[MEMWATCH_DROPS]; /* the ring's is the engine's */
@@ -544,21 +561,24 @@ struct memwatch_stats {
 	uint64_t reason_by[MEMWATCH_REASONS];
 	uint64_t events_oldest, events_newest, events_kept, events_bytes, events_evicted;
 	uint64_t history_bytes, history_budget, history_versions, history_evicted;
-	struct memwatch_histogram latency;   /* from fault to event; events whose fault is known */
+	struct memwatch_histogram latency; /* from fault to event; events whose fault is known */
 	/* the engine */
-	uint64_t native_memory_bytes;        /* of all watchers: what malloc and mmap gave us */
-	uint64_t faults;                     /* notes taken */
+	uint64_t native_memory_bytes; /* of all watchers: what malloc and mmap gave us */
+	uint64_t faults;              /* notes taken */
 	uint64_t ring_capacity, ring_depth, ring_high_water, ring_dropped;
 	uint64_t armed_pages, passes, pages_written;
-	uint32_t window_ms, sweep_ms;        /* the sweep's present interval */
+	uint32_t window_ms, sweep_ms; /* the sweep's present interval */
 	double attribution_budget;
 	uint64_t signals, signals_ours, signals_foreign, stepped;
 	uint64_t throttled_ns;
 	int attribution_available, attribution_filtered; /* filtered: by BPF in the kernel */
-	char attribution_note[200];          /* why not available, or what to know */
+	char attribution_note[200];                      /* why not available, or what to know */
 	uint32_t stack_depth;
 	uint64_t locations, locations_dropped;
-	uint64_t handler_lost;               /* how often somebody replaced our signal handler */
+	uint64_t handler_lost;                  /* how often somebody replaced our signal handler */
+	uint32_t watchpoints, watchpoints_used; /* of the process; regions that have one */
+	uint64_t watchpoint_hits,
+		watchpoint_missed; /* writes told; writes merged into a later event for want of a hit */
 };
 
 MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);

@@ -8,6 +8,7 @@
 
 #include "../location.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -89,16 +90,23 @@ static uint64_t instruction_pointer(const void *context)
 #endif
 }
 
-void fault_note(struct ring *ring, uint64_t address, void *context)
+void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint32_t *ret_location)
 {
-	uint32_t location = 0;
-	uint64_t now_ns = time_realtime_ns();
 	if (!own_thread_id)
 		own_thread_id = (int32_t)syscall(SYS_gettid);
 	uint32_t (*hook)(void *, unsigned) = atomic_load_explicit(&frame_hook, memory_order_acquire);
-	if (hook && context)
-		location = hook(context, atomic_load_explicit(&frame_depth, memory_order_relaxed));
-	ring_push(ring, now_ns, address, context ? instruction_pointer(context) : 0, own_thread_id, location);
+	*ret_ip = context ? instruction_pointer(context) : 0;
+	*ret_thread_id = own_thread_id;
+	*ret_location = hook && context ? hook(context, atomic_load_explicit(&frame_depth, memory_order_relaxed)) : 0;
+}
+
+void fault_note(struct ring *ring, uint64_t address, void *context)
+{
+	uint64_t now_ns = time_realtime_ns(), ip;
+	int32_t thread_id;
+	uint32_t location;
+	fault_writer(context, &ip, &thread_id, &location);
+	ring_push(ring, now_ns, address, ip, thread_id, location);
 }
 
 void fault_rehearse(struct ring *ring)
@@ -114,7 +122,8 @@ static _Thread_local uintptr_t passing[2] __attribute__((tls_model("initial-exec
 
 int fault_chain_install(struct fault_chain *chain)
 {
-	struct sigaction ours = { .sa_sigaction = chain->handler, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK }, old;
+	struct sigaction ours = { .sa_sigaction = chain->handler, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK },
+			 old;
 	sigemptyset(&ours.sa_mask);
 	if (sigaction(chain->signal, NULL, &old) < 0)
 		return -errno;
@@ -130,7 +139,8 @@ int fault_chain_install(struct fault_chain *chain)
 void fault_chain_keep(struct fault_chain *chain)
 {
 	struct sigaction now;
-	if (sigaction(chain->signal, NULL, &now) < 0 || ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == chain->handler))
+	if (sigaction(chain->signal, NULL, &now) < 0 ||
+	    ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == chain->handler))
 		return;
 	atomic_fetch_add(&chain->n_lost, 1);
 	fault_chain_install(chain);
@@ -231,6 +241,54 @@ int fault_probe_syscall(long number, long a, long b, long c, long d, long e)
 	if (child < 0)
 		return -EAGAIN;
 	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
+}
+
+bool fault_traced(void)
+{
+	char text[2048];
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	const char *line = strstr(text, "TracerPid:");
+	return line && atoi(line + 10) != 0;
+}
+
+/* One round over the threads: attaches to those that are not in `known` yet. */
+static int attach_new(int (*attach)(pid_t thread, void *arg), void *arg, struct span_list *known, bool *ret_found)
+{
+	struct dirent *entry;
+	int error = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	if (!tasks)
+		return -errno;
+	while (!error && (entry = readdir(tasks))) {
+		uint64_t thread = (uint64_t)atoi(entry->d_name);
+		size_t i = 0;
+		while (i < known->n && !(thread >= known->spans[i].start && thread < known->spans[i].end))
+			i++;
+		if (!thread || i < known->n)
+			continue;
+		error = attach((pid_t)thread, arg);
+		if (!error)
+			error = span_list_add(known, thread, thread + 1);
+		*ret_found = true;
+	}
+	closedir(tasks);
+	return error;
+}
+
+int fault_each_thread(int (*attach)(pid_t thread, void *arg), void *arg)
+{
+	struct span_list known = { 0 };
+	int error = 0;
+	for (bool found = true; found && !error;) {
+		found = false;
+		error = attach_new(attach, arg, &known, &found);
+	}
+	span_list_fini(&known);
+	return error;
 }
 
 int fault_sysctl(const char *path)

@@ -31,6 +31,9 @@ void fault_fork_child(void);
 /* Takes a note. `context` is the handler's, NULL when it is not the writer's (the signal came late). Signal-safe. */
 void fault_note(struct ring *ring, uint64_t address, void *context);
 
+/* Who runs `context` (NULL: not known): its instruction pointer, thread and the interpreter's location. Signal-safe. */
+void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint32_t *ret_location);
+
 /*
  * Takes a note for address 0 outside any handler, so that all that handlers call is bound: binding it lazily in a handler would
  * write to a page that may be armed.
@@ -44,10 +47,10 @@ void uffd_rearm(uint64_t page);
 struct fault_chain {
 	int signal;
 	void (*handler)(int, siginfo_t *, void *);
-	struct sigaction before;    /* whose turn it is when the signal is not ours */
-	struct sigaction first;     /* who had it when we came: when `before` hands a signal back to us */
-	bool installed;             /* ever */
-	_Atomic uint64_t n_lost;    /* how often somebody had replaced ours */
+	struct sigaction before; /* whose turn it is when the signal is not ours */
+	struct sigaction first;  /* who had it when we came: when `before` hands a signal back to us */
+	bool installed;          /* ever */
+	_Atomic uint64_t n_lost; /* how often somebody had replaced ours */
 };
 
 /* Installs the handler in front of whoever has the signal; again when somebody replaced it. 0 or -errno. */
@@ -62,6 +65,13 @@ void fault_chain_pass(struct fault_chain *chain, int signal, siginfo_t *info, vo
  * may kill. 0, or -errno; -EPERM when the child was killed.
  */
 int fault_probe_syscall(long number, long a, long b, long c, long d, long e);
+
+/* Puts the handler of SIGTRAP in front, the first time or again. 0 or -errno. */
+int fault_trap_hold(void);
+/* Does a debugger trace the process? It would stop at each of our signals. */
+bool fault_traced(void);
+/* Calls `attach` for each thread that there is, until no new one comes: those that begin later inherit. Its first error, or 0. */
+int fault_each_thread(int (*attach)(pid_t thread, void *arg), void *arg);
 
 /* Reads a number from a file of /proc/sys; -1 when it cannot be read. */
 int fault_sysctl(const char *path);

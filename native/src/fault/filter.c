@@ -46,14 +46,17 @@ static int program_load(void)
 {
 	const struct bpf_insn code[] = {
 		/* r6 = the fault's address; its block's number on the stack is the key */
-		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = 6, .src_reg = 1,
+		{ .code = BPF_LDX | BPF_MEM | BPF_DW,
+		  .dst_reg = 6,
+		  .src_reg = 1,
 		  .off = offsetof(struct bpf_perf_event_data, addr) },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 2, .src_reg = 6 },
 		{ .code = BPF_ALU64 | BPF_RSH | BPF_K, .dst_reg = 2, .imm = BLOCK_SHIFT },
 		{ .code = BPF_STX | BPF_MEM | BPF_DW, .dst_reg = 10, .src_reg = 2, .off = -8 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 2, .src_reg = 10 },
 		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 2, .imm = -8 },
-		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = blocks }, { 0 },
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = blocks },
+		{ 0 },
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_map_lookup_elem },
 		/* none: r0 is 0, drop */
 		{ .code = BPF_JMP | BPF_JEQ | BPF_K, .dst_reg = 0, .imm = 0, .off = 13 },
@@ -69,7 +72,8 @@ static int program_load(void)
 		{ .code = BPF_ALU64 | BPF_RSH | BPF_X, .dst_reg = 0, .src_reg = 6 },
 		{ .code = BPF_ALU64 | BPF_AND | BPF_K, .dst_reg = 0, .imm = 1 },
 		/* count, and the answer is the bit */
-		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_VALUE, .imm = counter }, { 0 },
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_VALUE, .imm = counter },
+		{ 0 },
 		{ .code = BPF_STX | BPF_ATOMIC | BPF_DW, .dst_reg = 1, .src_reg = 0, .imm = BPF_ADD },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
@@ -78,7 +82,7 @@ static int program_load(void)
 	attr.prog_type = BPF_PROG_TYPE_PERF_EVENT;
 	attr.insns = (uintptr_t)code;
 	attr.insn_cnt = sizeof code / sizeof *code;
-	attr.license = (uintptr_t)"MIT";
+	attr.license = (uintptr_t) "MIT";
 	return bpf(BPF_PROG_LOAD, &attr);
 }
 

@@ -20,7 +20,7 @@
 
 enum { MAPPINGS = 64 };
 
-static struct page_set pages;    /* under the engine's lock; the handler reads */
+static struct page_set pages;         /* under the engine's lock; the handler reads */
 static struct page_set written_pages; /* the handler marks, the worker clears */
 static void on_segv(int signal, siginfo_t *info, void *context);
 static struct fault_chain chain = { .signal = SIGSEGV, .handler = on_segv };
@@ -73,7 +73,8 @@ static bool may_protect(struct span span)
 	size_t n = fault_mappings(span.start, span.end, mappings, MAPPINGS);
 	for (size_t i = 0; i < n && i < MAPPINGS; i++) {
 		const struct mapping *m = &mappings[i];
-		if (m->start > at || !m->readable || !m->writable || m->executable || (here >= m->start && here < m->end))
+		if (m->start > at || !m->readable || !m->writable || m->executable ||
+		    (here >= m->start && here < m->end))
 			return false;
 		at = m->end;
 	}
@@ -162,6 +163,14 @@ static int open_mprotect(struct ring *ring, char *note, size_t note_size)
 }
 
 const struct backend fault_mprotect = {
-	.name = "mprotect", .id = BACKEND_MPROTECT, .pages = &pages, .open = open_mprotect, .close = release,
-	.arm = arm, .disarm = disarm, .collect = collect, .tick = tick, .fork_child = release,
+	.name = "mprotect",
+	.id = BACKEND_MPROTECT,
+	.pages = &pages,
+	.open = open_mprotect,
+	.close = release,
+	.arm = arm,
+	.disarm = disarm,
+	.collect = collect,
+	.tick = tick,
+	.fork_child = release,
 };

@@ -32,6 +32,13 @@ static int collect(struct span span, struct span_list *written)
 }
 
 const struct backend fault_poll = {
-	.name = "poll", .id = BACKEND_POLL, .pages = &pages, .open = open_poll, .close = close_poll,
-	.arm = arm, .disarm = disarm, .collect = collect, .fork_child = close_poll,
+	.name = "poll",
+	.id = BACKEND_POLL,
+	.pages = &pages,
+	.open = open_poll,
+	.close = close_poll,
+	.arm = arm,
+	.disarm = disarm,
+	.collect = collect,
+	.fork_child = close_poll,
 };

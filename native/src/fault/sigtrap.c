@@ -15,8 +15,8 @@
 #include "fault.h"
 #include "filter.h"
 #include "step.h"
+#include "watchpoint.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
@@ -48,26 +48,26 @@ static void on_trap(int signal, siginfo_t *info, void *context);
 static struct fault_chain chain = { .signal = SIGTRAP, .handler = on_trap };
 
 static const struct page_set *wanted;
-static int *events;                     /* one a thread that was there; changed only while nothing is enabled */
+static int *events; /* one a thread that was there; changed only while nothing is enabled */
 static _Atomic uint32_t n_events;
 static uint32_t events_capacity;
 static bool open_now, filter_on, traced;
 static double budget;
-static uint64_t spend_limit_ns;         /* what foreign signals and steps may cost a period; UINT64_MAX: no limit */
-static struct ring *wake_ring;          /* to tell the worker that we throttled */
+static uint64_t spend_limit_ns; /* what foreign signals and steps may cost a period; UINT64_MAX: no limit */
+static struct ring *wake_ring;  /* to tell the worker that we throttled */
 
 /* What handlers write, on pages of its own. */
 static union {
 	struct {
 		_Atomic uint64_t n_signals, n_ours, n_foreign;
-		_Atomic uint64_t spent_ns;           /* in this period */
+		_Atomic uint64_t spent_ns; /* in this period */
 		_Atomic uint64_t period_start_ns;
 		_Atomic uint64_t throttled_since_ns; /* 0: not throttled */
 	};
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
 static uint64_t throttled_until_ns, throttled_total_ns, next_look_ns;
-static uint64_t marks[2];               /* `outstanding` at the last mark and at the one before it */
+static uint64_t marks[2]; /* `outstanding` at the last mark and at the one before it */
 
 static void events_switch(bool on)
 {
@@ -113,17 +113,21 @@ static void take(struct ring *ring, uint64_t address, void *context)
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
 	const struct perf_siginfo *perf = (const struct perf_siginfo *)info;
+	bool hit = info->si_code == TRAP_PERF && watchpoint_is(perf->data);
 	bool mine = info->si_code == TRAP_PERF && perf->data == COOKIE;
 	int error = errno;
-	if (!mine && !step_end(info->si_code, context)) {
+	if (!mine && !hit && !step_end(info->si_code, context)) {
 		fault_chain_pass(&chain, signal, info, context);
-	} else if (mine) {
+	} else if (mine || hit) {
 		struct ring *ring = fault_enter();
-		if (ring) {
+		if (ring && hit) {
+			watchpoint_on_trap(ring, perf->data, perf->flags & ASYNC_FLAG, context);
+		} else if (ring) {
 			atomic_fetch_add_explicit(&own.n_signals, 1, memory_order_relaxed);
 			if (page_set_has(wanted, perf->address))
 				take(ring, perf->address, perf->flags & ASYNC_FLAG ? NULL : context);
-			else if (atomic_fetch_add_explicit(&own.n_foreign, 1, memory_order_relaxed), !spend(SIGNAL_COST_NS))
+			else if (atomic_fetch_add_explicit(&own.n_foreign, 1, memory_order_relaxed),
+				 !spend(SIGNAL_COST_NS))
 				throttle();
 		}
 		fault_leave();
@@ -136,9 +140,19 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 static int event_open(pid_t thread)
 {
 	struct perf_event_attr attr = {
-		.type = PERF_TYPE_SOFTWARE, .size = sizeof attr, .config = PERF_COUNT_SW_PAGE_FAULTS, .sample_period = 1,
-		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP, .disabled = 1, .exclude_kernel = 1, .exclude_hv = 1,
-		.sigtrap = 1, .remove_on_exec = 1, .inherit = 1, .inherit_thread = 1, .sig_data = COOKIE,
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof attr,
+		.config = PERF_COUNT_SW_PAGE_FAULTS,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP,
+		.disabled = 1,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.sigtrap = 1,
+		.remove_on_exec = 1,
+		.inherit = 1,
+		.inherit_thread = 1,
+		.sig_data = COOKIE,
 	};
 	int fd = (int)syscall(SYS_perf_event_open, &attr, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
 	return fd < 0 ? -errno : fd;
@@ -161,8 +175,9 @@ static int event_keep(int fd)
 	return 0;
 }
 
-static int attach(pid_t thread)
+static int attach(pid_t thread, void *arg)
 {
+	(void)arg;
 	int fd = event_open(thread);
 	if (fd == -ESRCH)
 		return 0; /* it ended */
@@ -172,37 +187,6 @@ static int attach(pid_t thread)
 	if (error && fd >= 0)
 		close(fd);
 	return error;
-}
-
-/* The threads that are there; later ones inherit. Threads that appear meanwhile come from one that we have, or in the next round. */
-static int attach_all(void)
-{
-	static pid_t known[1 << 16]; /* under the engine's lock */
-	size_t n_known = 0;
-	for (bool found = true; found;) {
-		DIR *tasks = opendir("/proc/self/task");
-		struct dirent *entry;
-		found = false;
-		if (!tasks)
-			return -errno;
-		while ((entry = readdir(tasks))) {
-			pid_t thread = atoi(entry->d_name);
-			size_t i = 0;
-			while (i < n_known && known[i] != thread)
-				i++;
-			if (!thread || i < n_known || n_known == sizeof known / sizeof *known)
-				continue;
-			int error = attach(thread);
-			if (error) {
-				closedir(tasks);
-				return error;
-			}
-			known[n_known++] = thread;
-			found = n_known > 1;
-		}
-		closedir(tasks);
-	}
-	return 0;
 }
 
 static void detach_all(void)
@@ -229,16 +213,12 @@ static uint64_t outstanding(void)
 	return total - atomic_load(&own.n_signals);
 }
 
-static bool being_traced(void)
+int fault_trap_hold(void)
 {
-	char text[2048];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	const char *line = strstr(text, "TracerPid:");
-	return line && atoi(line + 10) != 0;
+	if (!chain.installed)
+		return fault_chain_install(&chain);
+	fault_chain_keep(&chain);
+	return 0;
 }
 
 static int refuse(int error, char *note, size_t note_size)
@@ -247,13 +227,18 @@ static int refuse(int error, char *note, size_t note_size)
 	detach_all();
 	filter_close();
 	if (error == -EMFILE)
-		snprintf(note, note_size, "too few file descriptors: one a thread is needed; raise the limit (ulimit -n)");
+		snprintf(note, note_size,
+			 "too few file descriptors: one a thread is needed; raise the limit (ulimit -n)");
 	else if (paranoid > 2 && error == -EACCES)
-		snprintf(note, note_size, "perf_event_open(2) is refused: set kernel.perf_event_paranoid to 2 (it is %d) or "
-			 "give CAP_PERFMON", paranoid);
+		snprintf(note, note_size,
+			 "perf_event_open(2) is refused: set kernel.perf_event_paranoid to 2 (it is %d) or "
+			 "give CAP_PERFMON",
+			 paranoid);
 	else
-		snprintf(note, note_size, "perf_event_open(2): %s; in a container allow it in the seccomp profile or give "
-			 "CAP_PERFMON", strerror(-error));
+		snprintf(note, note_size,
+			 "perf_event_open(2): %s; in a container allow it in the seccomp profile or give "
+			 "CAP_PERFMON",
+			 strerror(-error));
 	return -ENOTSUP;
 }
 
@@ -272,19 +257,19 @@ static int open_sigtrap(struct ring *ring, const struct page_set *pages, double 
 	filter_on = fault_probe_syscall(SYS_bpf, -1, 0, 0, 0, 0) != -EPERM && filter_open(pages) == 0;
 	error = fault_chain_install(&chain);
 	if (!error)
-		error = attach_all();
+		error = fault_each_thread(attach, NULL);
 	if (error && filter_on) { /* a kernel whose perf takes no such program */
 		detach_all();
 		filter_close();
 		filter_on = false;
-		error = attach_all();
+		error = fault_each_thread(attach, NULL);
 	}
 	if (error)
 		return refuse(error, note, note_size);
 	fault_rehearse(ring);
 	marks[0] = marks[1] = outstanding();
 	open_now = true;
-	traced = being_traced();
+	traced = fault_traced();
 	if (traced)
 		snprintf(note, note_size, "a debugger traces the process");
 	else
@@ -315,7 +300,7 @@ static void pages_changed(struct span span, bool added)
 static void look_around(void)
 {
 	bool was_traced = traced;
-	traced = being_traced();
+	traced = fault_traced();
 	if (traced != was_traced)
 		events_switch(!traced);
 }
@@ -368,10 +353,14 @@ static void stats(struct source_stats *ret_stats)
 {
 	uint64_t since_ns = atomic_load(&own.throttled_since_ns);
 	*ret_stats = (struct source_stats){
-		.signals = atomic_load(&own.n_signals), .ours = atomic_load(&own.n_ours), .foreign = atomic_load(&own.n_foreign),
+		.signals = atomic_load(&own.n_signals),
+		.ours = atomic_load(&own.n_ours),
+		.foreign = atomic_load(&own.n_foreign),
 		.stepped = step_count(),
 		.throttled_ns = throttled_total_ns + (since_ns ? time_monotonic_ns() - since_ns : 0),
-		.handler_lost = atomic_load(&chain.n_lost), .available = open_now && !traced, .filtered = filter_on,
+		.handler_lost = atomic_load(&chain.n_lost),
+		.available = open_now && !traced,
+		.filtered = filter_on,
 	};
 }
 
@@ -383,8 +372,18 @@ static void fork_child(void)
 }
 
 const struct source fault_sigtrap = {
-	.name = "sigtrap", .open = open_sigtrap, .close = close_sigtrap, .pages_changed = pages_changed,
-	.contested = step_contested, .contest = step_contest, .hold = step_hold, .forget = step_forget,
-	.unseen = &step_pages, .tick = tick,
-	.mark = mark, .absence = absence, .stats = stats, .fork_child = fork_child,
+	.name = "sigtrap",
+	.open = open_sigtrap,
+	.close = close_sigtrap,
+	.pages_changed = pages_changed,
+	.contested = step_contested,
+	.contest = step_contest,
+	.hold = step_hold,
+	.forget = step_forget,
+	.unseen = &step_pages,
+	.tick = tick,
+	.mark = mark,
+	.absence = absence,
+	.stats = stats,
+	.fork_child = fork_child,
 };

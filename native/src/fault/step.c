@@ -30,13 +30,13 @@
 enum { CONTESTED = 4096, PROBES = 8, TRAP_FLAG = 0x100, CODE_MAX = 15 };
 
 struct contested {
-	_Atomic uint64_t page;                     /* 0: free */
+	_Atomic uint64_t page; /* 0: free */
 	_Atomic uint64_t mask[STEP_MASK_WORDS];
 };
 
 struct page_set step_pages;
 
-static struct contested *table;                    /* made once a process */
+static struct contested *table; /* made once a process */
 static void (*rearm_page)(uint64_t page);
 static union {
 	_Atomic uint64_t n_steps;

@@ -81,7 +81,8 @@ static int register_mappings(struct span span)
 		if (!n || mappings[0].start > span.start)
 			return -ENOENT;
 		for (size_t i = 0; i < n; i++) {
-			struct uffdio_register arg = { .range = { mappings[i].start, mappings[i].end - mappings[i].start },
+			struct uffdio_register arg = { .range = { mappings[i].start,
+								  mappings[i].end - mappings[i].start },
 						       .mode = UFFDIO_REGISTER_MODE_WP };
 			if (ioctl(uffd, UFFDIO_REGISTER, &arg) < 0)
 				return -errno;
@@ -129,9 +130,14 @@ static int collect_replaced(struct span span, struct span_list *written)
 static int collect(struct span span, struct span_list *written)
 {
 	static struct scanned found[SCAN_RANGES]; /* under the engine's lock */
-	struct scan scan = { .size = sizeof scan, .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, .start = span.start,
-			     .end = span.end, .vec = (uintptr_t)found, .vec_len = SCAN_RANGES,
-			     .category_mask = SCAN_WRITTEN, .return_mask = SCAN_WRITTEN };
+	struct scan scan = { .size = sizeof scan,
+			     .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+			     .start = span.start,
+			     .end = span.end,
+			     .vec = (uintptr_t)found,
+			     .vec_len = SCAN_RANGES,
+			     .category_mask = SCAN_WRITTEN,
+			     .return_mask = SCAN_WRITTEN };
 	while (scan.start < scan.end) {
 		/* Room first: what a scan has re-armed must be kept. */
 		if (written->capacity - written->n < SCAN_RANGES) {
@@ -176,8 +182,10 @@ static int self_test(char *scratch, char *note, size_t note_size)
 		failed = snprintf(note, note_size, "a store was not seen in the self-test");
 	written.n = 0;
 	if (!failed && pipe2(fds, O_CLOEXEC) == 0) {
-		if (write(fds[1], "x", 1) != 1 || read(fds[0], scratch, 1) != 1 || collect(span, &written) || written.n != 1)
-			failed = snprintf(note, note_size, "a read(2) into an armed page was not seen in the self-test");
+		if (write(fds[1], "x", 1) != 1 || read(fds[0], scratch, 1) != 1 || collect(span, &written) ||
+		    written.n != 1)
+			failed =
+				snprintf(note, note_size, "a read(2) into an armed page was not seen in the self-test");
 		close(fds[0]);
 		close(fds[1]);
 	}
@@ -188,12 +196,14 @@ static int self_test(char *scratch, char *note, size_t note_size)
 
 static int open_descriptors(char *note, size_t note_size)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-							       UFFD_FEATURE_WP_UNPOPULATED };
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					      UFFD_FEATURE_WP_UNPOPULATED };
 	int error = fault_probe_syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY, 0, 0, 0, 0);
 	uffd = error ? -1 : (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	if (uffd < 0) {
-		snprintf(note, note_size, "userfaultfd(2) is refused (%s): in a container allow it in the seccomp profile",
+		snprintf(note, note_size,
+			 "userfaultfd(2) is refused (%s): in a container allow it in the seccomp profile",
 			 strerror(error ? -error : errno));
 		return -ENOTSUP;
 	}
@@ -226,6 +236,13 @@ static int open_uffd(struct ring *ring, char *note, size_t note_size)
 }
 
 const struct backend fault_uffd = {
-	.name = "uffd", .id = BACKEND_UFFD, .pages = &pages, .open = open_uffd, .close = shut,
-	.arm = arm, .disarm = disarm, .collect = collect, .fork_child = shut,
+	.name = "uffd",
+	.id = BACKEND_UFFD,
+	.pages = &pages,
+	.open = open_uffd,
+	.close = shut,
+	.arm = arm,
+	.disarm = disarm,
+	.collect = collect,
+	.fork_child = shut,
 };

@@ -54,7 +54,7 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 	return engine->source->absence(engine->last_full_ns);
 }
 
-static void fill_where(struct engine *engine, struct event *event, const struct taken *note)
+static void fill_where(struct engine *engine, struct event *event, const struct taken *note, bool ip_is_after)
 {
 	struct memwatch_where *where = &event->public.where;
 	where->fault_ip = note->ip;
@@ -64,10 +64,10 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 	where->n_frames = location_frames(note->location, event->frames, MEMWATCH_STACK_MAX);
 	if (!note->ip)
 		return;
-	const struct symbol *symbol = symbol_resolve(engine->symbols, note->ip);
+	const struct symbol *symbol = symbol_resolve(engine->symbols, note->ip - ip_is_after);
 	where->symbol = symbol->symbol;
 	where->object = symbol->object;
-	where->offset = symbol->offset;
+	where->offset = symbol->offset + ip_is_after;
 	where->native = (struct memwatch_frame){ symbol->file, symbol->symbol, symbol->line };
 }
 
@@ -89,18 +89,32 @@ static const struct taken *find_note(struct engine *engine, const struct region 
 	return who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
 }
 
-void attribute_event(struct engine *engine, struct memwatch *watcher, const struct region *region, struct event *event)
+/* The note that explains the change, or NULL with the reason. */
+static const struct taken *ask_notes(struct engine *engine, const struct region *region, struct memwatch_where *where)
 {
-	struct memwatch_where *where = &event->public.where;
 	bool own;
 	const struct taken *note = find_note(engine, region, &where->attribution, &own);
-	event->public.detected_ns = event->public.time_ns = time_realtime_ns();
-	if (note) {
-		fill_where(engine, event, note);
-		event->public.time_ns = note->time_ns;
-		histogram_add(&watcher->latency, event->public.detected_ns - min_u64(note->time_ns, event->public.detected_ns));
-	} else {
+	if (!note) {
 		where->reason = own ? MEMWATCH_REASON_UNKNOWN : reason_of(engine, region);
 		engine->silent_change = true;
+	}
+	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT)
+		precise_suggest(engine, region);
+	return note;
+}
+
+void attribute_event(struct engine *engine, struct memwatch *watcher, const struct region *region,
+		     const struct author *author, struct event *event)
+{
+	struct memwatch_where *where = &event->public.where;
+	where->attribution = author->attribution;
+	where->reason = author->reason;
+	const struct taken *note = author->by_notes ? ask_notes(engine, region, where) : author->note;
+	event->public.detected_ns = event->public.time_ns = time_realtime_ns();
+	if (note) {
+		fill_where(engine, event, note, author->ip_is_after);
+		event->public.time_ns = note->time_ns;
+		histogram_add(&watcher->latency,
+			      event->public.detected_ns - min_u64(note->time_ns, event->public.detected_ns));
 	}
 }

@@ -117,7 +117,7 @@ static uint64_t byte_mask(uint64_t a, uint64_t b)
 {
 	const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
 	uint64_t x = a ^ b;
-	uint64_t high = (((x & low) + low) | x) & ~low;     /* 0x80 in each byte that differs */
+	uint64_t high = (((x & low) + low) | x) & ~low; /* 0x80 in each byte that differs */
 	return (high >> 7) * UINT64_C(0x0102040810204080) >> 56;
 }
 
@@ -136,7 +136,8 @@ static uint64_t block_mask(const uint8_t *a, const uint8_t *b, size_t n)
 	return mask;
 }
 
-static void block_changed(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n, uint64_t mask)
+static void block_changed(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n,
+			  uint64_t mask)
 {
 	keep_old(diff, shadow, offset, n);
 	diff->changed_bytes += (uint64_t)__builtin_popcountll(mask);
@@ -187,7 +188,7 @@ static void diff_direct(struct diff *diff, const uint8_t *memory, uint8_t *shado
 	for (uint64_t at = offset; at < end;) {
 		uint64_t page_end = min_u64(end, at + PAGE_BYTES - ((uintptr_t)(memory + at) & (PAGE_BYTES - 1)));
 		size_t n = (size_t)(page_end - at);
-		if (memcmp(memory + at, shadow + at, n))
+		if (memcmp(memory + at, shadow + at, n) != 0)
 			compare(diff, memory + at, shadow + at, at, n);
 		at = page_end;
 	}
@@ -204,7 +205,7 @@ int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t off
 		size_t n = (size_t)min_u64(end - at, DIFF_SCRATCH);
 		if (memory_copy(diff->scratch, start + at, n))
 			return -EFAULT;
-		if (memcmp(diff->scratch, shadow + at, n))
+		if (memcmp(diff->scratch, shadow + at, n) != 0)
 			compare(diff, diff->scratch, shadow + at, at, n);
 	}
 	return 0;

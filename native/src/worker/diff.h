@@ -18,14 +18,14 @@ struct diff {
 	struct memwatch_range ranges[MEMWATCH_CHANGES_MAX]; /* exact; when there are more, the last spans the rest */
 	uint32_t n_ranges;
 	uint64_t changed_bytes;
-	uint8_t *undo;                 /* runs of whole blocks */
+	uint8_t *undo; /* runs of whole blocks */
 	size_t undo_bytes, undo_capacity;
-	size_t undo_max;               /* beyond that the old bytes are given up */
+	size_t undo_max;                              /* beyond that the old bytes are given up */
 	void (*make_room)(void *arg, size_t n_bytes); /* the undo is about to take that much */
 	void *make_room_arg;
 	bool undo_lost;
-	size_t open_run;               /* where in `undo` the last run begins */
-	uint8_t *scratch;              /* DIFF_SCRATCH bytes */
+	size_t open_run;  /* where in `undo` the last run begins */
+	uint8_t *scratch; /* DIFF_SCRATCH bytes */
 };
 
 int diff_init(struct diff *diff);

@@ -30,7 +30,8 @@ static size_t preview_bytes(const struct memwatch *watcher, const struct region 
 
 static bool is_inline(const struct memwatch *watcher, const struct region *region)
 {
-	return region->values == MEMWATCH_VALUES_FULL && region->size_bytes <= watcher->inline_threshold && !is_hashed(region);
+	return region->values == MEMWATCH_VALUES_FULL && region->size_bytes <= watcher->inline_threshold &&
+	       !is_hashed(region);
 }
 
 /* How much of the old value an event needs. */
@@ -85,9 +86,10 @@ static int diff_spans(struct engine *engine, struct region *region, const struct
 		uint64_t from = max_u64(list->spans[i].start, region->start);
 		uint64_t to = min_u64(list->spans[i].end, region_end(region));
 		int error = is_hashed(region)
-				    ? diff_hashed(&engine->diff, region->start, region->size_bytes, (uint64_t *)region->shadow, from, to)
-				    : diff_memory(&engine->diff, region->start, region->shadow, from - region->start, to - from,
-						  region->flags & MEMWATCH_REGION_PINNED);
+				    ? diff_hashed(&engine->diff, region->start, region->size_bytes,
+						  (uint64_t *)region->shadow, from, to)
+				    : diff_memory(&engine->diff, region->start, region->shadow, from - region->start,
+						  to - from, region->flags & MEMWATCH_REGION_PINNED);
 		if (error)
 			return error;
 	}
@@ -126,7 +128,8 @@ static const uint8_t *new_head(struct event *event, const struct region *region,
 	return head && memory_copy(head, region->start, n) == 0 ? head : NULL;
 }
 
-static void fill_values(struct engine *engine, struct memwatch *watcher, const struct region *region, struct event *event)
+static void fill_values(struct engine *engine, struct memwatch *watcher, const struct region *region,
+			struct event *event)
 {
 	struct memwatch_event *public = &event->public;
 	size_t head = head_bytes(watcher, region);
@@ -138,7 +141,7 @@ static void fill_values(struct engine *engine, struct memwatch *watcher, const s
 		public->new_value = public->new_preview;
 	}
 	if (!public->preview_bytes)
-		public->old_preview = public->new_preview = NULL;
+	public->old_preview = public->new_preview = NULL;
 }
 
 static void fill_changes(const struct diff *diff, const struct region *region, struct event *event)
@@ -166,7 +169,8 @@ static void fill_patch(const struct diff *diff, const struct region *region, str
 static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event)
 {
 	struct memwatch_event *public = &event->public;
-	if (region->values != MEMWATCH_VALUES_FULL || is_inline(watcher, region) || is_hashed(region) || !watcher->history.budget)
+	if (region->values != MEMWATCH_VALUES_FULL || is_inline(watcher, region) || is_hashed(region) ||
+	    !watcher->history.budget)
 		return;
 	if (history_has(region, region_last_seq(region)))
 		history_key(public->region_id, region_last_seq(region), public->storage_key_old);
@@ -216,6 +220,7 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 		fill_keys(watcher, region, event);
 	if (region->start)
 		history_name(&watcher->history, region, event);
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
 	meta->last_seq = event->public.seq;
 	meta->last_time_ns = event->public.time_ns;
 	region->delivered++;
@@ -249,9 +254,9 @@ static void hold(struct engine *engine, struct memwatch *watcher, struct region 
 	if (earlier) {
 		struct memwatch_event *public = &event->public;
 		size_t n = head_bytes(watcher, region);
-		public->merged = earlier->merged + 1;
+		public->merged += earlier->merged + 1;
 		if (public->old_preview && earlier->old_preview)
-			memcpy((uint8_t *)(uintptr_t)public->old_preview, earlier->old_preview, n);
+			memcpy((uint8_t *)(uintptr_t) public->old_preview, earlier->old_preview, n);
 		public->old_hash = earlier->old_hash;
 		memwatch_event_unref(earlier);
 	} else if (!worker_hold(engine, region)) {
@@ -276,7 +281,8 @@ static bool is_early(const struct region *region)
 	return is_limited(region) && (region->meta->held || time_monotonic_ns() < region->meta->due_ns);
 }
 
-static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash)
+static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash,
+			const struct author *author)
 {
 	struct event *event = region_meta(region) ? event_begin(watcher, region, engine->diff.n_ranges) : NULL;
 	if (event && watcher->patches && region->values == MEMWATCH_VALUES_FULL)
@@ -294,7 +300,8 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 		public->old_hash = old_hash;
 		public->new_hash = is_hashed(region) ? 0 : diff_hash(region->shadow, region->size_bytes);
 	}
-	attribute_event(engine, watcher, region, event);
+	public->merged = author->merged;
+	attribute_event(engine, watcher, region, author, event);
 	if (is_early(region)) {
 		hold(engine, watcher, region, event);
 		return;
@@ -316,22 +323,61 @@ static void make_room(void *arg, size_t n_bytes)
 	history_make_room(arg, n_bytes);
 }
 
-void emit_region(struct engine *engine, struct region *region)
+/* Before the diff: keeps what the event will need of the old value. */
+static bool diff_begin(struct engine *engine, struct memwatch *watcher, const struct region *region,
+		       uint64_t *ret_old_hash)
 {
-	struct memwatch *watcher = engine->watchers[region->watcher];
-	bool was_written = region->flags & REGION_WRITTEN;
 	size_t head = is_hashed(region) ? 0 : head_bytes(watcher, region);
-	uint64_t old_hash = 0;
-	region->flags &= (uint8_t)~(REGION_PENDING | REGION_WRITTEN);
 	diff_reset(&engine->diff, undo_max(watcher, region));
 	engine->diff.make_room = make_room;
 	engine->diff.make_room_arg = &watcher->history;
 	if (!head_reserve(engine, head))
-		return;
+		return false;
 	if (head)
 		memcpy(engine->head, region->shadow, head);
-	if (region->values == MEMWATCH_VALUES_HASH && !is_hashed(region))
-		old_hash = diff_hash(region->shadow, region->size_bytes);
+	*ret_old_hash = region->values == MEMWATCH_VALUES_HASH && !is_hashed(region)
+				? diff_hash(region->shadow, region->size_bytes)
+				: 0;
+	return true;
+}
+
+/* After it: what becomes of the detection. */
+static void judge(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash,
+		  const struct author *author)
+{
+	if (!engine->diff.n_ranges) {
+		region->unchanged++;
+		watcher->ledger.unchanged++;
+	} else if (!when_holds(region, &engine->diff)) {
+		emit_filtered(engine, watcher, region);
+	} else {
+		emit_change(engine, watcher, region, old_hash, author);
+	}
+}
+
+void emit_value(struct engine *engine, struct region *region, const void *value, const struct author *author)
+{
+	struct memwatch *watcher = engine->watchers[region->watcher];
+	uint64_t old_hash;
+	region->detected++;
+	watcher->ledger.detected++;
+	if (!diff_begin(engine, watcher, region, &old_hash)) {
+		memcpy(region->shadow, value, region->size_bytes);
+		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
+		return;
+	}
+	diff_memory(&engine->diff, (uint64_t)(uintptr_t)value, region->shadow, 0, region->size_bytes, true);
+	judge(engine, watcher, region, old_hash, author);
+}
+
+void emit_region(struct engine *engine, struct region *region)
+{
+	struct memwatch *watcher = engine->watchers[region->watcher];
+	bool was_written = region->flags & REGION_WRITTEN;
+	uint64_t old_hash;
+	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
+	if (region->point || !diff_begin(engine, watcher, region, &old_hash))
+		return; /* what has a watchpoint is told by precise.c, write by write */
 	int error = diff_spans(engine, region, &engine->written);
 	if (!error)
 		error = diff_spans(engine, region, &engine->polled);
@@ -342,13 +388,8 @@ void emit_region(struct engine *engine, struct region *region)
 	if (error) {
 		emit_drop(watcher, region, MEMWATCH_DROP_VANISHED);
 		emit_lost(engine, region);
-	} else if (!engine->diff.n_ranges) {
-		region->unchanged++;
-		watcher->ledger.unchanged++;
-	} else if (!when_holds(region, &engine->diff)) {
-		emit_filtered(engine, watcher, region);
 	} else {
-		emit_change(engine, watcher, region, old_hash);
+		judge(engine, watcher, region, old_hash, &(struct author){ .by_notes = true });
 	}
 }
 

@@ -152,14 +152,16 @@ bool history_has(const struct region *region, uint64_t seq)
 
 static uint64_t oldest_version(const struct region *region)
 {
-	return region->meta && region->meta->oldest_undo ? region->meta->oldest_undo->before_seq : region_last_seq(region);
+	return region->meta && region->meta->oldest_undo ? region->meta->oldest_undo->before_seq
+							 : region_last_seq(region);
 }
 
 static int missing(const struct region *region, uint64_t seq)
 {
 	if (seq > region_last_seq(region))
 		return error_set(-ENOENT, "\"%s\" has no version %llu", region->name, (unsigned long long)seq);
-	return error_set(-ENOENT, "version %llu of \"%s\" is not kept any more; the oldest kept is %llu (raise history_budget)",
+	return error_set(-ENOENT,
+			 "version %llu of \"%s\" is not kept any more; the oldest kept is %llu (raise history_budget)",
 			 (unsigned long long)seq, region->name, (unsigned long long)oldest_version(region));
 }
 
@@ -182,7 +184,8 @@ static void apply(const struct undo *undo, uint64_t offset, uint8_t *buffer, uin
 		memcpy(&run, undo->bytes + at, sizeof run);
 		uint64_t from = max_u64(run.offset, offset), to = min_u64(run.offset + run.size_bytes, offset + size);
 		if (from < to)
-			memcpy(buffer + (from - offset), undo->bytes + at + sizeof run + (from - run.offset), to - from);
+			memcpy(buffer + (from - offset), undo->bytes + at + sizeof run + (from - run.offset),
+			       to - from);
 	}
 }
 
@@ -192,7 +195,8 @@ int history_load(const struct region *region, uint64_t seq, uint8_t *buffer, siz
 		return missing(region, seq);
 	if (size)
 		memcpy(buffer, region->shadow, size);
-	for (const struct undo *undo = newest_of(region); size && undo && is_after(undo, seq); undo = undo->region_older)
+	for (const struct undo *undo = newest_of(region); size && undo && is_after(undo, seq);
+	     undo = undo->region_older)
 		apply(undo, 0, buffer, size);
 	return 0;
 }

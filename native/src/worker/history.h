@@ -10,13 +10,13 @@
 #include "diff.h"
 
 struct undo {
-	struct undo *newer, *older;       /* of the watcher */
+	struct undo *newer, *older; /* of the watcher */
 	struct undo *region_newer, *region_older;
-	struct region_meta *meta;         /* whose it is */
-	struct event *event;              /* a reference; NULL while the change has no event: filtered or held back */
-	uint64_t seq, before_seq;         /* the event and the version before it; without event both are the latter */
+	struct region_meta *meta; /* whose it is */
+	struct event *event;      /* a reference; NULL while the change has no event: filtered or held back */
+	uint64_t seq, before_seq; /* the event and the version before it; without event both are the latter */
 	size_t n_bytes;
-	uint8_t *bytes;                   /* runs: struct undo_run, then its bytes */
+	uint8_t *bytes; /* runs: struct undo_run, then its bytes */
 };
 
 struct history {

@@ -21,12 +21,14 @@ static void fill_where(struct event *event, const struct memwatch_post *post)
 	where->n_frames = n_frames_of(post);
 	for (uint32_t i = 0; i < where->n_frames; i++)
 		event->frames[i] = (struct memwatch_frame){ event_text(event, post->frames[i].file),
-							    event_text(event, post->frames[i].function), post->frames[i].line };
+							    event_text(event, post->frames[i].function),
+							    post->frames[i].line };
 }
 
 static size_t room_for(const struct memwatch_post *post)
 {
-	size_t room = (post->backend ? strlen(post->backend) : 0) + (post->thread_name ? strlen(post->thread_name) : 0) + 64;
+	size_t room =
+		(post->backend ? strlen(post->backend) : 0) + (post->thread_name ? strlen(post->thread_name) : 0) + 64;
 	for (uint32_t i = 0; i < n_frames_of(post); i++)
 		room += strlen(post->frames[i].file) + strlen(post->frames[i].function) + 32;
 	return room;
@@ -49,8 +51,10 @@ int emit_post(struct engine *engine, struct region *region, const struct memwatc
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	size_t limit = limit_of(watcher, region);
-	size_t n_old = min_u64(post->old_value ? post->old_bytes : 0, limit), n_new = min_u64(post->new_value ? post->new_bytes : 0, limit);
-	struct event *event = region_meta(region) ? event_new(0, n_old + n_new + room_for(post) + strlen(region->name) + 64) : NULL;
+	size_t n_old = min_u64(post->old_value ? post->old_bytes : 0, limit),
+	       n_new = min_u64(post->new_value ? post->new_bytes : 0, limit);
+	struct event *event =
+		region_meta(region) ? event_new(0, n_old + n_new + room_for(post) + strlen(region->name) + 64) : NULL;
 	if (!event)
 		return error_set(-ENOMEM, "no memory for the event");
 	struct memwatch_event *public = &event->public;

@@ -17,8 +17,11 @@ int log_new(uint64_t capacity, uint64_t budget_bytes, struct log **ret_log)
 	pthread_condattr_t attr;
 	struct log *log = mem_alloc(sizeof *log);
 	if (log)
-		*log = (struct log){ .generation = atomic_load(&fork_generation), .capacity = capacity,
-				     .budget_bytes = budget_bytes, .oldest = 1, .n_refs = 1,
+		*log = (struct log){ .generation = atomic_load(&fork_generation),
+				     .capacity = capacity,
+				     .budget_bytes = budget_bytes,
+				     .oldest = 1,
+				     .n_refs = 1,
 				     .slots = mem_map(capacity * sizeof *log->slots) };
 	if (!log || !log->slots) {
 		mem_free(log);
@@ -138,12 +141,15 @@ static int read_locked(struct log *log, uint64_t since, const struct memwatch_ev
 		events[count] = &log->slots[seq % log->capacity]->public;
 		memwatch_event_ref(events[count]);
 	}
-	*ret_cursor = (struct memwatch_cursor){ .oldest = log->oldest, .newest = log->newest,
-						.missed = first - (since + 1), .next = count ? first + count - 1 : first - 1 };
+	*ret_cursor = (struct memwatch_cursor){ .oldest = log->oldest,
+						.newest = log->newest,
+						.missed = first - (since + 1),
+						.next = count ? first + count - 1 : first - 1 };
 	return (int)count;
 }
 
-int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n, struct memwatch_cursor *ret_cursor)
+int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
+	     struct memwatch_cursor *ret_cursor)
 {
 	struct memwatch_cursor cursor;
 	pthread_mutex_lock(&log->mutex);
@@ -237,8 +243,11 @@ int log_sinks(struct log *log, struct memwatch_sink_info *infos, size_t n)
 	for (const struct memwatch_sink *sink = log->sinks; sink; sink = sink->next, count++) {
 		if (count >= n)
 			continue;
-		infos[count] = (struct memwatch_sink_info){ .received = sink->received, .missed = sink->missed,
-			.failed = sink->failed, .lag = log->newest - sink->since, .duration = sink->duration };
+		infos[count] = (struct memwatch_sink_info){ .received = sink->received,
+							    .missed = sink->missed,
+							    .failed = sink->failed,
+							    .lag = log->newest - sink->since,
+							    .duration = sink->duration };
 		memcpy(infos[count].name, sink->name, sizeof sink->name);
 	}
 	pthread_mutex_unlock(&log->mutex);
@@ -252,7 +261,8 @@ static void *dispatch(void *arg)
 	struct dispatcher *dispatcher = arg;
 	const struct memwatch_event *events[BATCH];
 	for (;;) {
-		int n = memwatch_sink_read(dispatcher->sink, events, BATCH, atomic_load(&dispatcher->stopping) ? 0 : -1);
+		int n = memwatch_sink_read(dispatcher->sink, events, BATCH,
+					   atomic_load(&dispatcher->stopping) ? 0 : -1);
 		if (n < 0 || (n == 0 && atomic_load(&dispatcher->stopping)))
 			return NULL;
 		for (int i = 0; i < n; i++) {

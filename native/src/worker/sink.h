@@ -11,16 +11,16 @@
 
 struct log {
 	pthread_mutex_t mutex;
-	pthread_cond_t changed;            /* an event came, or the log closes */
-	struct event **slots;              /* a circle of `capacity`, by seq */
+	pthread_cond_t changed; /* an event came, or the log closes */
+	struct event **slots;   /* a circle of `capacity`, by seq */
 	uint64_t capacity, budget_bytes;
 	uint64_t oldest, newest, bytes, n_evicted;
 	struct memwatch_sink *sinks;
-	uint32_t generation;               /* of forks */
+	uint32_t generation; /* of forks */
 	unsigned n_refs;
-	unsigned n_inside;                 /* threads in a waiting call */
+	unsigned n_inside; /* threads in a waiting call */
 	bool closing;
-	bool unannounced;                  /* appended since the last announcement */
+	bool unannounced; /* appended since the last announcement */
 };
 
 /* With one reference, the watcher's; each open sink has another. */
@@ -33,7 +33,8 @@ uint64_t log_append(struct log *log, struct event *event);
 /* Wakes the readers if something was appended. */
 void log_announce(struct log *log);
 int log_wait(struct log *log, uint64_t since, int timeout_ms);
-int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n, struct memwatch_cursor *ret_cursor);
+int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
+	     struct memwatch_cursor *ret_cursor);
 void log_stats(struct log *log, struct memwatch_stats *stats);
 int log_sinks(struct log *log, struct memwatch_sink_info *infos, size_t n);
 
@@ -41,7 +42,7 @@ struct memwatch_sink {
 	struct log *log;
 	struct memwatch_sink *next;
 	char name[32];
-	uint64_t since;                    /* its cursor */
+	uint64_t since; /* its cursor */
 	uint64_t received, missed, failed;
 	struct memwatch_histogram duration;
 	bool woken;

@@ -16,28 +16,17 @@ struct element {
 static bool judge(const struct region_meta *meta, struct element e)
 {
 	switch ((enum memwatch_when)meta->when) {
-	case MEMWATCH_WHEN_ANY_NAN:
-		return isnan(e.now);
-	case MEMWATCH_WHEN_GT:
-		return e.now > meta->low;
-	case MEMWATCH_WHEN_GE:
-		return e.now >= meta->low;
-	case MEMWATCH_WHEN_LT:
-		return e.now < meta->low;
-	case MEMWATCH_WHEN_LE:
-		return e.now <= meta->low;
-	case MEMWATCH_WHEN_EQ:
-		return e.now == meta->low;
-	case MEMWATCH_WHEN_NE:
-		return e.now != meta->low;
-	case MEMWATCH_WHEN_OUTSIDE:
-		return e.now < meta->low || e.now > meta->high;
-	case MEMWATCH_WHEN_INSIDE:
-		return e.now >= meta->low && e.now <= meta->high;
-	case MEMWATCH_WHEN_DELTA_GT:
-		return fabs(e.now - e.old) > meta->low;
-	case MEMWATCH_WHEN_CHANGED:
-		break;
+	case MEMWATCH_WHEN_ANY_NAN: return isnan(e.now);
+	case MEMWATCH_WHEN_GT: return e.now > meta->low;
+	case MEMWATCH_WHEN_GE: return e.now >= meta->low;
+	case MEMWATCH_WHEN_LT: return e.now < meta->low;
+	case MEMWATCH_WHEN_LE: return e.now <= meta->low;
+	case MEMWATCH_WHEN_EQ: return e.now == meta->low;
+	case MEMWATCH_WHEN_NE: return e.now != meta->low;
+	case MEMWATCH_WHEN_OUTSIDE: return e.now < meta->low || e.now > meta->high;
+	case MEMWATCH_WHEN_INSIDE: return e.now >= meta->low && e.now <= meta->high;
+	case MEMWATCH_WHEN_DELTA_GT: return fabs(e.now - e.old) > meta->low;
+	case MEMWATCH_WHEN_CHANGED: break;
 	}
 	return true;
 }
@@ -49,8 +38,9 @@ static bool any_in_run(const struct region *region, const struct undo_run *run, 
 	enum memwatch_number kind = number_kind(region->meta->format, item);
 	const uint8_t *now = region->shadow + run->offset;
 	for (uint64_t i = 0; i + item <= run->size_bytes; i += item)
-		if (memcmp(old + i, now + i, item) &&
-		    judge(region->meta, (struct element){ number_double(kind, item, old + i), number_double(kind, item, now + i) }))
+		if (memcmp(old + i, now + i, item) != 0 &&
+		    judge(region->meta,
+			  (struct element){ number_double(kind, item, old + i), number_double(kind, item, now + i) }))
 			return true;
 	return false;
 }

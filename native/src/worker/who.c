@@ -30,9 +30,12 @@ void who_drain(struct who *who, struct ring *ring)
 			who->notes = notes;
 			who->capacity = capacity;
 		}
-		who->notes[who->n++] = (struct taken){ .time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed),
-						       .address = note.address, .ip = note.ip,
-						       .thread_id = note.thread_id, .location = note.location };
+		who->notes[who->n++] =
+			(struct taken){ .time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed),
+					.address = note.address,
+					.ip = note.ip,
+					.thread_id = note.thread_id,
+					.location = note.location };
 	}
 }
 

@@ -11,25 +11,25 @@ struct taken {
 	uint64_t time_ns, address, ip;
 	int32_t thread_id;
 	uint32_t location;
-	uint32_t next;                 /* of the same page, 0: none, else index + 1 */
+	uint32_t next; /* of the same page, 0: none, else index + 1 */
 };
 
 /* What the instruction at `ip` stores; kept for a pass, since code can be written anew. */
 struct store {
 	uint64_t ip;
-	uint32_t width;                /* bytes from the address on; 0: not known */
-	bool reads;                    /* it certainly only reads: no author */
+	uint32_t width; /* bytes from the address on; 0: not known */
+	bool reads;     /* it certainly only reads: no author */
 };
 
 enum { STORES = 256 };
 
 struct who {
-	int32_t own_thread_id;         /* the worker's: it opens pages, it is never a writer */
-	struct taken *notes;           /* in the order in which they came */
+	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer */
+	struct taken *notes;   /* in the order in which they came */
 	uint32_t n, capacity;
-	uint32_t *heads;               /* hash of pages to index + 1 of the first note */
-	uint32_t n_heads;              /* a power of two */
-	struct store stores[STORES];   /* by a hash of ip */
+	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
+	uint32_t n_heads;            /* a power of two */
+	struct store stores[STORES]; /* by a hash of ip */
 };
 
 void who_fini(struct who *who);

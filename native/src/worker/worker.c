@@ -21,23 +21,24 @@
 #include <unistd.h>
 
 enum {
-	WINDOW_MAX_MS = 100,      /* how wide hot pages may make a window */
-	SWEEP_SHARE = 500,        /* a sweep's distance is at least this multiple of the CPU time it took; polled memory: */
+	HITS_RESOLVED = 32,  /* instructions of hits whose symbols are looked up ahead of a pass */
+	WINDOW_MAX_MS = 100, /* how wide hot pages may make a window */
+	SWEEP_SHARE = 500,   /* a sweep's distance is at least this multiple of the CPU time it took; polled memory: */
 	POLL_SHARE = 20,
-	PASS_SHARE = 4,           /* the same for passes that notes ask for */
-	ANNOUNCE_EVERY = 256,     /* regions of a pass */
-	CHECKS_A_SWEEP = 64,      /* regions whose memory is looked for in a full pass */
-	FAULT_COST_NS = 5000      /* what a first write with its signal costs the writer, see docs/performance.md */
+	PASS_SHARE = 4,       /* the same for passes that notes ask for */
+	ANNOUNCE_EVERY = 256, /* regions of a pass */
+	CHECKS_A_SWEEP = 64,  /* regions whose memory is looked for in a full pass */
+	FAULT_COST_NS = 5000  /* what a first write with its signal costs the writer, see docs/performance.md */
 };
 
 struct plan {
-	uint64_t sweep_ns;        /* the sweep's interval */
-	uint64_t next_sweep_ns;   /* CLOCK_MONOTONIC, as all here */
-	uint64_t first_note_ns;   /* of the window that is open, 0: none */
-	uint64_t window_ns;       /* how wide it is */
-	uint64_t earliest_ns;     /* the next partial pass not before */
-	uint64_t due_ns;          /* when an event that max_rate holds back may go, 0: none */
-	uint64_t tick_ns;         /* when the source wants to be asked again, 0: no wish */
+	uint64_t sweep_ns;      /* the sweep's interval */
+	uint64_t next_sweep_ns; /* CLOCK_MONOTONIC, as all here */
+	uint64_t first_note_ns; /* of the window that is open, 0: none */
+	uint64_t window_ns;     /* how wide it is */
+	uint64_t earliest_ns;   /* the next partial pass not before */
+	uint64_t due_ns;        /* when an event that max_rate holds back may go, 0: none */
+	uint64_t tick_ns;       /* when the source wants to be asked again, 0: no wish */
 };
 
 /* --- the lock --- */
@@ -96,7 +97,8 @@ static void collect_span(struct engine *engine, struct span span)
 	for (int b = 0; b < BACKENDS; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
-		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run); at = run.end)
+		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run);
+		     at = run.end)
 			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
 	}
 }
@@ -193,7 +195,8 @@ static void touch_spans(struct engine *engine)
 		region_overlapping(&engine->regions, span->start, span->end, touch_written, engine);
 	}
 	for (size_t i = 0; i < engine->polled.n; i++)
-		region_overlapping(&engine->regions, engine->polled.spans[i].start, engine->polled.spans[i].end, touch, engine);
+		region_overlapping(&engine->regions, engine->polled.spans[i].start, engine->polled.spans[i].end, touch,
+				   engine);
 	atomic_fetch_add(&engine->n_pages_written, n_pages);
 }
 
@@ -259,7 +262,9 @@ struct request {
 static struct request take_requests(struct engine *engine)
 {
 	pthread_mutex_lock(&engine->request_lock);
-	struct request request = { .ticket = engine->asked, .flush = engine->asked != engine->answered, .stop = engine->stopping };
+	struct request request = { .ticket = engine->asked,
+				   .flush = engine->asked != engine->answered,
+				   .stop = engine->stopping };
 	pthread_mutex_unlock(&engine->request_lock);
 	return request;
 }
@@ -285,8 +290,11 @@ static void begin_full(struct engine *engine)
 /* Looks the notes' instructions up before the regions need them: the first look into an object's symbols takes long. */
 static void resolve_notes(struct engine *engine)
 {
-	uint64_t last = 0;
+	uint64_t last = 0, ips[HITS_RESOLVED];
+	unsigned n_ips = precise_drain(engine, ips, HITS_RESOLVED);
 	pthread_mutex_unlock(&engine->lock);
+	for (unsigned i = 0; i < n_ips; i++)
+		symbol_resolve(engine->symbols, ips[i]);
 	for (uint32_t i = 0; i < engine->who.n; i++) {
 		if (engine->who.notes[i].ip && engine->who.notes[i].ip != last)
 			symbol_resolve(engine->symbols, engine->who.notes[i].ip);
@@ -295,8 +303,8 @@ static void resolve_notes(struct engine *engine)
 	pthread_mutex_lock(&engine->lock);
 }
 
-/* Under both locks. */
-static void pass(struct engine *engine, bool full, struct span asked)
+/* Under both locks. `forced`: somebody waits for it. */
+static void pass(struct engine *engine, bool full, bool forced, struct span asked)
 {
 	engine->silent_change = false;
 	engine->unseen.n = 0;
@@ -313,6 +321,7 @@ static void pass(struct engine *engine, bool full, struct span asked)
 	who_drain(&engine->who, &engine->ring);
 	resolve_notes(engine);
 	who_index(&engine->who);
+	precise_pass(engine, forced);
 	touch_spans(engine);
 	emit_touched(engine);
 	if (full)
@@ -367,14 +376,16 @@ static bool asked_for(struct engine *engine)
 static void rest(struct engine *engine, struct plan *plan)
 {
 	uint32_t wake = atomic_load(&engine->ring.wake);
-	uint64_t deadline_ns = earlier(earlier(window_end(plan), plan->next_sweep_ns), earlier(plan->tick_ns, plan->due_ns));
+	uint64_t deadline_ns =
+		earlier(earlier(window_end(plan), plan->next_sweep_ns), earlier(plan->tick_ns, plan->due_ns));
 	if (asked_for(engine))
 		return;
 	if (plan->first_note_ns) { /* notes go on coming: no wake-up for each, but keep the ring from filling */
 		deadline_ns = min_u64(deadline_ns, time_monotonic_ns() + WRITABLE_WINDOW_MS * NS_PER_MS);
 		futex_wait(&engine->ring.wake, wake, deadline_ns);
 	} else if (ring_sleep(&engine->ring)) {
-		futex_wait(&engine->ring.wake, wake, deadline_ns);
+		if (!precise_waiting(engine))
+			futex_wait(&engine->ring.wake, wake, deadline_ns);
 		atomic_store(&engine->ring.asleep, 0);
 	}
 }
@@ -383,12 +394,13 @@ static void look(struct engine *engine, struct plan *plan)
 {
 	who_drain(&engine->who, &engine->ring);
 	uint64_t now_ns = time_monotonic_ns();
-	if (engine->who.n && !plan->first_note_ns)
+	if ((engine->who.n || precise_waiting(engine)) && !plan->first_note_ns)
 		plan->first_note_ns = now_ns;
 	plan->tick_ns = engine->source ? engine->source->tick(now_ns) : 0;
 	for (int b = 0; b < BACKENDS; b++)
 		if (engine->backends[b] && engine->backends[b]->tick)
-			plan->tick_ns = earlier(plan->tick_ns, engine->backends[b]->tick(now_ns, &engine->handler_lost));
+			plan->tick_ns =
+				earlier(plan->tick_ns, engine->backends[b]->tick(now_ns, &engine->handler_lost));
 	plan->due_ns = emit_due(engine, false);
 	announce(engine);
 }
@@ -404,7 +416,7 @@ static bool work(struct engine *engine, struct plan *plan)
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
 		uint64_t n_notes = engine->who.n;
-		pass(engine, request.flush || sweep, (struct span){ 0 });
+		pass(engine, request.flush || sweep, request.flush, (struct span){ 0 });
 		plan->due_ns = emit_due(engine, request.flush);
 		announce(engine);
 		uint64_t now_ns = time_monotonic_ns(), took_ns = time_cpu_ns() - cpu_ns;
@@ -421,7 +433,8 @@ static bool work(struct engine *engine, struct plan *plan)
 static void *run(void *arg)
 {
 	struct engine *engine = arg;
-	struct plan plan = { .sweep_ns = engine->window_ns, .window_ns = engine->window_ns,
+	struct plan plan = { .sweep_ns = engine->window_ns,
+			     .window_ns = engine->window_ns,
 			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
 	pthread_mutex_lock(&engine->pass_lock);
 	engine->who.own_thread_id = gettid();
@@ -441,7 +454,7 @@ void worker_pass(struct engine *engine, struct span span)
 {
 	pthread_mutex_lock(&engine->pass_lock);
 	worker_lock(engine);
-	pass(engine, false, span);
+	pass(engine, false, true, span);
 	announce(engine);
 	worker_unlock(engine);
 	pthread_mutex_unlock(&engine->pass_lock);

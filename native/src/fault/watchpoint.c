@@ -1,0 +1,485 @@
+/*
+ * watchpoint.c -- DESIGN: a perf breakpoint event with sigtrap=1 on every thread (inherited by each that comes) sends the writing thread
+ * a SIGTRAP right after each store to the variable. The handler reads the new value, takes the old one from the point, and puts a hit
+ * into a ring of its own. Value and number of a point change together, in one compare-and-swap of 16 bytes, and the
+ * value is read between: so the hits of a point have one order, and each one's old value is the new value before it.
+ *
+ * The processor has four, for each thread; they are kept for the whole process. Adding and removing run under the engine's
+ * lock, the handler on the writer's thread. A point that is used again has another generation; a signal of an older one is
+ * ignored. The ring is made once and lives as long as the process.
+ *
+ * Loss: a full ring drops the newest hit; numbers tell the worker how many are missing. A thread that blocks SIGTRAP gets one late signal
+ * for all that it wrote; the event's own count, which the kernel keeps, tells how many there were.
+ */
+#define _GNU_SOURCE
+#include "watchpoint.h"
+
+#include "fault.h"
+#include "operand.h"
+
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define COOKIE (UINT64_C(0x6d777074) << 32) /* above the point's number */
+#define COOKIE_MASK (UINT64_C(0xffffffff) << 32)
+
+enum { HITS = 8192, INDEX_BITS = 2 };
+static_assert(POINTS == 1 << INDEX_BITS, "a point's number begins with its index");
+
+#if defined(__x86_64__)
+
+/* The last value and the number of the hit that read it. */
+union word {
+	unsigned __int128 whole;
+	struct {
+		uint64_t value, n;
+	};
+};
+
+struct point {
+	union word last;         /* handlers, by compare-and-swap; the worker by `correct` */
+	_Atomic uint32_t number; /* generation and index, 0: free; under the engine's lock; read by handlers */
+	uint32_t size_bytes;
+	uint64_t address;
+	_Atomic uint64_t n_lost; /* handlers */
+};
+
+enum { INSIDE_PATIENCE = 1000 };
+
+/* What handlers write, on pages of its own. */
+static union {
+	struct {
+		struct point points[POINTS];
+		_Atomic uint32_t n_inside[POINTS];          /* handlers that may hold the point */
+		_Alignas(CACHE_LINE) _Atomic uint64_t head; /* next slot to write; handlers */
+		_Alignas(CACHE_LINE) _Atomic uint64_t tail; /* next slot to read; the worker */
+		struct hit *_Atomic slots;                  /* HITS of them, once the first point was added */
+	};
+	char pages[PAGE_BYTES];
+} own __attribute__((aligned(PAGE_BYTES)));
+
+static struct descriptors {
+	int *fds; /* one a thread that was there */
+	size_t n, capacity;
+} events[POINTS];
+static uint32_t generation;
+static bool silent;
+static uint64_t next_look_ns;
+
+bool watchpoint_is(uint64_t data)
+{
+	return (data & COOKIE_MASK) == COOKIE;
+}
+
+static struct point *point_of(uint32_t number)
+{
+	return &own.points[number & (POINTS - 1)];
+}
+
+/* Once there is a ring. */
+static struct hit *ring_slot(uint64_t n)
+{
+	return &atomic_load_explicit(&own.slots, memory_order_acquire)[n & (HITS - 1)];
+}
+
+/* --- on the writer's thread --- */
+
+/* One load: the variable may be written meanwhile. */
+__attribute__((no_sanitize("address", "thread"))) static uint64_t load(uint64_t address, uint32_t size_bytes)
+{
+	const volatile void *at = (const volatile void *)(uintptr_t)address;
+	switch (size_bytes) {
+	case 1: return *(const volatile uint8_t *)at;
+	case 2: return *(const volatile uint16_t *)at;
+	case 4: return *(const volatile uint32_t *)at;
+	default: return *(const volatile uint64_t *)at;
+	}
+}
+
+__attribute__((target("cx16"))) static bool swap(union word *word, union word before, union word after)
+{
+	return __sync_bool_compare_and_swap(&word->whole, before.whole, after.whole);
+}
+
+/* May be torn; a compare-and-swap with it fails then. The number is read first: the value is not older. */
+__attribute__((no_sanitize("thread"))) static union word word_guess(const union word *word)
+{
+	union word guess;
+	guess.n = ((const volatile union word *)word)->n;
+	guess.value = ((const volatile union word *)word)->value;
+	return guess;
+}
+
+static bool push(const struct hit *hit)
+{
+	uint64_t head = atomic_load_explicit(&own.head, memory_order_relaxed);
+	do {
+		/* Pairs with the release of tail in pop: a slot that counts as free has been read and zeroed. */
+		if (head - atomic_load_explicit(&own.tail, memory_order_acquire) >= HITS)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&own.head, &head, head + 1, memory_order_relaxed,
+							memory_order_relaxed));
+	struct hit *slot = ring_slot(head);
+	slot->n = hit->n;
+	slot->ip = hit->ip;
+	slot->address = hit->address;
+	slot->old_value = hit->old_value;
+	slot->new_value = hit->new_value;
+	slot->point = hit->point;
+	slot->thread_id = hit->thread_id;
+	slot->location = hit->location;
+	slot->proof = hit->proof;
+	slot->uncertain = false;
+	/* Pairs with the load in pop, and (sequentially consistent) with `asleep`, see ring_sleep. */
+	atomic_store(&slot->time_ns, atomic_load_explicit(&hit->time_ns, memory_order_relaxed));
+	return true;
+}
+
+static void value_take(struct point *point, struct hit *hit)
+{
+	union word before, after;
+	do {
+		before = word_guess(&point->last);
+		after = (union word){ .value = load(point->address, point->size_bytes), .n = before.n + 1 };
+	} while (!swap(&point->last, before, after));
+	hit->n = after.n;
+	hit->old_value = before.value;
+	hit->new_value = after.value;
+}
+
+static void hit_take(struct point *point, uint32_t number, bool late, void *context)
+{
+	struct hit hit = { .time_ns = time_realtime_ns(), .point = number, .address = point->address };
+	/* Late, the variable may be gone; the worker looks at it with care. */
+	if (!late) {
+		value_take(point, &hit);
+		hit.proof = (uint8_t)operand_proof(context, point->address, point->size_bytes, hit.new_value);
+	}
+	fault_writer(late ? NULL : context, &hit.ip, &hit.thread_id, &hit.location);
+	if (!push(&hit) && !late)
+		atomic_fetch_add_explicit(&point->n_lost, 1, memory_order_relaxed);
+}
+
+void watchpoint_on_trap(struct ring *ring, uint64_t data, bool late, void *context)
+{
+	uint32_t number = (uint32_t)data, index = number & (POINTS - 1);
+	/* Sequentially consistent, as in remove_point: either it sees us inside or we see that the point is gone. */
+	atomic_fetch_add(&own.n_inside[index], 1);
+	if (atomic_load(&own.points[index].number) == number) {
+		hit_take(&own.points[index], number, late, context);
+		if (atomic_load(&ring->asleep) && atomic_exchange(&ring->asleep, 0))
+			ring_kick(ring);
+	}
+	atomic_fetch_sub(&own.n_inside[index], 1);
+}
+
+/* --- events on threads --- */
+
+static int event_open(pid_t thread, const struct point *point, uint32_t number)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT,
+		.size = sizeof attr,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP,
+		.disabled = silent,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.bp_type = HW_BREAKPOINT_W,
+		.bp_addr = point->address,
+		.bp_len = point->size_bytes,
+		.sigtrap = 1,
+		.remove_on_exec = 1,
+		.inherit = 1,
+		.inherit_thread = 1,
+		.sig_data = COOKIE | number,
+	};
+	int fd = (int)syscall(SYS_perf_event_open, &attr, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int descriptor_keep(struct descriptors *list, int fd)
+{
+	if (list->n == list->capacity) {
+		size_t capacity = list->capacity ? list->capacity * 2 : 16;
+		int *fds = mem_grow(list->fds, capacity * sizeof *fds);
+		if (!fds)
+			return -ENOMEM;
+		list->fds = fds;
+		list->capacity = capacity;
+	}
+	list->fds[list->n++] = fd;
+	return 0;
+}
+
+static int attach(pid_t thread, void *arg)
+{
+	uint32_t number = *(const uint32_t *)arg;
+	int fd = event_open(thread, point_of(number), number);
+	if (fd == -ESRCH)
+		return 0; /* it ended */
+	int error = fd < 0 ? fd : descriptor_keep(&events[number & (POINTS - 1)], fd);
+	if (error && fd >= 0)
+		close(fd);
+	return error;
+}
+
+static void detach(unsigned index)
+{
+	struct descriptors *list = &events[index];
+	for (size_t i = 0; i < list->n; i++)
+		close(list->fds[i]);
+	mem_free(list->fds);
+	*list = (struct descriptors){ 0 };
+}
+
+/* --- the interface --- */
+
+static int refuse(int error)
+{
+	int paranoid = fault_sysctl("/proc/sys/kernel/perf_event_paranoid");
+	if (error == -ENOSPC)
+		return error_set(
+			-ENOSPC,
+			"the processor's watchpoints are in use, by a debugger or by another tool; watch without `precise`");
+	if (error == -EMFILE)
+		return error_set(
+			-ENOTSUP,
+			"too few file descriptors for a watchpoint on each thread; raise the limit (ulimit -n)");
+	if (error == -EACCES && paranoid > 2)
+		return error_set(
+			-ENOTSUP,
+			"no hardware watchpoints: perf_event_open(2) is refused; set kernel.perf_event_paranoid to 2 (it "
+			"is %d) or give CAP_PERFMON",
+			paranoid);
+	return error_set(-ENOTSUP,
+			 "this machine gives no hardware watchpoints: perf_event_open(2): %s; watch without `precise`",
+			 strerror(-error));
+}
+
+static int prepare(void)
+{
+	if (!own.slots) {
+		struct hit *slots = mem_map(HITS * sizeof *slots);
+		if (!slots)
+			return error_set(-ENOMEM, "no memory for the ring of watchpoint hits");
+		memset(slots, 0, HITS * sizeof *slots); /* its pages now, not in a handler */
+		/* Pairs with the load in ring_slot. */
+		atomic_store_explicit(&own.slots, slots, memory_order_release);
+	}
+	if (fault_probe_syscall(SYS_perf_event_open, 0, 0, -1, -1, 0) == -EPERM)
+		return refuse(-EPERM);
+	int error = fault_trap_hold();
+	return error < 0 ? error_set(error, "the handler of SIGTRAP cannot be installed: %s", strerror(-error)) : 0;
+}
+
+static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point)
+{
+	unsigned index = 0;
+	while (index < POINTS && own.points[index].number)
+		index++;
+	if (index == POINTS)
+		return error_set(
+			-ENOSPC,
+			"%d regions have hardware watchpoints, which is all that there are; remove one of them, or watch "
+			"without `precise`",
+			POINTS);
+	int error = prepare();
+	if (error)
+		return error;
+	struct point *point = &own.points[index];
+	generation = generation % (UINT32_MAX >> INDEX_BITS) + 1;
+	uint32_t number = generation << INDEX_BITS | index;
+	point->last = (union word){ .value = value };
+	point->size_bytes = size_bytes;
+	point->address = address;
+	atomic_store(&point->n_lost, 0);
+	silent = fault_traced();
+	/* Pairs with the load in watchpoint_on_trap: who sees the number sees the point. */
+	atomic_store(&point->number, number);
+	error = fault_each_thread(attach, &number);
+	if (error) {
+		atomic_store(&point->number, 0);
+		detach(index);
+		return refuse(error);
+	}
+	*ret_point = number;
+	return 0;
+}
+
+static void remove_point(uint32_t number)
+{
+	struct point *point = point_of(number);
+	if (atomic_load(&point->number) != number)
+		return;
+	detach(number & (POINTS - 1));
+	atomic_store(&point->number, 0);
+	/* Bounded: a handler that another signal's handler left by longjmp never comes out. */
+	for (int i = 0; i < INSIDE_PATIENCE && atomic_load(&own.n_inside[number & (POINTS - 1)]); i++)
+		sched_yield();
+}
+
+static unsigned n_free(void)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < POINTS; i++)
+		n += !own.points[i].number;
+	return n;
+}
+
+static bool pop(struct hit *ret_hit)
+{
+	if (!own.slots)
+		return false;
+	uint64_t tail = atomic_load_explicit(&own.tail, memory_order_relaxed);
+	struct hit *slot = ring_slot(tail);
+	uint64_t time_ns = atomic_load(&slot->time_ns);
+	if (!time_ns)
+		return false;
+	*ret_hit = (struct hit){ .time_ns = time_ns,
+				 .n = slot->n,
+				 .ip = slot->ip,
+				 .address = slot->address,
+				 .old_value = slot->old_value,
+				 .new_value = slot->new_value,
+				 .point = slot->point,
+				 .thread_id = slot->thread_id,
+				 .location = slot->location,
+				 .proof = slot->proof };
+	atomic_store_explicit(&slot->time_ns, 0, memory_order_relaxed);
+	/* Pairs with the acquire in push. */
+	atomic_store_explicit(&own.tail, tail + 1, memory_order_release);
+	return true;
+}
+
+static bool waiting(void)
+{
+	return own.slots && atomic_load(&ring_slot(atomic_load(&own.tail))->time_ns);
+}
+
+static void state(uint32_t number, struct hit_state *ret_state)
+{
+	const struct point *point = point_of(number);
+	/* Before n: a loss that is not counted yet then looks like a hit on its way. */
+	uint64_t n_lost = atomic_load(&point->n_lost);
+	*ret_state = (struct hit_state){ .n = word_guess(&point->last).n, .n_lost = n_lost };
+}
+
+static uint64_t counted(uint32_t number)
+{
+	const struct descriptors *list = &events[number & (POINTS - 1)];
+	uint64_t total = 0, count;
+	for (size_t i = 0; i < list->n; i++)
+		if (read(list->fds[i], &count, sizeof count) == sizeof count)
+			total += count;
+	return total;
+}
+
+static bool correct(uint32_t number, uint64_t n, uint64_t to)
+{
+	struct point *point = point_of(number);
+	union word before = word_guess(&point->last), after = { .value = to, .n = n };
+	return before.n == n && swap(&point->last, before, after);
+}
+
+static void silence(bool on)
+{
+	silent = on;
+	for (unsigned i = 0; i < POINTS; i++)
+		for (size_t k = 0; k < events[i].n; k++)
+			ioctl(events[i].fds[k], on ? PERF_EVENT_IOC_DISABLE : PERF_EVENT_IOC_ENABLE, 0);
+}
+
+static bool tick(uint64_t now_ns)
+{
+	fault_trap_hold();
+	if (now_ns >= next_look_ns) {
+		bool traced = fault_traced();
+		if (traced != silent)
+			silence(traced);
+		next_look_ns = now_ns + NS_PER_S;
+	}
+	return silent;
+}
+
+static void fork_child(void)
+{
+	for (unsigned i = 0; i < POINTS; i++) {
+		for (size_t k = 0; k < events[i].n; k++)
+			close(events[i].fds[k]);
+		events[i] =
+			(struct descriptors){ 0 }; /* the memory is left alone, as all that the parent had allocated */
+		atomic_store(&own.points[i].number, 0);
+		atomic_store(&own.n_inside[i], 0);
+	}
+	for (size_t i = 0; own.slots && i < HITS; i++)
+		atomic_store_explicit(&ring_slot(i)->time_ns, 0, memory_order_relaxed);
+	atomic_store(&own.head, 0);
+	atomic_store(&own.tail, 0);
+}
+
+const struct hit_source fault_watchpoint = {
+	.add = add,
+	.remove = remove_point,
+	.n_free = n_free,
+	.pop = pop,
+	.waiting = waiting,
+	.state = state,
+	.counted = counted,
+	.correct = correct,
+	.tick = tick,
+	.fork_child = fork_child,
+};
+
+#else
+
+bool watchpoint_is(uint64_t data)
+{
+	return (void)data, false;
+}
+
+void watchpoint_on_trap(struct ring *ring, uint64_t data, bool late, void *context)
+{
+	(void)ring, (void)data, (void)late, (void)context;
+}
+
+static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point)
+{
+	(void)address, (void)size_bytes, (void)value, (void)ret_point;
+	return error_set(-ENOTSUP, "hardware watchpoints are used on x86-64 only; watch without `precise`");
+}
+
+static unsigned n_free(void)
+{
+	return 0;
+}
+
+static bool nothing(void)
+{
+	return false;
+}
+
+static bool no_hit(struct hit *ret_hit)
+{
+	return (void)ret_hit, false;
+}
+
+static void fork_child(void)
+{
+}
+
+/* Without a point nobody asks for more. */
+const struct hit_source fault_watchpoint = {
+	.add = add,
+	.n_free = n_free,
+	.pop = no_hit,
+	.waiting = nothing,
+	.fork_child = fork_child,
+};
+
+#endif
