@@ -122,6 +122,7 @@ test: ## build, then run every test; installs what is missing
 .PHONY: lint
 lint: ## check format, style and types of the C, Python and shell sources
 	@scripts/bootstrap test
+	@$(MAKE) -s $(B)/exporter_page.h
 	@scripts/lint
 
 .PHONY: format
