@@ -137,9 +137,9 @@ class MemoryWatcher:
         metric          True: minimum, maximum, mean and NaN count of a numeric array are exported too
         shadow          "hash": 8 bytes a page in place of a copy, for regions too large to copy; old bytes are not seen
         history_budget  bytes of this region's versions, within the watcher's budget
-        precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its own old
-                        and new value; the process has four. "auto": a free one for a while when its neighbours' writes
-                        cost the region its authors. False: never
+        precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its own
+                        old and new value; the process has four. "auto": a free one for a while when its neighbours'
+                        writes cost the region its authors. False: never
         metadata        goes to the adapter, where there is one
         """
         _check_callback(callback)
@@ -147,8 +147,11 @@ class MemoryWatcher:
         if adapter is None and not core.NATIVE:
             adapter = self._adapter_named("polling")
         if adapter is not None:
-            if metric or max_rate is not None or history_budget is not None or shadow != "full" or precise is True:
-                raise ValueError("metric, max_rate, history_budget, shadow and precise need the native core, not an adapter")
+            native_only = metric or max_rate is not None or history_budget is not None or precise is True
+            if native_only or shadow != "full":
+                raise ValueError(
+                    "metric, max_rate, history_budget, shadow and precise need the native core, not an adapter"
+                )
             return self._track_with(adapter, obj, name, callback=callback, when=when, values=values, **metadata)
         if metadata:
             raise TypeError(f"watch() got an unexpected keyword argument {next(iter(metadata))!r}")

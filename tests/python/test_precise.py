@@ -20,7 +20,7 @@ def small():
     return memoryview(memwatch.buffer(4096))[64:72].cast("q")
 
 
-def test_every_write_is_an_event_with_its_own_values_and_line(watcher):
+def test_every_write_is_an_event_of_its_own(watcher):
     seen = []
     counter = small()
     watcher.set_callback(seen.append)
@@ -29,7 +29,7 @@ def test_every_write_is_an_event_with_its_own_values_and_line(watcher):
         counter[0] = value
     assert watcher.flush()
     assert [(event.old[0], event.new[0]) for event in seen] == [(value - 1, value) for value in range(1, 51)]
-    assert {event.where.function for event in seen} == {test_every_write_is_an_event_with_its_own_values_and_line.__name__}
+    assert {event.where.function for event in seen} == {test_every_write_is_an_event_of_its_own.__name__}
     assert {event.where.attribution for event in seen} == {"exact"}
     assert watcher.get_stats()["attribution"]["watchpoint_hits"] >= 50
 
