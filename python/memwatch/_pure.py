@@ -148,8 +148,8 @@ class _Region:
             "id": self.id, "name": self.name, "address": 0, "size_bytes": 0, "values": self.values,
             "backend": "external", "format": "", "item_bytes": 1, "shape": (), "metric": False, "pinned": False,
             "precise": False, "external": True, "last_seq": self.last_seq, "last_time_ns": self.last_time_ns,
-            "value": None, "detected": self.delivered, "delivered": self.delivered, "coalesced": 0, "unchanged": 0, "filtered": 0,
-            "dropped": 0, "hashed": False,
+            "value": None, "detected": self.delivered, "delivered": self.delivered, "coalesced": 0, "unchanged": 0,
+            "filtered": 0, "dropped": 0, "hashed": False,
         }  # fmt: skip
 
 

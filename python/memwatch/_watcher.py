@@ -137,9 +137,9 @@ class MemoryWatcher:
         metric          True: minimum, maximum, mean and NaN count of a numeric array are exported too
         shadow          "hash": 8 bytes a page in place of a copy, for regions too large to copy; old bytes are not seen
         history_budget  bytes of this region's versions, within the watcher's budget
-        precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its own
-                        old and new value; the process has four. "auto": a free one for a while when its neighbours'
-                        writes cost the region its authors. False: never
+        precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its
+                        own old and new value; the process has four. "auto": a free one for a while when its
+                        neighbours' writes cost the region its authors. False: never
         metadata        goes to the adapter, where there is one
         """
         _check_callback(callback)

@@ -1,6 +1,5 @@
 /*
- * test_precise.c -- hardware watchpoints: every write to a small variable is an event of its own, with its old and new value and its
- * writer, whatever happens around it.
+ * test_precise.c -- hardware watchpoints: every write to a small variable is an event with its own values and writer.
  */
 #include "watching.h"
 
@@ -14,11 +13,6 @@ struct shared_page {
 	volatile uint64_t a, b, c, d, e;
 	volatile uint64_t after[8];
 };
-
-static memwatch *open_watcher(void)
-{
-	return open_backend("auto");
-}
 
 static int try_precise(memwatch *watcher, volatile void *address, size_t size_bytes, const char *name, uint64_t *ret_id)
 {
@@ -125,7 +119,7 @@ TEST(every_write_of_two_threads_is_an_event)
 {
 	static const struct memwatch_event *events[WRITES + 1];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t ids[2] = { add_precise(watcher, &page->a, 8, "a"), add_precise(watcher, &page->b, 8, "b") };
 	struct job jobs[2] = { { store_one, &page->a, 0 }, { store_other, &page->b, 0 } };
 	pthread_t threads[2];
@@ -154,7 +148,7 @@ TEST(every_write_of_two_threads_is_an_event)
 TEST(events_come_without_a_flush)
 {
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	add_precise(watcher, &page->a, 8, "a");
 	for (uint64_t i = 1; i <= SPINS; i++) {
 		store_one(&page->a, i);
@@ -166,7 +160,7 @@ TEST(events_come_without_a_flush)
 TEST(the_line_is_that_of_the_store)
 {
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	add_precise(watcher, &page->a, 8, "a");
 	store_on_line(&page->a, 1);
 	const struct memwatch_event *event = only_event(watcher, 0);
@@ -181,7 +175,7 @@ TEST(sizes_from_one_to_eight_bytes)
 {
 	static const struct memwatch_event *events[8];
 	uint8_t *page = map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t ids[4];
 	char name[2] = "a";
 	for (int i = 0; i < 4; i++, name[0]++)
@@ -203,7 +197,7 @@ TEST(neighbours_do_not_matter)
 {
 	static const struct memwatch_event *events[WRITES + 1];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	for (uint64_t i = 1; i <= WRITES; i++) {
 		for (uint64_t k = 0; k < SPINS; k++)
@@ -224,7 +218,7 @@ TEST(silent_stores_count_as_unchanged)
 {
 	static const struct memwatch_event *events[4];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	store_one(&page->a, 5);
 	for (int i = 0; i < SPINS; i++)
@@ -260,7 +254,7 @@ TEST(an_exact_writer_wrote_the_value_that_is_told)
 {
 	static const struct memwatch_event *events[WRITES * 20 + 1];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	struct job jobs[2] = { { store_one, &page->a, 0 }, { store_other, &page->a, 0 } };
 	pthread_t threads[2];
@@ -295,7 +289,7 @@ TEST(the_fifth_is_refused_and_a_removed_one_makes_room)
 {
 	static const struct memwatch_event *events[8];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	volatile uint64_t *variables[5] = { &page->a, &page->b, &page->c, &page->d, &page->e };
 	char name[2] = "a";
 	uint64_t ids[5];
@@ -321,7 +315,7 @@ TEST(the_fifth_is_refused_and_a_removed_one_makes_room)
 TEST(what_does_not_fit_is_refused)
 {
 	uint8_t *page = map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, page, 8, "fits");
 	OK(memwatch_region_remove(watcher, id));
 	FAILS(try_precise(watcher, page, 3, "three", &id), EINVAL);
@@ -337,7 +331,7 @@ TEST(a_kernel_write_is_found)
 {
 	static const struct memwatch_event *events[8];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a"), value = 42;
 	int ends[2];
 	CHECK_EQ(pipe(ends), 0);
@@ -362,7 +356,7 @@ TEST(a_kernel_write_is_found)
 TEST(a_kernel_write_is_found_without_a_flush)
 {
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	add_precise(watcher, &page->a, 8, "a");
 	flush(watcher);
 	CHECK_EQ(syscall(SYS_getrandom, (void *)(uintptr_t)&page->a, 8, 0), 8);
@@ -388,7 +382,7 @@ static void check_blocked(bool unblocks)
 {
 	static const struct memwatch_event *events[8];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	struct job job = { store_one, &page->a, unblocks };
 	pthread_t thread;
@@ -421,7 +415,7 @@ TEST(a_child_of_a_fork_is_not_affected)
 {
 	static const struct memwatch_event *events[8];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	int status;
 	store_one(&page->a, 1);
@@ -432,7 +426,7 @@ TEST(a_child_of_a_fork_is_not_affected)
 		sigaction(SIGTRAP, &plain, NULL); /* a signal would kill */
 		for (uint64_t i = 2; i < 100; i++)
 			store_one(&page->a, i);
-		memwatch *own = open_watcher();
+		memwatch *own = open_backend("auto");
 		uint64_t own_id = add_precise(own, &page->b, 8, "b");
 		store_other(&page->b, 1);
 		CHECK_EQ(events_of(own, own_id, events, 8), 1);
@@ -460,7 +454,7 @@ TEST(threads_that_come_and_go_are_seen)
 {
 	static const struct memwatch_event *events[SPINS + 1];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	for (int i = 0; i < SPINS; i++) {
 		struct job job = { i % 2 ? store_one : store_other, &page->a, 0 };
@@ -477,7 +471,7 @@ TEST(a_watchpoint_beside_a_region_of_the_whole_page)
 {
 	static const struct memwatch_event *events[8];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a"), whole = add_region(watcher, page, PAGE, "whole");
 	store_one(&page->a, 1);
 	store_one(&page->a, 2);
@@ -518,7 +512,7 @@ TEST(memory_that_vanishes_ends_the_region)
 {
 	static const struct memwatch_event *events[8];
 	struct shared_page *page = (void *)map_pages(1), *other = (void *)map_pages(1);
-	memwatch *watcher = open_watcher();
+	memwatch *watcher = open_backend("auto");
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	store_one(&page->a, 1);
 	flush(watcher);
@@ -572,7 +566,7 @@ TEST(a_region_with_hot_neighbours_borrows_a_watchpoint)
 {
 	static const struct memwatch_event *events[1 << 16];
 	struct shared_page *page = (void *)map_pages(1);
-	memwatch *probe = open_watcher();
+	memwatch *probe = open_backend("auto");
 	add_precise(probe, &page->e, 8, "probe"); /* skips where there are none */
 	memwatch_close(probe);
 	memwatch *watcher = open_frugal();
