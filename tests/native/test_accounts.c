@@ -1,0 +1,69 @@
+/*
+ * test_accounts.c -- what the library says of its own cost: memory as the kernel counts it, records a region, pages that a pass reads.
+ */
+#include "watching.h"
+
+#include "region.h"
+
+enum { SMALL = 100000, SMALL_BYTES = 16, HUGE_PAGES = 1 << 18 };
+
+/* The size of the process's writable private memory, in bytes. */
+static uint64_t address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+	CHECK(file && fscanf(file, "%lu", &pages) == 1);
+	fclose(file);
+	return (uint64_t)pages * PAGE;
+}
+
+TEST(native_memory_is_what_the_kernel_counts)
+{
+	uint8_t *memory = map_pages(1 << 14);
+	memwatch *watcher = open_backend("poll");
+	flush(watcher);
+	uint64_t said = stats_of(watcher).native_memory_bytes, counted = address_space();
+	for (int i = 0; i < 4; i++)
+		add_region(watcher, memory + ((size_t)i << 24), 1 << 24, (char[]){ (char)('a' + i), 0 });
+	said = stats_of(watcher).native_memory_bytes - said;
+	counted = address_space() - counted;
+	CHECK_OP(said, >=, UINT64_C(4) << 24);
+	CHECK_OP(said < counted ? counted - said : said - counted, <=, 1 << 20);
+	memwatch_close(watcher);
+}
+
+TEST(a_small_region_takes_little)
+{
+	enum { NAME_AND_SHADOW = 64 + 32 }; /* blocks that hold a short name, and 16 bytes */
+	char name[16];
+	uint8_t *memory = map_pages(SMALL * SMALL_BYTES / PAGE + 1);
+	memwatch *watcher = open_backend("poll");
+	uint64_t before = stats_of(watcher).native_memory_bytes;
+	for (int i = 0; i < SMALL; i++) {
+		snprintf(name, sizeof name, "%d", i);
+		add_region(watcher, memory + (size_t)i * SMALL_BYTES, SMALL_BYTES, name);
+	}
+	uint64_t each = (stats_of(watcher).native_memory_bytes - before) / SMALL;
+	CHECK_OP(sizeof(struct region), <=, 96);
+	CHECK_OP(each, <=, 96 + NAME_AND_SHADOW + 16); /* the table of names */
+	memwatch_close(watcher);
+}
+
+TEST(one_byte_in_a_gigabyte_costs_one_page)
+{
+	uint8_t *memory = map_pages(HUGE_PAGES);
+	memwatch *watcher = open_backend("uffd");
+	struct memwatch_region_options options;
+	memwatch_region_options_init(&options);
+	options.name = "gigabyte";
+	options.flags = MEMWATCH_REGION_HASHED; /* no second gigabyte for a test */
+	OK(memwatch_region_add(watcher, memory, (size_t)HUGE_PAGES * PAGE, &options, NULL));
+	flush(watcher);
+	uint64_t before = stats_of(watcher).pages_written;
+	poke(memory + 12345 * (size_t)PAGE + 678, 9);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK_EQ(event->changes[0].offset, 12345 * (uint64_t)PAGE);
+	CHECK_OP(stats_of(watcher).pages_written - before, <=, 2);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
