@@ -91,11 +91,11 @@ def test_the_program_runs_under_gdb():
         "    for value in range(1, 4):\n"
         "        data[0] = value\n"
         "        watcher.flush()\n"
-        "print('saw', [(event.new_value[0], event.where.reason) for event in events])\n"
+        "print(f'saw {[(event.new_value[0], event.where.reason) for event in events]}')\n"
     )
     package = Path(memwatch.__file__).parent.parent
     result = subprocess.run(
-        ["gdb", "-nx", "-batch", "-ex", f"set env PYTHONPATH {package}", "-ex", "run", "--args",
+        ["gdb", "-nx", "-batch", "-ex", "set print thread-events off", "-ex", f"set env PYTHONPATH {package}", "-ex", "run", "--args",
          sys.executable, "-c", program],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
