@@ -95,8 +95,8 @@ def test_the_program_runs_under_gdb():
     )
     package = Path(memwatch.__file__).parent.parent
     result = subprocess.run(
-        ["gdb", "-nx", "-batch", "-ex", "set print thread-events off", "-ex", f"set env PYTHONPATH {package}", "-ex", "run", "--args",
-         sys.executable, "-c", program],
+        ["gdb", "-nx", "-batch", "-ex", "set print thread-events off", "-ex", f"set env PYTHONPATH {package}",
+         "-ex", "run", "--args", sys.executable, "-c", program],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "saw [(1, 'traced'), (2, 'traced'), (3, 'traced')]" in result.stdout, result.stdout + result.stderr

@@ -282,7 +282,8 @@ static void tell(struct engine *engine, struct precise_slot *slot, struct region
 	for (uint32_t i = 0; i < n; i++)
 		tell_hit(engine, slot, region, &slot->hits[i]);
 	slot->n_hits -= n;
-	memmove(slot->hits, slot->hits + n, slot->n_hits * sizeof *slot->hits);
+	if (slot->n_hits)
+		memmove(slot->hits, slot->hits + n, slot->n_hits * sizeof *slot->hits);
 }
 
 /* How many hits are too old for a trap that is still on its way to have had a part in them. */
