@@ -275,6 +275,8 @@ static void doubt(struct precise_slot *slot, uint32_t late)
 /* Tells the first `n` hits. */
 static void tell(struct engine *engine, struct precise_slot *slot, struct region *region, uint32_t n)
 {
+	if (!n)
+		return;
 	for (uint32_t i = slot->n_hits; i-- > 0;) {
 		slot->hits[i].uncertain |= slot->hits[i].proof == HIT_DISPROVEN;
 		doubt(slot, i);
@@ -282,8 +284,7 @@ static void tell(struct engine *engine, struct precise_slot *slot, struct region
 	for (uint32_t i = 0; i < n; i++)
 		tell_hit(engine, slot, region, &slot->hits[i]);
 	slot->n_hits -= n;
-	if (slot->n_hits)
-		memmove(slot->hits, slot->hits + n, slot->n_hits * sizeof *slot->hits);
+	memmove(slot->hits, slot->hits + n, slot->n_hits * sizeof *slot->hits);
 }
 
 /* How many hits are too old for a trap that is still on its way to have had a part in them. */
@@ -330,12 +331,12 @@ static void vanished(struct engine *engine, struct region *region)
 }
 
 /* One look: 1 when all is told, 0 when there may be more, -EAGAIN when a trap is on its way, -EFAULT without memory. */
-static int look(struct engine *engine, struct precise_slot *slot, struct region *region, bool silenced)
+static int look(struct engine *engine, struct precise_slot *slot, struct region *region, bool force, bool silenced)
 {
 	uint64_t value = 0;
 	if (memory_copy(&value, region->start, region->size_bytes))
 		return -EFAULT;
-	if (!slot->n_hits && !slot->due && !slot->fresh && is_shadow(region, value))
+	if (!slot->n_hits && !slot->due && !slot->fresh && !(force && slot->balance) && is_shadow(region, value))
 		return 1;
 	struct sample now = sample(engine, slot);
 	drain(engine);
@@ -356,7 +357,7 @@ static void look_at(struct engine *engine, struct precise_slot *slot, bool force
 	uint64_t end_ns = time_monotonic_ns() + (force ? FORCED_NS : PATIENCE_NS);
 	bool was_calm = false;
 	for (int i = 0; i == 0 || time_monotonic_ns() < end_ns; i++) {
-		int result = look(engine, slot, region, silenced);
+		int result = look(engine, slot, region, force, silenced);
 		if (result == -EFAULT)
 			vanished(engine, region);
 		if (result == 1 || result == -EFAULT)
