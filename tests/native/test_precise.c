@@ -5,7 +5,7 @@
 
 #include <sys/syscall.h>
 
-enum { WRITES = 1000, SPINS = 20 };
+enum { WRITES = 1000, SPINS = 20, MANY = 90000 };
 
 /* A variable and its neighbours on one page. */
 struct shared_page {
@@ -484,18 +484,18 @@ TEST(a_watchpoint_beside_a_region_of_the_whole_page)
 
 TEST(a_full_ring_of_hits_is_told)
 {
-	static const struct memwatch_event *events[100000];
-	enum { MANY = 60000 };
+	static const struct memwatch_event *events[120000];
 	struct shared_page *page = (void *)map_pages(1);
 	struct memwatch_options options;
 	memwatch_options_init(&options);
-	options.window_ms = 1000;
-	options.event_capacity = 100000;
+	options.window_ms = 5000;
+	options.event_capacity = 120000;
+	options.event_budget = 1 << 30;
 	memwatch *watcher = open_with(&options);
 	uint64_t id = add_precise(watcher, &page->a, 8, "a");
 	for (uint64_t i = 1; i <= MANY; i++)
 		store_one(&page->a, i);
-	int n = events_of(watcher, id, events, 100000);
+	int n = events_of(watcher, id, events, 120000);
 	check_chain(events, n);
 	uint64_t n_told = (uint64_t)n;
 	for (int i = 0; i < n; i++)

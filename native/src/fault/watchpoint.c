@@ -28,7 +28,7 @@
 #define COOKIE (UINT64_C(0x6d777074) << 32) /* above the point's number */
 #define COOKIE_MASK (UINT64_C(0xffffffff) << 32)
 
-enum { HITS = 8192, INDEX_BITS = 2 };
+enum { HITS = 32768, INDEX_BITS = 2 };
 static_assert(POINTS == 1 << INDEX_BITS, "a point's number begins with its index");
 
 #if defined(__x86_64__)

@@ -24,11 +24,12 @@
 #define RACE_NS (100 * NS_PER_MS) /* how long a trap may be on its way: its thread may have to wait for a processor */
 #define PATIENCE_NS UINT64_C(200000) /* how long a pass waits for one */
 #define FORCED_NS NS_PER_S           /* the same at most when somebody waits for the pass */
+#define FLOOD_NS (5 * NS_PER_MS)     /* the same while hits go on coming */
 #define PERIOD_NS (100 * NS_PER_MS)  /* over which an automatic watchpoint's cost is measured */
 #define LEASE_NS (10 * NS_PER_S)     /* how long a region keeps an automatic one; then it has to need it again */
 #define HIT_COST_NS 12000            /* what a hit costs its writer, see docs/performance.md */
 
-enum { SUGGESTIONS = 3, LOOK_BACK = 256, ODD_MIN = 60, YIELDS = 10, NAP_US = 100 };
+enum { SUGGESTIONS = 3, LOOK_BACK = 256, ODD_MIN = 20, YIELDS = 10, NAP_US = 100, PENDING_MAX = 1 << 16 };
 
 static uint64_t key_of(const struct region *region)
 {
@@ -69,6 +70,8 @@ static bool reserve(struct precise_slot *slot)
 {
 	if (slot->n_hits < slot->capacity)
 		return true;
+	if (slot->capacity == PENDING_MAX)
+		return false;
 	uint32_t capacity = slot->capacity ? slot->capacity * 2 : 64;
 	struct hit *hits = mem_grow(slot->hits, capacity * sizeof *hits);
 	if (!hits)
@@ -78,7 +81,7 @@ static bool reserve(struct precise_slot *slot)
 	return true;
 }
 
-/* A hit that finds no memory leaves a gap in the numbers. */
+/* A hit that finds no room leaves a gap in the numbers. */
 static void receive(struct precise_slot *slot, const struct hit *hit)
 {
 	if (!hit->n) { /* late: memory and the counts tell the rest */
@@ -157,6 +160,7 @@ static void agree(struct engine *engine, struct precise_slot *slot, struct regio
 	uint64_t n_came = slot->balance - odd, n_untold = min_u64(n_came, slot->missed);
 	slot->balance = odd;
 	slot->missed -= n_untold;
+	engine->precise.n_missed -= n_came;
 	slot->odd_since_ns = 0;
 	take_back(engine, region, n_came - n_untold);
 }
@@ -171,7 +175,10 @@ static void give_up(struct engine *engine, struct precise_slot *slot)
 	slot->blocked = true;
 }
 
-/* After a drain: is every write before the sample told, received, lost or given up? */
+/*
+ * After a drain: is every write before the sample told, received, lost or given up? A variable that is written all the time has always
+ * a trap on its way, so writes are given up only when there are no hits at all for long.
+ */
 static bool is_calm(struct engine *engine, struct precise_slot *slot, struct region *region,
 		    const struct sample *sample)
 {
@@ -182,7 +189,8 @@ static bool is_calm(struct engine *engine, struct precise_slot *slot, struct reg
 		agree(engine, slot, region, sample->odd);
 		return true;
 	}
-	if (!slot->odd_since_ns) {
+	if (!slot->odd_since_ns || slot->n_seen_odd != sample->state.n) {
+		slot->n_seen_odd = sample->state.n;
 		slot->odd_since_ns = now_ns;
 		slot->odd_least = sample->odd;
 		slot->n_odd = 0;
@@ -287,12 +295,16 @@ static void tell(struct engine *engine, struct precise_slot *slot, struct region
 	memmove(slot->hits, slot->hits + n, slot->n_hits * sizeof *slot->hits);
 }
 
-/* How many hits are too old for a trap that is still on its way to have had a part in them. */
-static uint32_t n_old(const struct precise_slot *slot)
+/*
+ * How many hits can be told while traps are on their way: those whose value is proven to be their own, with none missing before them, and
+ * those that are too old for such a trap to have had a part in them.
+ */
+static uint32_t n_ready(const struct precise_slot *slot)
 {
 	uint64_t limit_ns = time_realtime_ns() - RACE_NS;
 	uint32_t n = 0;
-	while (n < slot->n_hits && slot->hits[n].time_ns < limit_ns)
+	while (n < slot->n_hits && (slot->hits[n].time_ns < limit_ns ||
+				    (slot->hits[n].proof == HIT_PROVEN && slot->hits[n].n == slot->next + n)))
 		n++;
 	return n;
 }
@@ -339,6 +351,7 @@ static int look(struct engine *engine, struct precise_slot *slot, struct region 
 	if (!slot->n_hits && !slot->due && !slot->fresh && !(force && slot->balance) && is_shadow(region, value))
 		return 1;
 	struct sample now = sample(engine, slot);
+	slot->n_seen = now.state.n;
 	drain(engine);
 	uint32_t n_hits = slot->n_hits;
 	if (!is_calm(engine, slot, region, &now))
@@ -355,6 +368,7 @@ static void look_at(struct engine *engine, struct precise_slot *slot, bool force
 {
 	struct region *region = region_of(engine, slot);
 	uint64_t end_ns = time_monotonic_ns() + (force ? FORCED_NS : PATIENCE_NS);
+	uint64_t flood_end_ns = time_monotonic_ns() + FLOOD_NS, n_first = 0;
 	bool was_calm = false;
 	for (int i = 0; i == 0 || time_monotonic_ns() < end_ns; i++) {
 		int result = look(engine, slot, region, force, silenced);
@@ -362,6 +376,10 @@ static void look_at(struct engine *engine, struct precise_slot *slot, bool force
 			vanished(engine, region);
 		if (result == 1 || result == -EFAULT)
 			return;
+		if (i == 0)
+			n_first = slot->n_seen;
+		else if (slot->n_seen != n_first)
+			end_ns = min_u64(end_ns, flood_end_ns);
 		if (result == 0 && !was_calm) { /* telling may have taken long */
 			was_calm = true;
 			end_ns = time_monotonic_ns() + PATIENCE_NS;
@@ -371,7 +389,7 @@ static void look_at(struct engine *engine, struct precise_slot *slot, bool force
 			usleep(NAP_US);
 		}
 	}
-	tell(engine, slot, region, force ? slot->n_hits : n_old(slot));
+	tell(engine, slot, region, force ? slot->n_hits : n_ready(slot));
 	slot->due = true;
 	atomic_store(&engine->precise.due, true);
 }

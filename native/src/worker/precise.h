@@ -26,6 +26,7 @@ struct precise_slot {
 	uint64_t balance;                 /* writes counted less hits, when nothing was on its way */
 	uint64_t odd_least, odd_since_ns; /* the same while it is more than the balance; since 0: it is not */
 	unsigned n_odd;                   /* how often it was seen so */
+	uint64_t n_seen, n_seen_odd;      /* hits at the last sample, and at those that were odd */
 	uint64_t lease_end_ns;            /* an automatic one's */
 	uint64_t period_start_ns, n_in_period;
 };
