@@ -28,6 +28,29 @@ const struct engine_notes *engine_notes(void)
 
 /* --- fork --- */
 
+static _Thread_local bool fork_has_door, fork_has_pass; /* between before_fork and in_parent */
+
+/*
+ * A pass may hold locks of the C library's (it looks symbols up), which the child could never take again: let it end first. Not for
+ * long, since the forking thread may be one that a signal handler interrupted in the middle of a pass.
+ */
+static void before_fork(void)
+{
+	enum { PATIENCE_MS = 200 };
+	uint64_t deadline_ns = time_realtime_ns() + PATIENCE_MS * NS_PER_MS;
+	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
+	fork_has_door = pthread_mutex_trylock(&door) == 0;
+	fork_has_pass = fork_has_door && the_engine && pthread_mutex_timedlock(&the_engine->pass_lock, &deadline) == 0;
+}
+
+static void in_parent(void)
+{
+	if (fork_has_pass)
+		pthread_mutex_unlock(&the_engine->pass_lock);
+	if (fork_has_door)
+		pthread_mutex_unlock(&door);
+}
+
 static void in_child(void)
 {
 	struct engine *engine = the_engine;
@@ -160,7 +183,7 @@ static int engine_begin(const struct memwatch_options *options)
 	if (!engine)
 		return error_set(-ENOMEM, "no memory for the engine");
 	if (!prepared) {
-		pthread_atfork(NULL, NULL, in_child);
+		pthread_atfork(before_fork, in_parent, in_child);
 		prepared = true;
 	}
 	int error = engine_init(engine, options);

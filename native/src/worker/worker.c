@@ -393,6 +393,7 @@ static void rest(struct engine *engine, struct plan *plan)
 static void look(struct engine *engine, struct plan *plan)
 {
 	who_drain(&engine->who, &engine->ring);
+	precise_drain(engine, NULL, 0);
 	uint64_t now_ns = time_monotonic_ns();
 	if ((engine->who.n || precise_waiting(engine)) && !plan->first_note_ns)
 		plan->first_note_ns = now_ns;
