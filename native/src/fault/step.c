@@ -29,10 +29,12 @@
 
 enum { CONTESTED = 4096, PROBES = 8, TRAP_FLAG = 0x100, CODE_MAX = 15 };
 
+/* The keys stand apart from the masks: a look at a page that is not here, the common case, touches one cache line. */
 struct contested {
-	_Atomic uint64_t page; /* 0: free */
-	_Atomic uint64_t mask[STEP_MASK_WORDS];
+	_Alignas(CACHE_LINE) _Atomic uint64_t pages[CONTESTED]; /* 0: free; groups of PROBES */
+	_Atomic uint64_t masks[CONTESTED][STEP_MASK_WORDS];
 };
+static_assert(PROBES * sizeof(uint64_t) == CACHE_LINE, "a group is a cache line");
 
 struct page_set step_pages;
 
@@ -68,7 +70,7 @@ int step_open(void (*rearm)(uint64_t page))
 	rearm_page = rearm;
 	find_opmask();
 	if (!table)
-		table = mem_map(CONTESTED * sizeof *table);
+		table = mem_map(sizeof *table);
 	return table ? 0 : error_set(-ENOMEM, "no memory for the table of contested pages");
 }
 
@@ -77,72 +79,77 @@ uint64_t step_count(void)
 	return atomic_load_explicit(&own.n_steps, memory_order_relaxed);
 }
 
-static struct contested *slot_at(uint64_t page, unsigned probe)
+/* The first slot of the page's group. */
+static unsigned group_of(uint64_t page)
 {
-	return &table[(((page >> PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 40) + probe) & (CONTESTED - 1)];
+	return (unsigned)((page >> PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (CONTESTED - 1) & ~(PROBES - 1u);
 }
 
-static struct contested *find(uint64_t page)
+/* The slot of `page`, or, for 0, a free one in the group of `near`; -1: none. */
+static int find_in(uint64_t near, uint64_t page)
 {
-	for (unsigned probe = 0; table && probe < PROBES; probe++)
+	unsigned first = group_of(near);
+	for (unsigned i = first; table && i < first + PROBES; i++)
 		/* Pairs with the release in step_contest: the mask of a page that is seen is whole. */
-		if (atomic_load_explicit(&slot_at(page, probe)->page, memory_order_acquire) == page)
-			return slot_at(page, probe);
-	return NULL;
+		if (atomic_load_explicit(&table->pages[i], memory_order_acquire) == page)
+			return (int)i;
+	return -1;
 }
 
-static struct contested *find_free(uint64_t page)
+static int find(uint64_t page)
 {
-	for (unsigned probe = 0; table && probe < PROBES; probe++)
-		if (!atomic_load_explicit(&slot_at(page, probe)->page, memory_order_relaxed))
-			return slot_at(page, probe);
-	return NULL;
+	return find_in(page, page);
+}
+
+static int find_free(uint64_t page)
+{
+	return find_in(page, 0);
 }
 
 enum contest step_contested(uint64_t page)
 {
-	return find(page) ? CONTEST_KNOWN : find_free(page) ? CONTEST_FREE : CONTEST_NO_ROOM;
+	return find(page) >= 0 ? CONTEST_KNOWN : find_free(page) >= 0 ? CONTEST_FREE : CONTEST_NO_ROOM;
 }
 
 void step_hold(uint64_t start, uint64_t end, bool held)
 {
-	struct contested *slot = find(page_floor(start));
-	for (uint64_t at = start; slot && at < end; at++) {
+	int slot = find(page_floor(start));
+	for (uint64_t at = start; slot >= 0 && at < end; at++) {
 		unsigned i = (unsigned)(at & (PAGE_BYTES - 1));
 		uint64_t bit = UINT64_C(1) << i % 64;
 		if (held)
-			atomic_fetch_or_explicit(&slot->mask[i / 64], bit, memory_order_relaxed);
+			atomic_fetch_or_explicit(&table->masks[slot][i / 64], bit, memory_order_relaxed);
 		else
-			atomic_fetch_and_explicit(&slot->mask[i / 64], ~bit, memory_order_relaxed);
+			atomic_fetch_and_explicit(&table->masks[slot][i / 64], ~bit, memory_order_relaxed);
 	}
 }
 
 void step_contest(uint64_t page, const uint64_t mask[STEP_MASK_WORDS])
 {
-	struct contested *known = find(page), *slot = known ? known : find_free(page);
-	if (!slot || page_set_reserve(&step_pages, (struct span){ page, page + PAGE_BYTES }))
+	int known = find(page), slot = known >= 0 ? known : find_free(page);
+	if (slot < 0 || page_set_reserve(&step_pages, (struct span){ page, page + PAGE_BYTES }))
 		return;
 	for (unsigned i = 0; i < STEP_MASK_WORDS; i++)
-		atomic_store_explicit(&slot->mask[i], mask[i], memory_order_relaxed);
-	atomic_store_explicit(&slot->page, page, memory_order_release);
+		atomic_store_explicit(&table->masks[slot][i], mask[i], memory_order_relaxed);
+	atomic_store_explicit(&table->pages[slot], page, memory_order_release);
 }
 
 void step_forget(struct span span)
 {
 	for (unsigned i = 0; table && i < CONTESTED; i++) {
-		uint64_t page = atomic_load_explicit(&table[i].page, memory_order_relaxed);
+		uint64_t page = atomic_load_explicit(&table->pages[i], memory_order_relaxed);
 		if (page >= span.start && page < span.end)
-			atomic_store_explicit(&table[i].page, 0, memory_order_relaxed);
+			atomic_store_explicit(&table->pages[i], 0, memory_order_relaxed);
 	}
 }
 
 #if defined(__x86_64__)
 
-static bool holds(const struct contested *slot, uint64_t from, uint64_t to)
+static bool holds(int slot, uint64_t from, uint64_t to)
 {
 	for (uint64_t at = from; at < to; at++) {
 		unsigned i = (unsigned)(at & (PAGE_BYTES - 1));
-		if (atomic_load_explicit(&slot->mask[i / 64], memory_order_relaxed) >> i % 64 & 1)
+		if (atomic_load_explicit(&table->masks[slot][i / 64], memory_order_relaxed) >> i % 64 & 1)
 			return true;
 	}
 	return false;
@@ -185,10 +192,10 @@ static unsigned reach(const ucontext_t *context)
 
 bool step_wanted(uint64_t address, const void *context)
 {
-	const struct contested *slot = find(page_floor(address));
+	int slot = find(page_floor(address));
 	if (!(((const ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] & TRAP_FLAG))
 		stepping = 0; /* a step that a longjmp left behind */
-	if (!slot || stepping)
+	if (slot < 0 || stepping)
 		return false;
 	unsigned width = reach(context);
 	return width && !holds(slot, address, min_u64(address + width, page_floor(address) + PAGE_BYTES));
