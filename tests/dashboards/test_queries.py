@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import pytest
 from queries import asked, dashboards, fill
@@ -44,14 +45,13 @@ def test_rules_record_data(world, rules):
     assert not empty
 
 
-def test_alerts_have_data(world, rules):
+def test_alerts_have_data(world, rules, wait_for):
     for rule in rules["memwatch.alerts"]:
-        found = world.prometheus.now(rule["expr"])
         if f"alert {rule['alert']}" in EMPTY:
-            assert not found, f"{rule['alert']} has data now, take it off the list"
+            assert not world.prometheus.now(rule["expr"]), f"{rule['alert']} has data now, take it off the list"
             assert world.prometheus.now(COMPARISON.split(rule["expr"])[0]), rule["alert"]
         else:
-            assert found, rule["alert"]
+            wait_for(partial(world.prometheus.now, rule["expr"]), what=f"data for {rule['alert']}")
 
 
 def test_prometheus_found_no_fault_in_the_rules(world, rules):
