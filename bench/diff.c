@@ -11,9 +11,25 @@ enum { ROUNDS = 11 };
 static const size_t region_bytes = (size_t)64 << 20;
 static uint8_t *memory, *shadow;
 
-static bool is_dirty(size_t page, unsigned percent)
+/* The pages that are dirty, as the runs that a collect gives. */
+static struct {
+	size_t offset, size_bytes;
+} runs[1 << 14];
+static size_t n_runs;
+
+static void choose_pages(unsigned percent)
 {
-	return page * percent / 100 != (page + 1) * percent / 100;
+	n_runs = 0;
+	for (size_t page = 0; page < region_bytes / PAGE; page++) {
+		if (page * percent / 100 == (page + 1) * percent / 100)
+			continue;
+		if (n_runs && runs[n_runs - 1].offset + runs[n_runs - 1].size_bytes == page * PAGE) {
+			runs[n_runs - 1].size_bytes += PAGE;
+		} else {
+			runs[n_runs].offset = page * PAGE;
+			runs[n_runs++].size_bytes = PAGE;
+		}
+	}
 }
 
 static double gigabytes_per_s(unsigned percent, double ns)
@@ -25,9 +41,8 @@ static double compare(unsigned percent)
 {
 	volatile int differs = 0;
 	double start = thread_ns();
-	for (size_t page = 0; page < region_bytes / PAGE; page++)
-		if (is_dirty(page, percent))
-			differs |= memcmp(memory + page * PAGE, shadow + page * PAGE, PAGE);
+	for (size_t i = 0; i < n_runs; i++)
+		differs |= memcmp(memory + runs[i].offset, shadow + runs[i].offset, runs[i].size_bytes);
 	return gigabytes_per_s(percent, thread_ns() - start);
 }
 
@@ -35,27 +50,27 @@ static double diff_pages(struct diff *diff, unsigned percent)
 {
 	double start = thread_ns();
 	diff_reset(diff, 64 << 20);
-	for (size_t page = 0; page < region_bytes / PAGE; page++)
-		if (is_dirty(page, percent))
-			diff_memory(diff, (uintptr_t)memory, shadow, page * PAGE, PAGE, true);
+	for (size_t i = 0; i < n_runs; i++)
+		diff_memory(diff, (uintptr_t)memory, shadow, runs[i].offset, runs[i].size_bytes, true);
 	return gigabytes_per_s(percent, thread_ns() - start);
 }
 
-static void change(unsigned percent)
+static void change(void)
 {
-	for (size_t page = 0; page < region_bytes / PAGE; page++)
-		if (is_dirty(page, percent))
-			memory[page * PAGE + 99]++;
+	for (size_t i = 0; i < n_runs; i++)
+		for (size_t at = 0; at < runs[i].size_bytes; at += PAGE)
+			memory[runs[i].offset + at + 99]++;
 }
 
 static void measure(struct diff *diff, unsigned percent)
 {
 	double compared[ROUNDS], equal[ROUNDS], changed[ROUNDS];
 	char name[60];
+	choose_pages(percent);
 	for (int i = 0; i < ROUNDS; i++) {
 		compared[i] = compare(percent);
 		equal[i] = diff_pages(diff, percent);
-		change(percent);
+		change();
 		changed[i] = diff_pages(diff, percent);
 	}
 	snprintf(name, sizeof name, "memcmp.%u_percent", percent);

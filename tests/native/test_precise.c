@@ -388,14 +388,19 @@ static void check_blocked(bool unblocks)
 	pthread_t thread;
 	CHECK_EQ(pthread_create(&thread, NULL, write_blocked, &job), 0);
 	pthread_join(thread, NULL);
-	CHECK_EQ(events_of(watcher, id, events, 8), 1);
-	CHECK_EQ(number_of(events[0]->new_value, 8), 5);
-	CHECK_EQ(events[0]->merged, 4);
-	CHECK_EQ(events[0]->where.attribution, MEMWATCH_ATTRIBUTION_NONE);
-	CHECK_EQ(events[0]->where.reason, MEMWATCH_REASON_BLOCKED);
+	int n = events_of(watcher, id, events, 8); /* one, unless a sweep came between the stores */
+	uint64_t n_writes = 0;
+	CHECK(n >= 1 && n <= 5);
+	for (int i = 0; i < n; i++) {
+		n_writes += 1 + events[i]->merged;
+		CHECK_EQ(number_of(events[i]->new_value, 8), n_writes);
+		CHECK_EQ(events[i]->where.attribution, MEMWATCH_ATTRIBUTION_NONE);
+		CHECK_EQ(events[i]->where.reason, MEMWATCH_REASON_BLOCKED);
+	}
+	CHECK_EQ(n_writes, 5);
 	store_other(&page->a, 6);
-	CHECK_EQ(events_of(watcher, id, events, 8), 2);
-	check_exact(events[1], "store_other", gettid());
+	CHECK_EQ(events_of(watcher, id, events, 8), n + 1);
+	check_exact(events[n], "store_other", gettid());
 	CHECK_EQ(info_of(watcher, id).ledger.detected, 6);
 	check_ledgers(watcher);
 	memwatch_close(watcher);

@@ -1,6 +1,6 @@
 /*
- * diff.c -- DESIGN: memory is compared page by page, which costs what memcmp costs while nothing differs; a page that differs is
- * compared in blocks of 64 bytes. A block that differs is copied first, so that writers who go on cannot make ranges, old
+ * diff.c -- DESIGN: memory is compared page by page, which costs what memcmp costs while nothing differs; in a page that differs,
+ * blocks of 64 bytes are. A block that differs is copied first, so that writers who go on cannot make ranges, old
  * bytes and shadow disagree; its differing bytes make a 64-bit mask. Old bytes are kept in whole blocks. The worker runs it under the
  * engine's lock.
  *
@@ -13,7 +13,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { UNDO_KEEP = 256 << 10 }; /* how large a buffer stays for the next region */
+enum {
+	UNDO_KEEP = 256 << 10, /* a buffer of that size stays for the next region, */
+	UNDO_KEEP_SHARE = 32   /* and one of that share of what it may take */
+};
 
 /* Under ThreadSanitizer even a read that may race is read through the kernel. */
 #if defined(__SANITIZE_THREAD__)
@@ -40,12 +43,13 @@ void diff_reset(struct diff *diff, size_t undo_max)
 	diff->n_ranges = 0;
 	diff->changed_bytes = 0;
 	diff->undo_bytes = 0;
-	if (diff->undo_capacity > UNDO_KEEP) { /* what one large change took */
+	if (diff->undo_capacity > diff->undo_keep) { /* what one large change took */
 		mem_free(diff->undo);
 		diff->undo = NULL;
 		diff->undo_capacity = 0;
 	}
 	diff->undo_max = undo_max;
+	diff->undo_keep = (size_t)max_u64(UNDO_KEEP, undo_max / UNDO_KEEP_SHARE);
 	diff->undo_lost = undo_max == 0;
 	diff->open_run = SIZE_MAX;
 }
@@ -79,7 +83,7 @@ static bool undo_reserve(struct diff *diff, size_t n)
 uint8_t *diff_take_undo(struct diff *diff)
 {
 	uint8_t *undo;
-	if (diff->undo_bytes < UNDO_KEEP) {
+	if (diff->undo_bytes < diff->undo_keep) {
 		undo = mem_alloc(diff->undo_bytes);
 		return undo ? memcpy(undo, diff->undo, diff->undo_bytes) : NULL;
 	}
@@ -89,27 +93,26 @@ uint8_t *diff_take_undo(struct diff *diff)
 	return undo;
 }
 
-static void keep_old(struct diff *diff, const uint8_t *old, uint64_t offset, size_t n)
+/* Room for a block in the undo, behind the run that it continues or a new one; NULL: given up. */
+static uint8_t *undo_room(struct diff *diff, uint64_t offset, size_t n)
 {
-	struct undo_run run = { 0, 0 };
 	if (diff->undo_lost)
-		return;
-	if (!undo_reserve(diff, sizeof run + n)) {
+		return NULL;
+	if (diff->undo_bytes + sizeof diff->run + n > diff->undo_capacity &&
+	    !undo_reserve(diff, sizeof diff->run + n)) {
 		diff->undo_lost = true;
 		diff->undo_bytes = 0;
-		return;
+		return NULL;
 	}
-	if (diff->open_run != SIZE_MAX)
-		memcpy(&run, diff->undo + diff->open_run, sizeof run);
-	if (diff->open_run == SIZE_MAX || run.offset + run.size_bytes != offset) {
+	if (diff->open_run == SIZE_MAX || diff->run.offset + diff->run.size_bytes != offset) {
 		diff->open_run = diff->undo_bytes;
-		run = (struct undo_run){ offset, 0 };
-		diff->undo_bytes += sizeof run;
+		diff->run = (struct undo_run){ offset, 0 };
+		diff->undo_bytes += sizeof diff->run;
 	}
-	memcpy(diff->undo + diff->undo_bytes, old, n);
+	diff->run.size_bytes += n;
+	memcpy(diff->undo + diff->open_run, &diff->run, sizeof diff->run);
 	diff->undo_bytes += n;
-	run.size_bytes += n;
-	memcpy(diff->undo + diff->open_run, &run, sizeof run);
+	return diff->undo + diff->undo_bytes - n;
 }
 
 /* A bit for each of 8 bytes that differs. */
@@ -121,7 +124,7 @@ static uint64_t byte_mask(uint64_t a, uint64_t b)
 	return (high >> 7) * UINT64_C(0x0102040810204080) >> 56;
 }
 
-static uint64_t block_mask(const uint8_t *a, const uint8_t *b, size_t n)
+static inline uint64_t block_mask(const uint8_t *a, const uint8_t *b, size_t n)
 {
 	uint64_t mask = 0, x, y;
 	size_t i = 0;
@@ -136,10 +139,8 @@ static uint64_t block_mask(const uint8_t *a, const uint8_t *b, size_t n)
 	return mask;
 }
 
-static void block_changed(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n,
-			  uint64_t mask)
+static void add_ranges(struct diff *diff, uint64_t offset, uint64_t mask)
 {
-	keep_old(diff, shadow, offset, n);
 	diff->changed_bytes += (uint64_t)__builtin_popcountll(mask);
 	for (unsigned i = 0; mask;) {
 		unsigned skip = (unsigned)__builtin_ctzll(mask);
@@ -152,33 +153,52 @@ static void block_changed(struct diff *diff, const uint8_t *now, uint8_t *shadow
 		mask >>= run;
 		i += run;
 	}
-	memcpy(shadow, now, n);
 }
 
-typedef uint64_t lanes __attribute__((vector_size(16)));
-
-/* Two whole blocks, without a call. */
-static inline bool block_differs(const uint8_t *a, const uint8_t *b)
+/* Does it differ? What is compared is what is kept, whatever writers do meanwhile. */
+static inline __attribute__((always_inline)) bool take_block(struct diff *diff, const uint8_t *now, uint8_t *shadow,
+							     uint64_t offset, size_t n)
 {
-	lanes x[DIFF_BLOCK / sizeof(lanes)], y[DIFF_BLOCK / sizeof(lanes)], differs = { 0 };
-	memcpy(x, a, DIFF_BLOCK);
-	memcpy(y, b, DIFF_BLOCK);
-	for (size_t i = 0; i < sizeof x / sizeof *x; i++)
-		differs |= x[i] ^ y[i];
-	return differs[0] | differs[1];
+	uint8_t block[DIFF_BLOCK];
+	memcpy(block, now, n);
+	uint64_t mask = block_mask(block, shadow, n);
+	if (!mask)
+		return false;
+	uint8_t *undo = undo_room(diff, offset, n);
+	if (undo)
+		memcpy(undo, shadow, n);
+	memcpy(shadow, block, n);
+	add_ranges(diff, offset, mask);
+	return true;
 }
 
+typedef uint64_t lanes __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* How many bytes from the start are equal, in whole blocks. */
+static size_t equal_blocks(const uint8_t *a, const uint8_t *b, size_t n)
+{
+	size_t i = 0;
+	for (; i + DIFF_BLOCK <= n; i += DIFF_BLOCK) {
+		const lanes *x = (const lanes *)(a + i), *y = (const lanes *)(b + i);
+		lanes differs = (x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]);
+		if (differs[0] | differs[1])
+			break;
+	}
+	return i;
+}
+
+/* memcmp is the fastest over what is equal, but does not say where it stopped. */
 static void compare(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n)
 {
-	for (size_t i = 0; i < n; i += DIFF_BLOCK) {
-		size_t size = n - i < DIFF_BLOCK ? n - i : DIFF_BLOCK;
-		if (size == DIFF_BLOCK && !block_differs(now + i, shadow + i))
-			continue;
-		uint8_t block[DIFF_BLOCK]; /* what is compared is what is kept, whatever writers do meanwhile */
-		memcpy(block, now + i, size);
-		uint64_t mask = block_mask(block, shadow + i, size);
-		if (mask)
-			block_changed(diff, block, shadow + i, offset + i, size, mask);
+	for (size_t i = 0; i < n && memcmp(now + i, shadow + i, n - i) != 0;) {
+		i += equal_blocks(now + i, shadow + i, n - i);
+		while (i + DIFF_BLOCK <= n && take_block(diff, now + i, shadow + i, offset + i, DIFF_BLOCK))
+			i += DIFF_BLOCK;
+		if (i + DIFF_BLOCK > n) {
+			take_block(diff, now + i, shadow + i, offset + i, n - i);
+			break;
+		}
+		i += DIFF_BLOCK; /* the one after the change, which is equal */
 	}
 }
 
@@ -188,8 +208,7 @@ static void diff_direct(struct diff *diff, const uint8_t *memory, uint8_t *shado
 	for (uint64_t at = offset; at < end;) {
 		uint64_t page_end = min_u64(end, at + PAGE_BYTES - ((uintptr_t)(memory + at) & (PAGE_BYTES - 1)));
 		size_t n = (size_t)(page_end - at);
-		if (memcmp(memory + at, shadow + at, n) != 0)
-			compare(diff, memory + at, shadow + at, at, n);
+		compare(diff, memory + at, shadow + at, at, n);
 		at = page_end;
 	}
 }
@@ -205,8 +224,7 @@ int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t off
 		size_t n = (size_t)min_u64(end - at, DIFF_SCRATCH);
 		if (memory_copy(diff->scratch, start + at, n))
 			return -EFAULT;
-		if (memcmp(diff->scratch, shadow + at, n) != 0)
-			compare(diff, diff->scratch, shadow + at, at, n);
+		compare(diff, diff->scratch, shadow + at, at, n);
 	}
 	return 0;
 }

@@ -21,11 +21,13 @@ struct diff {
 	uint8_t *undo; /* runs of whole blocks */
 	size_t undo_bytes, undo_capacity;
 	size_t undo_max;                              /* beyond that the old bytes are given up */
+	size_t undo_keep;                             /* a larger buffer does not stay */
 	void (*make_room)(void *arg, size_t n_bytes); /* the undo is about to take that much */
 	void *make_room_arg;
 	bool undo_lost;
-	size_t open_run;  /* where in `undo` the last run begins */
-	uint8_t *scratch; /* DIFF_SCRATCH bytes */
+	size_t open_run;     /* where in `undo` the last run begins, SIZE_MAX: there is none */
+	struct undo_run run; /* that run */
+	uint8_t *scratch;    /* DIFF_SCRATCH bytes */
 };
 
 int diff_init(struct diff *diff);
