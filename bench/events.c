@@ -1,6 +1,6 @@
 /*
  * events.c -- events a second, from the write to the callback: 1,000 regions on 1,000 pages, each written whenever it can
- * be, for three seconds; and how long one write alone takes to reach the callback.
+ * be, for three seconds; and how long one write alone takes to reach the callback, in a small region and in one of 1 GiB.
  */
 #include "watching.h"
 
@@ -37,18 +37,20 @@ static double events_per_s(void *budget)
 	return (double)atomic_load(&n_called) / seconds;
 }
 
-static double latency_ms(void *arg)
+static double latency_ms(void *region_bytes)
 {
 	double times[SINGLES];
-	(void)arg;
+	size_t size_bytes = *(size_t *)region_bytes;
+	uint8_t *bytes = map_small_pages(size_bytes);
 	memwatch *watcher = open_watcher("uffd", 1);
-	add_region(watcher, memory, 64);
+	memset(bytes, 0, size_bytes);
+	add_region(watcher, bytes, size_bytes);
 	OK(memwatch_callback_set(watcher, on_change, NULL));
 	for (int i = 0; i < SINGLES; i++) {
 		uint64_t before = atomic_load(&n_called);
 		usleep(20000);
 		double start = now_ns();
-		poke(memory, (uint8_t)(i + 1));
+		poke(bytes + size_bytes / SINGLES * (size_t)i, 1);
 		while (atomic_load(&n_called) == before)
 			usleep(50);
 		times[i] = ((double)atomic_load(&last_called_ns) - start) / 1e6;
@@ -60,10 +62,12 @@ static double latency_ms(void *arg)
 int main(void)
 {
 	double off = 0, on = 1;
+	size_t small = PAGE, large = (size_t)1 << 30;
 	memory = map_small_pages((size_t)REGIONS * PAGE);
 	memset(memory, 0, (size_t)REGIONS * PAGE);
 	report("memwatch.attribution_off", in_child(events_per_s, &off), "events/s");
 	report("memwatch.attribution_on", in_child(events_per_s, &on), "events/s");
-	report("memwatch.write_to_callback", in_child(latency_ms, NULL), "ms");
+	report("memwatch.write_to_callback", in_child(latency_ms, &small), "ms");
+	report("memwatch.write_to_callback.1_GiB", in_child(latency_ms, &large), "ms");
 	return 0;
 }
