@@ -133,18 +133,31 @@ static int slot_take(struct regions *regions, uint32_t *ret_slot)
 	return 0;
 }
 
+static char *name_new(const char *name)
+{
+	size_t size_bytes = strlen(name) + 1;
+	struct region_birth *birth = mem_alloc(sizeof *birth + size_bytes);
+	return birth ? memcpy(birth + 1, name, size_bytes) : NULL;
+}
+
+static void name_free(char *name)
+{
+	if (name)
+		mem_free((struct region_birth *)(void *)name - 1);
+}
+
 int region_new(struct regions *regions, uint8_t watcher, const char *name, struct region **ret_region)
 {
 	uint32_t slot = 0;
 	if (name_find(regions, name, watcher))
 		return error_set(-EEXIST, "a region named \"%s\" is already watched; unwatch it or choose another name",
 				 name);
-	char *copy = mem_strdup(name);
+	char *copy = name_new(name);
 	int error = copy ? name_reserve(regions) : error_set(-ENOMEM, "no memory for a name");
 	if (!error)
 		error = slot_take(regions, &slot);
 	if (error) {
-		mem_free(copy);
+		name_free(copy);
 		return error;
 	}
 	struct region *region = at(regions, slot);
@@ -180,7 +193,7 @@ void region_free(struct regions *regions, struct region *region)
 		*place = TOMBSTONE;
 	region_meta_free(region->meta);
 	mem_free(region->shadow);
-	mem_free(region->name);
+	name_free(region->name);
 	*region = (struct region){ .generation = region->generation + 1, .left = regions->free };
 	regions->free = slot;
 	regions->n_used--;

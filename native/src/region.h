@@ -36,6 +36,11 @@ struct region_meta {
 	uint64_t *shape; /* n_dims extents, or NULL */
 };
 
+/* Stands before the name's text: since when the region is watched. */
+struct region_birth {
+	uint64_t time_ns, seq; /* CLOCK_REALTIME; the watcher's newest event then */
+};
+
 struct region {
 	uint64_t start, size_bytes;
 	uint64_t max_end;          /* of its subtree */
@@ -48,7 +53,7 @@ struct region {
 	uint8_t precise;           /* enum memwatch_precise */
 	uint8_t point;             /* 1 + its slot among those with a watchpoint, 0: none */
 	uint8_t *shadow;           /* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; NULL without memory */
-	char *name;                /* NULL: the slot is free */
+	char *name;                /* NULL: the slot is free; behind a struct region_birth */
 	struct region_meta *meta;  /* NULL: a plain region that never changed */
 	uint64_t detected, delivered, unchanged;
 };
@@ -89,6 +94,11 @@ struct region *region_next(const struct regions *regions, uint32_t slot, uint32_
 typedef void region_visit(struct region *region, void *arg);
 void region_overlapping(const struct regions *regions, uint64_t start, uint64_t end, region_visit *visit, void *arg);
 bool region_any(const struct regions *regions, uint64_t start, uint64_t end);
+
+static inline struct region_birth *region_birth(const struct region *region)
+{
+	return (struct region_birth *)(void *)region->name - 1;
+}
 
 static inline uint64_t region_last_seq(const struct region *region)
 {

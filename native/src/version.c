@@ -31,6 +31,19 @@ int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t s
 	return error ? error : size_bytes;
 }
 
+/* Can anything be known of the region after that event? */
+static int check_seq(memwatch *watcher, const struct region *region, uint64_t seq)
+{
+	uint64_t newest = log_newest(watcher->log), added = region_birth(region)->seq;
+	if (seq > newest && seq != UINT64_MAX)
+		return error_set(-ENOENT, "there is no event %llu yet; the newest is %llu", (unsigned long long)seq,
+				 (unsigned long long)newest);
+	if (seq && seq < added)
+		return error_set(-ENOENT, "\"%s\" was not watched then: it is since event %llu", region->name,
+				 (unsigned long long)added);
+	return 0;
+}
+
 int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void *buffer, size_t size)
 {
 	int error;
@@ -39,7 +52,9 @@ int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void
 	if (!region)
 		return error;
 	int64_t size_bytes = (int64_t)region->size_bytes;
-	error = history_version(region, seq, &version);
+	error = check_seq(watcher, region, seq);
+	if (!error)
+		error = history_version(region, seq, &version);
 	if (!error)
 		error = history_load(region, version, buffer, (size_t)min_u64(size, region->size_bytes));
 	worker_unlock(watcher->engine);
@@ -52,9 +67,12 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 	const struct region *region = hold_versions(watcher, id, &error);
 	if (!region)
 		return error;
+	if (time_ns < region_birth(region)->time_ns)
+		error = error_set(-ENOENT, "\"%s\" was not watched then: it is since %llu ns after the epoch",
+				  region->name, (unsigned long long)region_birth(region)->time_ns);
 	uint64_t version = region_last_seq(region);
 	const struct undo *undo = region->meta ? region->meta->newest_undo : NULL;
-	if (region->meta && region->meta->last_time_ns > time_ns) {
+	if (!error && region->meta && region->meta->last_time_ns > time_ns) {
 		for (; undo && (!undo->event || undo->event->public.time_ns > time_ns); undo = undo->region_older)
 			version = undo->before_seq;
 		if (!undo && version)

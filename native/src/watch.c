@@ -268,6 +268,7 @@ static int enter(struct memwatch *watcher, const struct newcomer *new, uint64_t 
 	int error = region_new(&engine->regions, watcher->index, new->name, &region);
 	if (error)
 		return error;
+	*region_birth(region) = (struct region_birth){ time_realtime_ns(), log_newest(watcher->log) };
 	region->start = new->start;
 	region->size_bytes = new->size_bytes;
 	region->flags = new->flags;
@@ -516,6 +517,8 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 		.n_dims = meta->n_dims,
 		.metric = meta->metric,
 		.precise = region->point != 0,
+		.added_ns = region_birth(region)->time_ns,
+		.added_seq = region_birth(region)->seq,
 		.last_seq = meta->last_seq,
 		.last_time_ns = meta->last_time_ns,
 		.ledger = { region->detected, region->delivered, meta->coalesced, region->unchanged, meta->filtered,

@@ -28,6 +28,8 @@ static PyObject *info_dict(const struct memwatch_region_info *info)
 		{ "item_bytes", FIELD_U64, AT(item_bytes) },
 		{ "metric", FIELD_BOOL, AT(metric) },
 		{ "precise", FIELD_BOOL, AT(precise) },
+		{ "added_ns", FIELD_U64, AT(added_ns) },
+		{ "added_seq", FIELD_U64, AT(added_seq) },
 		{ "last_seq", FIELD_U64, AT(last_seq) },
 		{ "last_time_ns", FIELD_U64, AT(last_time_ns) },
 		{ "detected", FIELD_U64, AT(ledger.detected) },

@@ -66,8 +66,9 @@ class Watcher:
     def region_remove(self, region_id: int) -> None: ...
     def region_find(self, name: str) -> int: ...
     def region_info(self, region_id: int) -> dict[str, Any]:
-        """id name address size_bytes values backend format item_bytes shape metric pinned external last_seq
-        last_time_ns value, and the ledger: detected delivered coalesced unchanged filtered dropped."""
+        """id name address size_bytes values backend format item_bytes shape metric pinned external added_ns
+        added_seq last_seq last_time_ns value, and the ledger: detected delivered coalesced unchanged filtered
+        dropped."""
 
     def region_list(self) -> list[dict[str, Any]]: ...
     def region_read(self, region_id: int) -> bytes:

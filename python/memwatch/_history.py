@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Union
 
 from memwatch._decode import Layout
@@ -55,10 +56,18 @@ def element_runs(layout: Layout, index: Optional[Index]) -> list[tuple[int, int]
     return runs
 
 
+def _position(at: Any) -> int:
+    try:
+        return operator.index(at)
+    except TypeError:
+        raise TypeError(f"an index is made of integers and slices, not of {type(at).__name__}") from None
+
+
 def _range(extent: int, at: Union[int, slice]) -> range:
     if isinstance(at, slice):
         chosen = range(extent)[at]
         return chosen if chosen.step > 0 else chosen[::-1]
+    at = _position(at)
     position = at + extent if at < 0 else at
     if not 0 <= position < extent:
         raise IndexError(f"index {at} is out of range for {extent} elements")

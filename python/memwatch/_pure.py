@@ -135,10 +135,12 @@ def _looks_secret(name: str) -> bool:
 
 
 class _Region:
-    def __init__(self, region_id: int, name: str, values: str) -> None:
+    def __init__(self, region_id: int, name: str, values: str, newest: int) -> None:
         self.id = region_id
         self.name = name
         self.values = values
+        self.added_ns = time.time_ns()
+        self.added_seq = newest
         self.delivered = 0
         self.last_seq = 0
         self.last_time_ns = 0
@@ -147,7 +149,8 @@ class _Region:
         return {
             "id": self.id, "name": self.name, "address": 0, "size_bytes": 0, "values": self.values,
             "backend": "external", "format": "", "item_bytes": 1, "shape": (), "metric": False, "pinned": False,
-            "precise": False, "external": True, "last_seq": self.last_seq, "last_time_ns": self.last_time_ns,
+            "precise": False, "external": True, "added_ns": self.added_ns, "added_seq": self.added_seq,
+            "last_seq": self.last_seq, "last_time_ns": self.last_time_ns,
             "value": None, "detected": self.delivered, "delivered": self.delivered, "coalesced": 0, "unchanged": 0,
             "filtered": 0, "dropped": 0, "hashed": False,
         }  # fmt: skip
@@ -207,7 +210,7 @@ class Watcher:
             raise ValueError(f"values must be one of {', '.join(_VALUES)}, not {values!r}")
         with self._changed:
             region_id = self._next_id
-            region = _Region(region_id, f"region-{region_id}" if name is None else name, values)
+            region = _Region(region_id, f"region-{region_id}" if name is None else name, values, self._newest)
             if len(region.name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
                 raise ValueError(f"a name has at most {_NAME_MAX} bytes")
             if region.name in self._by_name:

@@ -262,7 +262,8 @@ class MemoryWatcher:
         """What the region held after the event `seq` (0: before its first), or at a time: bytes, or a NumPy array.
 
         `time` is in seconds since the epoch, or in nanoseconds as `event.timestamp_ns` has it. KeyError when the
-        version was evicted; it names the oldest that is kept.
+        version was evicted (it names the oldest that is kept), when the region was not watched then, and for a
+        seq that is not yet.
         """
         region_id = self._id(name)
         if (seq is None) == (time is None):

@@ -22,7 +22,8 @@ PROMISED = [
     "ubsan",
     "tsan",
     "fuzz",
-    "soak", "stack",
+    "soak",
+    "stack",
 ]
 
 

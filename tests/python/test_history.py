@@ -39,13 +39,33 @@ def test_history(written, recorder):
 
 
 def test_value_at_a_seq(written):
-    assert [written.value_at("data", seq=seq)[0] for seq in range(5)] == [0, 1, 2, 3, 3]
+    assert [written.value_at("data", seq=seq)[0] for seq in range(4)] == [0, 1, 2, 3]
     with pytest.raises(TypeError):
         written.value_at("data")
     with pytest.raises(TypeError):
         written.value_at("data", seq=1, time=1)
     with pytest.raises(KeyError):
         written.value_at("nothing", seq=1)
+    with pytest.raises(KeyError, match="no event 4 yet; the newest is 3"):
+        written.value_at("data", seq=4)
+
+
+def test_nothing_is_said_of_the_time_before_a_region_was_watched(written):
+    before = time.time_ns()
+    late = memwatch.buffer(10)
+    written.watch(late, "late")
+    write(written, late, 0, 9)
+    assert written.value_at("late", seq=0)[0] == 0
+    assert written.value_at("late", seq=3)[0] == 0
+    assert written.value_at("late", seq=4)[0] == 9
+    assert written.value_at("data", seq=4)[0] == 3
+    with pytest.raises(KeyError, match="not watched then: it is since event 3"):
+        written.value_at("late", seq=2)
+    with pytest.raises(KeyError, match="not watched then"):
+        written.value_at("late", time=before)
+    info = written.get_stats(regions=True)["regions"]["late"]
+    assert info["added_seq"] == 3
+    assert before < info["added_ns"] < written.history("late")[0].timestamp_ns
 
 
 def test_value_at_a_time(written):
@@ -177,6 +197,8 @@ def test_blame_of_bytes(watched):
         watched.blame("data", 100)
     with pytest.raises(IndexError):
         watched.blame("data", (1, 2))
+    with pytest.raises(TypeError, match="not of str"):
+        watched.blame("data", "x")
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

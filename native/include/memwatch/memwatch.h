@@ -259,6 +259,8 @@ struct memwatch_region_info {
 	int metric;
 	int precise; /* it has a hardware watchpoint now */
 	struct memwatch_ledger ledger;
+	uint64_t added_ns;           /* CLOCK_REALTIME, since when it is watched, */
+	uint64_t added_seq;          /* and the watcher's newest event then */
 	uint64_t last_seq;           /* of its last event, 0: none yet */
 	uint64_t last_time_ns;       /* CLOCK_REALTIME of its last event, 0: none yet */
 	enum memwatch_number number; /* of a numeric scalar whose policy is FULL: which of the next is set */
@@ -474,12 +476,14 @@ MEMWATCH_API int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t 
 				       const struct memwatch_event **events, size_t n);
 
 /*
- * Copies up to `size` bytes of what the region held after the event `seq` (any number: after the last of its events up to that;
- * 0: before its first). Returns the region's size. -ENOENT when that is not kept any more (memwatch_error names the oldest).
+ * Copies up to `size` bytes of what the region held after the event `seq` (another region's, too: after the last of its own up to that;
+ * 0: before its first; UINT64_MAX: now). Returns the region's size. -ENOENT when that is not kept any more (memwatch_error names the oldest), for an
+ * event before the region was watched, and for one that is not yet.
  */
 MEMWATCH_API int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void *buffer, size_t size);
 
-/* The seq of the region's last event at or before `time_ns` (CLOCK_REALTIME); 0: before its first. -ENOENT when that is not kept any more. */
+/* The seq of the region's last event at or before `time_ns` (CLOCK_REALTIME); 0: before its first. -ENOENT when that is not kept any more, and for a time
+ * before the region was watched. */
 MEMWATCH_API int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64_t *ret_seq);
 
 /* Who last wrote a part of a region. */

@@ -125,6 +125,14 @@ static int wait_locked(struct log *log, const uint64_t *since, int timeout_ms, b
 	return log->newest > *since ? 1 : log->closing ? -EPIPE : 0;
 }
 
+uint64_t log_newest(struct log *log)
+{
+	pthread_mutex_lock(&log->mutex);
+	uint64_t newest = log->newest;
+	pthread_mutex_unlock(&log->mutex);
+	return newest;
+}
+
 int log_wait(struct log *log, uint64_t since, int timeout_ms)
 {
 	pthread_mutex_lock(&log->mutex);

@@ -32,6 +32,8 @@ void log_unref(struct log *log);
 uint64_t log_append(struct log *log, struct event *event);
 /* Wakes the readers if something was appended. */
 void log_announce(struct log *log);
+/* The newest seq, 0: there is none yet. */
+uint64_t log_newest(struct log *log);
 int log_wait(struct log *log, uint64_t since, int timeout_ms);
 int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
 	     struct memwatch_cursor *ret_cursor);
