@@ -1,6 +1,6 @@
 /*
  * test_accounts.c -- what the library says of its own cost: memory as the kernel counts it, records a region, pages that a
- * pass reads, and how soon one byte of a gigabyte is an event.
+ * pass reads, how soon one byte of a gigabyte is an event, and what a writer that never rests can make it take.
  */
 #include "watching.h"
 
@@ -98,5 +98,47 @@ TEST(one_byte_in_a_gigabyte_is_an_event_within_two_windows)
 	}
 	CHECK_OP(best_ms, <, 2.0 * WINDOW_MS);
 	CHECK_EQ(newest(watcher), TRIES);
+	memwatch_close(watcher);
+}
+
+enum { OVERWRITTEN = 100 << 20, BUDGET = 64 << 20 };
+static atomic_bool enough;
+
+/* Changes a byte of each line of it, again and again. */
+static void *overwrite(void *memory)
+{
+	for (uint8_t value = 1; !enough; value++)
+		for (size_t at = 0; at < OVERWRITTEN && !enough; at += 64)
+			poke((uint8_t *)memory + at, value);
+	return NULL;
+}
+
+TEST(the_budget_holds_while_a_hundred_megabytes_are_overwritten)
+{
+	uint8_t *memory = map_pages(OVERWRITTEN / PAGE);
+	struct memwatch_options options;
+	memwatch_options_init(&options);
+	options.history_budget = BUDGET;
+	memwatch *watcher = open_with(&options);
+	add_region(watcher, memory, OVERWRITTEN, "large");
+	flush(watcher);
+	uint64_t with_shadow = stats_of(watcher).native_memory_bytes, most = 0;
+	CHECK_OP(with_shadow, >=, OVERWRITTEN);
+	pthread_t thread;
+	CHECK_EQ(pthread_create(&thread, NULL, overwrite, memory), 0);
+	struct memwatch_stats stats;
+	double end = harness_now_s() + harness_limit_s() / 2;
+	do { /* until it has thrown versions away several times */
+		usleep(1000);
+		stats = stats_of(watcher);
+		most = stats.native_memory_bytes > most ? stats.native_memory_bytes : most;
+	} while (stats.history_evicted < 5 && harness_now_s() < end);
+	enough = true;
+	pthread_join(thread, NULL);
+	fprintf(stderr, "at most %.1f MiB beside the shadow, for a budget of %d\n",
+		(double)(most - with_shadow) / (1 << 20), BUDGET >> 20);
+	CHECK_OP(stats.history_evicted, >=, 5);
+	CHECK_OP(most - with_shadow, <=, BUDGET * 6 / 5);
+	check_ledgers(watcher);
 	memwatch_close(watcher);
 }
