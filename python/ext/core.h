@@ -24,6 +24,7 @@
 /* What must end before the watcher does: a sink or an exporter. Linked while it is open. */
 struct dependent {
 	struct dependent *next;
+	struct watcher *watcher;                    /* a reference; NULL until it is linked */
 	void (*wake)(struct dependent *dependent);  /* makes a blocking call on it return; NULL: it has none */
 	void (*close)(struct dependent *dependent); /* called without the GIL, once, when nobody is inside */
 };
@@ -52,9 +53,10 @@ void watcher_leave(struct watcher *self);
 /* Whether the watcher can still be asked; no exception. */
 bool watcher_is_open(const struct watcher *self);
 
-void watcher_link(struct watcher *self, struct dependent *dependent);
-/* Whether it was linked: false when the watcher has closed it already. */
-bool watcher_unlink(struct watcher *self, struct dependent *dependent);
+/* Makes it the watcher's, with a reference to that. */
+void dependent_link(struct dependent *dependent, struct watcher *watcher);
+/* Closes it without the GIL, unless the watcher has done so, or this is a forked child of the process whose it is. */
+void dependent_close(struct dependent *dependent);
 
 /* --- region.c, region_info.c, versions.c: methods of Watcher --- */
 

@@ -9,7 +9,6 @@
 
 struct exporter {
 	PyObject_HEAD struct dependent dependent;
-	struct watcher *watcher;
 	memwatch_exporter *native;
 	PyObject *url, *token;
 	uint16_t port;
@@ -95,10 +94,8 @@ static PyObject *exporter_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 		Py_DECREF(self);
 		return NULL;
 	}
-	Py_INCREF(watcher);
-	self->watcher = watcher;
 	self->dependent.close = close_dependent;
-	watcher_link(watcher, &self->dependent);
+	dependent_link(&self->dependent, watcher);
 	watcher_leave(watcher); /* only now: a close in between would not have seen us */
 	self->url = convert_text(memwatch_exporter_url(self->native));
 	self->token = convert_text(memwatch_exporter_token(self->native));
@@ -113,11 +110,7 @@ static PyObject *exporter_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static PyObject *exporter_close(PyObject *object, PyObject *Py_UNUSED(unused))
 {
 	struct exporter *self = (struct exporter *)object;
-	if (self->watcher && watcher_unlink(self->watcher, &self->dependent) && self->watcher->pid == getpid()) {
-		Py_BEGIN_ALLOW_THREADS
-		close_dependent(&self->dependent);
-		Py_END_ALLOW_THREADS
-	}
+	dependent_close(&self->dependent);
 	Py_RETURN_NONE;
 }
 
@@ -125,7 +118,7 @@ static void exporter_dealloc(PyObject *object)
 {
 	struct exporter *self = (struct exporter *)object;
 	Py_DECREF(exporter_close(object, NULL));
-	Py_XDECREF(self->watcher);
+	Py_XDECREF(self->dependent.watcher);
 	Py_XDECREF(self->url);
 	Py_XDECREF(self->token);
 	Py_TYPE(object)->tp_free(object);

@@ -18,7 +18,6 @@
 
 struct recorder {
 	PyObject_HEAD struct dependent dependent;
-	struct watcher *watcher;
 	memwatch_recorder *native;
 	unsigned n_inside; /* under the GIL: flushes under way */
 	bool abandoned;    /* under the GIL: close it when they are out */
@@ -77,10 +76,8 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 		Py_XDECREF(self);
 		return NULL;
 	}
-	Py_INCREF(watcher);
-	self->watcher = watcher;
 	self->dependent.close = close_dependent;
-	watcher_link(watcher, &self->dependent);
+	dependent_link(&self->dependent, watcher);
 	watcher_leave(watcher); /* only now: a close in between would not have seen us */
 	return (PyObject *)self;
 }
@@ -92,11 +89,7 @@ static PyObject *recorder_close(PyObject *object, PyObject *Py_UNUSED(unused))
 		self->abandoned = true;
 		Py_RETURN_NONE;
 	}
-	if (self->watcher && watcher_unlink(self->watcher, &self->dependent) && self->watcher->pid == getpid()) {
-		Py_BEGIN_ALLOW_THREADS
-		close_dependent(&self->dependent);
-		Py_END_ALLOW_THREADS
-	}
+	dependent_close(&self->dependent);
 	Py_RETURN_NONE;
 }
 
@@ -104,18 +97,18 @@ static void recorder_dealloc(PyObject *object)
 {
 	struct recorder *self = (struct recorder *)object;
 	Py_DECREF(recorder_close(object, NULL));
-	Py_XDECREF(self->watcher);
+	Py_XDECREF(self->dependent.watcher);
 	Py_TYPE(object)->tp_free(object);
 }
 
 /* Whether the recorder can be asked; else an exception. The watcher's close waits until `watcher_leave`. */
 static bool enter(struct recorder *self)
 {
-	if (!watcher_enter(self->watcher))
+	if (!watcher_enter(self->dependent.watcher))
 		return false;
 	if (self->native)
 		return true;
-	watcher_leave(self->watcher);
+	watcher_leave(self->dependent.watcher);
 	convert_error(-EPIPE, "the recorder is closed");
 	return false;
 }
@@ -135,7 +128,7 @@ static PyObject *recorder_flush(PyObject *object, PyObject *args, PyObject *kwar
 	self->n_inside++;
 	Py_BEGIN_ALLOW_THREADS
 	result = memwatch_recorder_flush(self->native, timeout_ms);
-	watcher_leave(self->watcher);
+	watcher_leave(self->dependent.watcher);
 	Py_END_ALLOW_THREADS
 	if (!--self->n_inside && self->abandoned)
 		Py_DECREF(recorder_close(object, NULL));
@@ -170,7 +163,7 @@ static PyObject *recorder_stats(PyObject *object, PyObject *Py_UNUSED(unused))
 	if (!enter(self))
 		return NULL;
 	int error = memwatch_recorder_stats_get(self->native, &stats);
-	watcher_leave(self->watcher);
+	watcher_leave(self->dependent.watcher);
 	if (error < 0)
 		return convert_error(error, memwatch_recorder_error());
 	PyObject *dict = PyDict_New();

@@ -8,7 +8,6 @@
 
 struct sink {
 	PyObject_HEAD struct dependent dependent;
-	struct watcher *watcher;
 	memwatch_sink *native;
 	bool reading, abandoned; /* under the GIL: a read is under way; close it when that is out */
 };
@@ -46,18 +45,16 @@ static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		Py_DECREF(self);
 		return NULL;
 	}
-	Py_INCREF(watcher);
-	self->watcher = watcher;
 	self->dependent.wake = wake_dependent;
 	self->dependent.close = close_dependent;
-	watcher_link(watcher, &self->dependent);
+	dependent_link(&self->dependent, watcher);
 	return (PyObject *)self;
 }
 
 static PyObject *sink_wake(PyObject *object, PyObject *Py_UNUSED(unused))
 {
 	struct sink *self = (struct sink *)object;
-	if (self->native && watcher_is_open(self->watcher))
+	if (self->native && watcher_is_open(self->dependent.watcher))
 		memwatch_sink_wake(self->native);
 	Py_RETURN_NONE;
 }
@@ -69,15 +66,14 @@ static PyObject *sink_close(PyObject *object, PyObject *Py_UNUSED(unused))
 		self->abandoned = true;
 		return sink_wake(object, NULL);
 	}
-	if (self->watcher && watcher_unlink(self->watcher, &self->dependent) && self->watcher->pid == getpid())
-		close_dependent(&self->dependent);
+	dependent_close(&self->dependent);
 	Py_RETURN_NONE;
 }
 
 static void sink_dealloc(PyObject *object)
 {
 	Py_DECREF(sink_close(object, NULL));
-	Py_XDECREF(((struct sink *)object)->watcher);
+	Py_XDECREF(((struct sink *)object)->dependent.watcher);
 	Py_TYPE(object)->tp_free(object);
 }
 
@@ -93,17 +89,17 @@ static PyObject *sink_read(PyObject *object, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nO:read", names, &limit, &timeout) ||
 	    (timeout_ms = convert_timeout(timeout)) < -1)
 		return NULL;
-	if (!self->native || self->abandoned || !watcher_is_open(self->watcher))
+	if (!self->native || self->abandoned || !watcher_is_open(self->dependent.watcher))
 		Py_RETURN_NONE;
 	if (self->reading)
 		return PyErr_Format(PyExc_ValueError, "another thread is reading this sink");
-	if (!watcher_enter(self->watcher))
+	if (!watcher_enter(self->dependent.watcher))
 		return NULL;
 	self->reading = true;
 	limit = limit < 1 ? 1 : limit > LIMIT_MAX ? LIMIT_MAX : limit;
 	Py_BEGIN_ALLOW_THREADS
 	n = memwatch_sink_read(self->native, events, (size_t)limit, timeout_ms);
-	watcher_leave(self->watcher);
+	watcher_leave(self->dependent.watcher);
 	Py_END_ALLOW_THREADS
 	self->reading = false;
 	if (self->abandoned)
@@ -120,7 +116,7 @@ static PyObject *sink_report(PyObject *object, PyObject *args)
 	int failed;
 	if (!PyArg_ParseTuple(args, "Kp:report", &duration_ns, &failed))
 		return NULL;
-	if (self->native && watcher_is_open(self->watcher))
+	if (self->native && watcher_is_open(self->dependent.watcher))
 		memwatch_sink_report(self->native, duration_ns, failed);
 	Py_RETURN_NONE;
 }

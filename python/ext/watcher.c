@@ -29,14 +29,18 @@ memwatch *watcher_native(struct watcher *self)
 	return NULL;
 }
 
-memwatch *watcher_enter(struct watcher *self)
+static void enter(struct watcher *self)
 {
-	memwatch *native = watcher_native(self);
-	if (!native)
-		return NULL;
 	pthread_mutex_lock(&self->mutex);
 	self->n_inside++;
 	pthread_mutex_unlock(&self->mutex);
+}
+
+memwatch *watcher_enter(struct watcher *self)
+{
+	memwatch *native = watcher_native(self);
+	if (native)
+		enter(self);
 	return native;
 }
 
@@ -48,20 +52,36 @@ void watcher_leave(struct watcher *self)
 	pthread_mutex_unlock(&self->mutex);
 }
 
-void watcher_link(struct watcher *self, struct dependent *dependent)
+void dependent_link(struct dependent *dependent, struct watcher *watcher)
 {
-	dependent->next = self->dependents;
-	self->dependents = dependent;
+	Py_INCREF(watcher);
+	dependent->watcher = watcher;
+	dependent->next = watcher->dependents;
+	watcher->dependents = dependent;
 }
 
-bool watcher_unlink(struct watcher *self, struct dependent *dependent)
+/* Whether it was linked: false when the watcher has closed it already. */
+static bool unlink_dependent(struct dependent *dependent)
 {
-	for (struct dependent **link = &self->dependents; *link; link = &(*link)->next)
-		if (*link == dependent) {
-			*link = dependent->next;
-			return true;
-		}
-	return false;
+	struct dependent **link = dependent->watcher ? &dependent->watcher->dependents : NULL;
+	while (link && *link && *link != dependent)
+		link = &(*link)->next;
+	if (!link || !*link)
+		return false;
+	*link = dependent->next;
+	return true;
+}
+
+void dependent_close(struct dependent *dependent)
+{
+	struct watcher *watcher = dependent->watcher;
+	if (!unlink_dependent(dependent) || watcher->pid != getpid())
+		return;
+	enter(watcher);
+	Py_BEGIN_ALLOW_THREADS
+	dependent->close(dependent);
+	watcher_leave(watcher);
+	Py_END_ALLOW_THREADS
 }
 
 static void wait_until_left(struct watcher *self)
@@ -97,6 +117,7 @@ static void watcher_end(struct watcher *self)
 	struct dependent *dependents = self->dependents;
 	self->dependents = NULL;
 	Py_BEGIN_ALLOW_THREADS
+	wait_until_left(self); /* again: for a dependent that another thread was closing already */
 	close_native(self->native, dependents);
 	Py_END_ALLOW_THREADS
 	self->native = NULL;
