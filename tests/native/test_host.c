@@ -373,6 +373,41 @@ BACKEND_TEST(a_small_stack_is_enough)
 	memwatch_close(watcher);
 }
 
+struct beside {
+	memwatch *watcher;
+	uint8_t *memory;
+};
+
+static void *watch_beside(void *arg)
+{
+	const struct beside *beside = arg;
+	add_region(beside->watcher, beside->memory, 64, "watched by another thread");
+	return NULL;
+}
+
+/* The kernel could not deliver the fault's signal on a stack that is closed. */
+BACKEND_TEST(a_signal_stack_may_share_pages_with_regions)
+{
+	uint8_t *memory = map_pages(9);
+	stack_t stack = { .ss_sp = memory + 256, .ss_size = 8 * PAGE };
+	CHECK_EQ(sigaltstack(&stack, NULL), 0);
+	memwatch *watcher = open_backend(backend);
+	add_region(watcher, memory, 64, "before");
+	struct beside beside = { watcher, memory + 8 * PAGE + 512 };
+	pthread_t thread;
+	CHECK_EQ(pthread_create(&thread, NULL, watch_beside, &beside), 0);
+	pthread_join(thread, NULL);
+	uint8_t *ordinary = map_pages(1); /* a fault whose signal needs the stack */
+	add_region(watcher, ordinary, PAGE, "ordinary");
+	poke(ordinary, 1);
+	memwatch_event_unref(only_event(watcher, 0));
+	poke(memory, 1);
+	memwatch_event_unref(only_event(watcher, 1));
+	poke(beside.memory, 1);
+	memwatch_event_unref(only_event(watcher, 2));
+	memwatch_close(watcher);
+}
+
 TEST(vfork_works)
 {
 	SKIP_UNDER(UNDER_TSAN);

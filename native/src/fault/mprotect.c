@@ -6,7 +6,8 @@
  * mark that is set belongs to a page that may have been written, whatever the two do at once.
  *
  * Its price: a system call that writes into a closed page fails with EFAULT, and a thread that blocks SIGSEGV is killed by
- * its own write. Pages of mappings that are not plain read-write memory, and of the caller's stack, are refused.
+ * its own write, and one whose alternate signal stack shares a page with a region by its next fault. Pages of mappings that are
+ * not plain read-write memory, of the caller's stack, and of the alternate signal stacks of threads that have watched or opened, are refused.
  *
  * Loss: none; a full ring loses the author.
  */
@@ -18,10 +19,12 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-enum { MAPPINGS = 64 };
+enum { MAPPINGS = 64, SIGNAL_STACKS = 16 };
 
-static struct page_set pages;         /* under the engine's lock; the handler reads */
-static struct page_set written_pages; /* the handler marks, the worker clears */
+static struct page_set pages;                    /* under the engine's lock; the handler reads */
+static struct page_set written_pages;            /* the handler marks, the worker clears */
+static struct span signal_stacks[SIGNAL_STACKS]; /* under the engine's lock, with their count: the latest seen */
+static size_t n_signal_stacks;
 static void on_segv(int signal, siginfo_t *info, void *context);
 static struct fault_chain chain = { .signal = SIGSEGV, .handler = on_segv };
 
@@ -65,9 +68,34 @@ static void on_segv(int signal, siginfo_t *info, void *context)
 	errno = error;
 }
 
-/* Only plain memory, and not the stack that we stand on. */
+/* Remembers where this thread's signals are delivered: a thread can ask for its own alternate stack only. */
+static void note_signal_stack(void)
+{
+	stack_t stack;
+	if (sigaltstack(NULL, &stack) < 0 || stack.ss_flags & SS_DISABLE)
+		return;
+	struct span span = { (uint64_t)(uintptr_t)stack.ss_sp, (uint64_t)(uintptr_t)stack.ss_sp + stack.ss_size };
+	for (size_t i = 0; i < SIGNAL_STACKS; i++)
+		if (signal_stacks[i].start == span.start && signal_stacks[i].end == span.end)
+			return;
+	signal_stacks[n_signal_stacks++ % SIGNAL_STACKS] = span;
+}
+
+/* The kernel must find a signal's stack open, or the fault's signal is a crash. */
+static bool holds_signal_stack(struct span span)
+{
+	note_signal_stack();
+	for (size_t i = 0; i < SIGNAL_STACKS; i++)
+		if (signal_stacks[i].start < span.end && span.start < signal_stacks[i].end)
+			return true;
+	return false;
+}
+
+/* Only plain memory, and neither the stack that we stand on nor one that signals are known to use. */
 static bool may_protect(struct span span)
 {
+	if (holds_signal_stack(span))
+		return false;
 	struct mapping mappings[MAPPINGS];
 	uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0), at = span.start;
 	size_t n = fault_mappings(span.start, span.end, mappings, MAPPINGS);
@@ -154,6 +182,7 @@ static bool self_test(void)
 static int open_mprotect(struct ring *ring, char *note, size_t note_size)
 {
 	fault_rehearse(ring);
+	note_signal_stack();
 	int error = fault_chain_install(&chain);
 	if (error)
 		snprintf(note, note_size, "no handler for SIGSEGV: %s", strerror(-error));
