@@ -297,7 +297,7 @@ static struct memwatch_exporter *make(memwatch *watcher, const struct memwatch_e
 	exporter->heartbeat_ms = options->heartbeat_ms;
 	connections_init(&exporter->connections);
 	feeds_init(&exporter->feeds);
-	pump_init(&exporter->pump);
+	pump_init(&exporter->pump, watcher);
 	lines_init(&exporter->lines, watcher);
 	labels_init(&exporter->labels, options->variable_limit);
 	return exporter;

@@ -2,9 +2,9 @@
  * pump.c -- waits for events and wakes the feeds.
  *
  * DESIGN. One thread of ours, "memwatch-pump". While no client waits it sleeps until a connection's deadline; while
- * some do, it waits in memwatch_events_wait(), which nothing can interrupt: so for PUMP_WAIT_MS at most, which bounds
- * how long a close takes. Wake-ups are PUMP_PAUSE_MS apart at least: at a high rate of events each client then takes
- * many in one go. It reads nothing but seqs, and owns nothing.
+ * some do, it waits for events until the next heartbeat. Whoever has work for it, or closes, ends either sleep: a nudge
+ * is kept until it is taken, so that none is lost between two sleeps. Wake-ups for events are PUMP_PAUSE_MS apart at
+ * least: at a high rate of events each client then takes many in one go. It reads nothing but seqs, and owns nothing.
  */
 #include "pump.h"
 
@@ -13,13 +13,14 @@
 #include <errno.h>
 #include <time.h>
 
-enum { PUMP_WAIT_MS = 40, PUMP_PAUSE_MS = 20 };
+enum { PUMP_WAIT_MAX_MS = 60000, PUMP_PAUSE_MS = 20 };
 
-void pump_init(struct pump *pump)
+void pump_init(struct pump *pump, memwatch *watcher)
 {
 	pthread_condattr_t attributes;
 
 	memset(pump, 0, sizeof *pump);
+	pump->watcher = watcher;
 	pump->watcher_up = 1;
 	pthread_mutex_init(&pump->mutex, NULL);
 	pthread_condattr_init(&attributes);
@@ -34,12 +35,19 @@ void pump_fini(struct pump *pump)
 	pthread_mutex_destroy(&pump->mutex);
 }
 
+/* Ends its sleep, be it here or in the watcher. */
+static void rouse(struct pump *pump)
+{
+	pthread_cond_signal(&pump->wake);
+	memwatch_events_wake(pump->watcher, &pump->woken);
+}
+
 void pump_nudge(struct pump *pump)
 {
 	pthread_mutex_lock(&pump->mutex);
 	if (!pump->nudged) {
 		pump->nudged = 1;
-		pthread_cond_signal(&pump->wake);
+		rouse(pump);
 	}
 	pthread_mutex_unlock(&pump->mutex);
 }
@@ -91,7 +99,8 @@ static int wait_for_events(struct memwatch_exporter *exporter, uint64_t seen, in
 	int result;
 
 	wait_ms = wait_ms < 0 ? 0 : wait_ms;
-	result = memwatch_events_wait(exporter->watcher, seen, wait_ms < PUMP_WAIT_MS ? (int)wait_ms : PUMP_WAIT_MS);
+	wait_ms = wait_ms > PUMP_WAIT_MAX_MS ? PUMP_WAIT_MAX_MS : wait_ms;
+	result = memwatch_events_wait_or_wake(exporter->watcher, seen, (int)wait_ms, &pump->woken);
 	if (result < 0)
 		__atomic_store_n(&pump->watcher_up, 0, __ATOMIC_RELAXED);
 	return sleep_until(pump, 0, 0);
@@ -142,7 +151,7 @@ void pump_stop(struct pump *pump)
 		return;
 	pthread_mutex_lock(&pump->mutex);
 	pump->stopping = 1;
-	pthread_cond_signal(&pump->wake);
+	rouse(pump);
 	pthread_mutex_unlock(&pump->mutex);
 	pthread_join(pump->thread, NULL);
 	pump->running = 0;

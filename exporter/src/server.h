@@ -55,12 +55,14 @@ struct feeds {
 };
 
 struct pump {
+	memwatch *watcher;
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t wake;
 	int running;    /* the thread exists */
 	int nudged;     /* somebody has work for it; guarded by mutex */
 	int stopping;   /* guarded by mutex */
+	int woken;      /* memwatch_events_wake's: only the library touches it */
 	int watcher_up; /* 0 once the watcher closes; atomic: written by the pump, read by the HTTP thread */
 };
 

@@ -2,8 +2,8 @@
  * values.c -- serves versions of values, a region's history, and who wrote what of it.
  *
  * DESIGN. HTTP thread. What a region's policy hides the library does not give out: its -EACCES becomes a 403. What has
- * left the history is 410, with the library's sentence that names the oldest kept. Values are sent as bytes, whole, up
- * to VALUE_MAX; they are copied out first, since the history may lose them at any time.
+ * left the history is 410, with the library's sentence that names the oldest kept; what never was is 404. Values are
+ * sent as bytes, whole, up to VALUE_MAX; they are copied out first, since the history may lose them at any time.
  */
 #include "values.h"
 
@@ -78,14 +78,22 @@ static enum MHD_Result send_bytes(struct request *request, const char *key, void
 	return reply_queue(request, known ? 304 : 200, "application/octet-stream", response);
 }
 
-static enum MHD_Result reply_version(struct request *request, const struct version *version, unsigned gone)
+/* 410 for a version that was there, 404 for a key that no event gave out. The sentence is still that of the reading. */
+static enum MHD_Result reply_no_version(struct request *request, const struct version *version, int64_t error)
+{
+	int never = version->key != NULL && memwatch_key_known(request->exporter->watcher, version->key) == 0;
+
+	return reply_library_error(request, error, never ? 404 : 410);
+}
+
+static enum MHD_Result reply_version(struct request *request, const struct version *version)
 {
 	memwatch *watcher = request->exporter->watcher;
 	int64_t n_bytes = read_version(watcher, version, NULL, 0), n_read;
 	void *bytes;
 
 	if (n_bytes < 0)
-		return reply_library_error(request, n_bytes, gone);
+		return reply_no_version(request, version, n_bytes);
 	if (n_bytes > VALUE_MAX)
 		return reply_error(request, 413,
 				   "The value is larger than 64 MiB: read it in the process with memwatch_load.");
@@ -97,7 +105,7 @@ static enum MHD_Result reply_version(struct request *request, const struct versi
 		return send_bytes(request, version->key, bytes, (size_t)n_bytes);
 	free(bytes);
 	if (n_read < 0)
-		return reply_library_error(request, n_read, gone);
+		return reply_no_version(request, version, n_read);
 	return reply_error(request, 503, "The region was replaced by one of another size just now: try again.");
 }
 
@@ -110,7 +118,7 @@ enum MHD_Result values_by_key(struct request *request)
 		return reply_error(request, 400, no_parameters);
 	if (strlen(version.key) != n || strspn(version.key, "0123456789abcdef") != n)
 		return reply_error(request, 400, "A storage key is 32 hexadecimal digits.");
-	return reply_version(request, &version, 404);
+	return reply_version(request, &version);
 }
 
 static enum MHD_Result reply_value(struct request *request, uint64_t id)
@@ -135,7 +143,7 @@ static enum MHD_Result reply_value(struct request *request, uint64_t id)
 		if (error < 0)
 			return reply_library_error(request, error, 410);
 	}
-	return reply_version(request, &version, 410);
+	return reply_version(request, &version);
 }
 
 /* --- history ---------------------------------------------------------------------------------------------------- */

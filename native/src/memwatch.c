@@ -150,7 +150,19 @@ int memwatch_events_read(memwatch *watcher, uint64_t since, const struct memwatc
 int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms)
 {
 	int error = watch_check(watcher);
-	return error ? error : log_wait(watcher->log, since, timeout_ms);
+	return error ? error : log_wait(watcher->log, since, timeout_ms, NULL);
+}
+
+int memwatch_events_wait_or_wake(memwatch *watcher, uint64_t since, int timeout_ms, int *woken)
+{
+	int error = watch_check(watcher);
+	return error ? error : log_wait(watcher->log, since, timeout_ms, woken);
+}
+
+void memwatch_events_wake(memwatch *watcher, int *woken)
+{
+	if (!watch_check(watcher))
+		log_wake(watcher->log, woken);
 }
 
 int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_sink)

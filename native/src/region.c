@@ -213,6 +213,12 @@ struct region *region_by_id(const struct regions *regions, uint64_t id, uint8_t 
 	return region->name && region->watcher == watcher && region->generation == id >> 24 ? region : NULL;
 }
 
+bool region_was(const struct regions *regions, uint64_t id)
+{
+	uint32_t slot = (uint32_t)id & REGIONS_MAX;
+	return slot && slot < regions->n_slots && id >> 24 < at(regions, slot)->generation;
+}
+
 struct region *region_by_name(const struct regions *regions, const char *name, uint8_t watcher)
 {
 	const uint32_t *place = name_find(regions, name, watcher);

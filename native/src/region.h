@@ -86,6 +86,8 @@ void region_erase(struct regions *regions, struct region *region);
 uint64_t region_id(const struct region *region);
 /* NULL when there is none of that id (and watcher). */
 struct region *region_by_id(const struct regions *regions, uint64_t id, uint8_t watcher);
+/* Did a region that was removed have that id? */
+bool region_was(const struct regions *regions, uint64_t id);
 struct region *region_by_name(const struct regions *regions, const char *name, uint8_t watcher);
 /* The used record at or after `slot` (from 1), or NULL. */
 struct region *region_next(const struct regions *regions, uint32_t slot, uint32_t *ret_slot);

@@ -44,6 +44,21 @@ static int check_seq(memwatch *watcher, const struct region *region, uint64_t se
 	return 0;
 }
 
+int memwatch_key_known(memwatch *watcher, const char *key)
+{
+	uint64_t id, seq;
+	int error = history_key_parse(key, &id, &seq);
+	if (!error)
+		error = watch_check(watcher);
+	if (error)
+		return error;
+	worker_lock(watcher->engine);
+	const struct region *region = region_by_id(&watcher->engine->regions, id, watcher->index);
+	bool known = region ? history_had(region, seq) : region_was(&watcher->engine->regions, id);
+	worker_unlock(watcher->engine);
+	return known;
+}
+
 int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void *buffer, size_t size)
 {
 	int error;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PAGE = 4096, MANY_MAX = 20000, LARGE = 8192 };
@@ -191,6 +192,28 @@ static int count_entries(const char *path)
 	return n;
 }
 
+/* "remove NAME": the region of that name. */
+static int remove_region(const char *name)
+{
+	uint64_t id;
+	int error = memwatch_region_find(watcher, name, &id);
+
+	return error < 0 ? error : memwatch_region_remove(watcher, id);
+}
+
+/* "close": how long that took, in microseconds. */
+static int close_exporter(void)
+{
+	struct timespec begun, ended;
+
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	memwatch_exporter_close(exporter);
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	exporter = NULL;
+	printf("%lld ", (long long)(ended.tv_sec - begun.tv_sec) * 1000000 + (ended.tv_nsec - begun.tv_nsec) / 1000);
+	return 0;
+}
+
 static int open_exporter(const struct memwatch_exporter_options *options)
 {
 	int error = memwatch_exporter_open(watcher, options, &exporter);
@@ -225,10 +248,12 @@ static int run_command(const char *line, const struct memwatch_exporter_options 
 		return burst(n);
 	else if (sscanf(line, "post %d", &n) == 1)
 		return post(n);
+	else if (strncmp(line, "remove ", 7) == 0)
+		return remove_region(line + 7);
 	else if (strcmp(line, "fork") == 0)
 		return fork_child();
 	else if (strcmp(line, "close") == 0)
-		memwatch_exporter_close(exporter), exporter = NULL;
+		return close_exporter();
 	else if (strcmp(line, "open") == 0)
 		return open_exporter(options);
 	else if (strcmp(line, "threads") == 0)
@@ -280,6 +305,8 @@ static void take_option(const char *name, char *value, struct memwatch_exporter_
 		options->port = (uint16_t)strtoul(value, NULL, 10);
 	if (strcmp(name, "metrics_need_token") == 0)
 		options->metrics_need_token = atoi(value);
+	if (strcmp(name, "history_budget") == 0)
+		watcher_options->history_budget = strtoul(value, NULL, 10);
 	if (strcmp(name, "insecure") == 0)
 		options->insecure = atoi(value);
 }

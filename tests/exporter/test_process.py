@@ -9,8 +9,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from .service import Service
-from .test_feeds import EVENTS, open_streams
+from .service import SANITIZED, Service
+from .test_feeds import EVENTS, closing_s, open_streams
 
 Start = Callable[..., Service]
 
@@ -41,6 +41,30 @@ def test_nothing_is_left_after_close(service: Service) -> None:
         assert (service.do("threads"), service.do("descriptors")) == (threads, descriptors)
         for client in clients:
             client.close()
+
+
+def test_nothing_is_left_of_a_thousand_clients(start: Start) -> None:
+    service = start(feed_limit=1000, connection_limit=1100, heartbeat_ms=60000)
+    service.do("close")
+    threads, descriptors = service.do("threads"), service.do("descriptors")
+    service.open()
+    clients = open_streams(service, 1000)
+    assert closing_s(service) < (5 if SANITIZED else 0.25)
+    assert (service.do("threads"), service.do("descriptors")) == (threads, descriptors)
+    for client in clients:
+        client.close()
+
+
+def test_closing_does_not_wait_for_the_pump(start: Start) -> None:
+    """With a client the pump sits in the watcher, where closing has to end its wait."""
+    service = start(heartbeat_ms=60000)
+    times = []
+    for _ in range(15):
+        (client,) = open_streams(service, 1)
+        times.append(closing_s(service))
+        client.close()
+        service.open()
+    assert sorted(times)[7] < (1 if SANITIZED else 0.015)
 
 
 def test_closing_is_quick_and_ends_streams(start: Start) -> None:

@@ -156,6 +156,11 @@ static uint64_t oldest_version(const struct region *region)
 							 : region_last_seq(region);
 }
 
+bool history_had(const struct region *region, uint64_t seq)
+{
+	return seq == region_last_seq(region) || seq < oldest_version(region) || history_has(region, seq);
+}
+
 static int missing(const struct region *region, uint64_t seq)
 {
 	if (seq > region_last_seq(region))

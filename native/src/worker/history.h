@@ -36,6 +36,8 @@ void history_fini(struct history *history);
 
 /* Is the version still there? */
 bool history_has(const struct region *region, uint64_t seq);
+/* Is it there, or was it? What is older than the oldest kept is not told apart. */
+bool history_had(const struct region *region, uint64_t seq);
 /* The version in force after the event `seq`: of the last event up to it. 0 or -ENOENT with a sentence. */
 int history_version(const struct region *region, uint64_t seq, uint64_t *ret_seq);
 /* Copies the first `size` bytes of the version that the event `seq` made (0: the first). 0 or -ENOENT with a sentence. */

@@ -109,7 +109,7 @@ static bool wait_changed(struct log *log, const struct timespec *deadline)
 }
 
 /* The wait itself; `woken` (may be NULL) ends it too. The mutex is held. */
-static int wait_locked(struct log *log, const uint64_t *since, int timeout_ms, bool *woken)
+static int wait_locked(struct log *log, const uint64_t *since, int timeout_ms, int *woken)
 {
 	uint64_t deadline_ns = time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS;
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
@@ -118,7 +118,7 @@ static int wait_locked(struct log *log, const uint64_t *since, int timeout_ms, b
 	while (log->newest <= *since && !log->closing && in_time && !(woken && *woken))
 		in_time = wait_changed(log, timeout_ms < 0 ? NULL : &deadline);
 	if (woken)
-		*woken = false;
+		*woken = 0;
 	log->n_inside--;
 	if (log->closing)
 		pthread_cond_broadcast(&log->changed); /* log_close waits for us */
@@ -133,12 +133,20 @@ uint64_t log_newest(struct log *log)
 	return newest;
 }
 
-int log_wait(struct log *log, uint64_t since, int timeout_ms)
+int log_wait(struct log *log, uint64_t since, int timeout_ms, int *woken)
 {
 	pthread_mutex_lock(&log->mutex);
-	int result = wait_locked(log, &since, timeout_ms, NULL);
+	int result = wait_locked(log, &since, timeout_ms, woken);
 	pthread_mutex_unlock(&log->mutex);
 	return result;
+}
+
+void log_wake(struct log *log, int *woken)
+{
+	pthread_mutex_lock(&log->mutex);
+	*woken = 1;
+	pthread_cond_broadcast(&log->changed);
+	pthread_mutex_unlock(&log->mutex);
 }
 
 static int read_locked(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
@@ -230,10 +238,7 @@ int memwatch_sink_read(struct memwatch_sink *sink, const struct memwatch_event *
 
 void memwatch_sink_wake(struct memwatch_sink *sink)
 {
-	pthread_mutex_lock(&sink->log->mutex);
-	sink->woken = true;
-	pthread_cond_broadcast(&sink->log->changed);
-	pthread_mutex_unlock(&sink->log->mutex);
+	log_wake(sink->log, &sink->woken);
 }
 
 void memwatch_sink_report(struct memwatch_sink *sink, uint64_t duration_ns, int failed)

@@ -34,7 +34,9 @@ uint64_t log_append(struct log *log, struct event *event);
 void log_announce(struct log *log);
 /* The newest seq, 0: there is none yet. */
 uint64_t log_newest(struct log *log);
-int log_wait(struct log *log, uint64_t since, int timeout_ms);
+/* `woken` NULL: nothing but an event, the timeout or the end wakes it. */
+int log_wait(struct log *log, uint64_t since, int timeout_ms, int *woken);
+void log_wake(struct log *log, int *woken);
 int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
 	     struct memwatch_cursor *ret_cursor);
 void log_stats(struct log *log, struct memwatch_stats *stats);
@@ -47,7 +49,7 @@ struct memwatch_sink {
 	uint64_t since; /* its cursor */
 	uint64_t received, missed, failed;
 	struct memwatch_histogram duration;
-	bool woken;
+	int woken; /* guarded by the log's mutex */
 };
 
 int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink);
