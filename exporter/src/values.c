@@ -78,12 +78,29 @@ static enum MHD_Result send_bytes(struct request *request, const char *key, void
 	return reply_queue(request, known ? 304 : 200, "application/octet-stream", response);
 }
 
-/* 410 for a version that was there, 404 for a key that no event gave out. The sentence is still that of the reading. */
+/* Is it a version that never was: of a key that no event gave out, or of a time when the region was not watched? */
+static int never_was(memwatch *watcher, const struct version *version)
+{
+	const struct memwatch_event *none[1];
+	struct memwatch_region_info info;
+	struct memwatch_cursor cursor;
+
+	if (version->key != NULL)
+		return memwatch_key_known(watcher, version->key) == 0;
+	if (version->seq == UINT64_MAX || memwatch_events_read(watcher, 0, none, 0, &cursor) < 0 ||
+	    memwatch_region_info_get(watcher, version->region_id, &info) < 0)
+		return 0;
+	return version->seq > cursor.newest || (version->seq != 0 && version->seq < info.added_seq);
+}
+
 static enum MHD_Result reply_no_version(struct request *request, const struct version *version, int64_t error)
 {
-	int never = version->key != NULL && memwatch_key_known(request->exporter->watcher, version->key) == 0;
+	char sentence[512];
 
-	return reply_library_error(request, error, never ? 404 : 410);
+	if (error != -ENOENT)
+		return reply_library_error(request, error, 410);
+	snprintf(sentence, sizeof sentence, "%s", memwatch_error()); /* the next call's may take its place */
+	return reply_error(request, never_was(request->exporter->watcher, version) ? 404 : 410, sentence);
 }
 
 static enum MHD_Result reply_version(struct request *request, const struct version *version)
@@ -121,7 +138,7 @@ enum MHD_Result values_by_key(struct request *request)
 	return reply_version(request, &version);
 }
 
-static enum MHD_Result reply_value(struct request *request, uint64_t id)
+static enum MHD_Result reply_value(struct request *request, uint64_t id, const struct memwatch_region_info *info)
 {
 	static const char *const names[] = { "seq", "time_ms", NULL };
 	const char *wrong = query_check(&request->query, names, NULL);
@@ -141,7 +158,7 @@ static enum MHD_Result reply_value(struct request *request, uint64_t id)
 	if (time_ms != NULL) {
 		error = memwatch_version_at(request->exporter->watcher, id, ms * 1000000 + 999999, &version.seq);
 		if (error < 0)
-			return reply_library_error(request, error, 410);
+			return reply_library_error(request, error, ms * 1000000 + 999999 < info->added_ns ? 404 : 410);
 	}
 	return reply_version(request, &version);
 }
@@ -291,7 +308,7 @@ enum MHD_Result values_of_region(struct request *request)
 	if (strcmp(slash, "/history") == 0)
 		return reply_history(request, id);
 	if (strcmp(slash, "/value") == 0)
-		return reply_value(request, id);
+		return reply_value(request, id, &info);
 	if (strcmp(slash, "/blame") == 0)
 		return reply_blame(request, id);
 	return reply_error(request, 404, "The addresses of a region are /api/v1/regions/ID/history, value and blame.");

@@ -158,6 +158,8 @@ static uint64_t oldest_version(const struct region *region)
 
 bool history_had(const struct region *region, uint64_t seq)
 {
+	if (seq && seq <= region_birth(region)->seq)
+		return false;
 	return seq == region_last_seq(region) || seq < oldest_version(region) || history_has(region, seq);
 }
 
