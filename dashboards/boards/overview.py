@@ -249,13 +249,26 @@ def writers():
             Query("sum(rate(memwatch_attribution_signals_total{@}[$__rate_interval]))", "signals"),
             Query("sum(rate(memwatch_attribution_signals_foreign_total{@}[$__rate_interval]))", "foreign"),
             Query("sum(rate(memwatch_attribution_stepped_total{@}[$__rate_interval]))", "stepped over"),
+            span=12,
+        ),
+        curves(
+            "Watchpoints",
+            "Writes that hardware watchpoints told one by one, and those that no hit told: the signal was blocked, or the"
+            " ring was full.",
+            "ops",
+            Query("sum(rate(memwatch_watchpoint_hits_total{@}[$__rate_interval]))", "told"),
+            Query("sum(rate(memwatch_watchpoint_missed_total{@}[$__rate_interval]))", "missed"),
+            span=12,
         ),
         rows(
             "What each process can tell",
-            "Available: the writer can be told. Filtered: the kernel drops the signals that are not ours. Locations:"
-            " source lines known so far. Handler lost: how often somebody replaced ours within this time range.",
+            "Available: the writer can be told. Filtered: the kernel drops the signals that are not ours."
+            " Watchpoints: what the process may use, and what is in use. Locations: source lines known so far. Handler"
+            " lost: how often somebody replaced ours within this time range.",
             Column("Available", Query("max by (job, instance) (memwatch_attribution_available{@})"), "bool_yes_no"),
             Column("Filtered", Query("max by (job, instance) (memwatch_attribution_filtered{@})"), "bool_yes_no"),
+            Column("Watchpoints", Query("max by (job, instance) (memwatch_watchpoints{@})"), "none"),
+            Column("In use", Query("max by (job, instance) (memwatch_watchpoints_used{@})"), "none"),
             Column("Locations", Query("max by (job, instance) (memwatch_locations{@})"), "none"),
             Column(
                 "Handler lost",

@@ -90,6 +90,14 @@ static void write_u64(struct scrape *scrape, const struct family *family)
 	sample_u64(scrape, family, NULL, NULL, value);
 }
 
+static void write_u32(struct scrape *scrape, const struct family *family)
+{
+	uint32_t value;
+
+	memcpy(&value, field(scrape, family), sizeof value);
+	sample_u64(scrape, family, NULL, NULL, value);
+}
+
 static void write_flag(struct scrape *scrape, const struct family *family)
 {
 	int value;
@@ -517,6 +525,7 @@ static int collect(struct scrape *scrape)
 		error = memwatch_stats_get(exporter->watcher, &scrape->stats);
 	if (error < 0)
 		return error;
+	floor_raise(&exporter->floor, &scrape->stats);
 	labels_overflow(&exporter->labels, scrape->stats.ledger.delivered);
 	collect_sinks(scrape);
 	connections_count(&exporter->connections, &scrape->n_connections, &scrape->n_slow);

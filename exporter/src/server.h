@@ -10,7 +10,7 @@
  *   feed.c         /api/v1/events and its stream                HTTP thread, woken by the pump
  *   pump.c         waits for events, wakes feeds, cuts clients  its own thread
  *   lines.c        events as JSON, json.c writes them           HTTP thread
- *   access.c ask.c query.c number.c text.c                      pure
+ *   access.c ask.c floor.c query.c number.c text.c              pure
  */
 #ifndef MEMWATCH_EXPORTER_SERVER_H
 #define MEMWATCH_EXPORTER_SERVER_H
@@ -18,6 +18,7 @@
 #include "access.h"
 #include "ask.h"
 #include "connections.h"
+#include "floor.h"
 #include "labels.h"
 #include "lines.h"
 #include "query.h"
@@ -93,6 +94,7 @@ struct memwatch_exporter {
 	int named; /* the thread has its name */
 	struct lines lines;
 	struct labels labels;
+	struct floor floor;
 	struct text scrape; /* the last one's memory, used again */
 	uint64_t scrape_ns; /* how long the last one took */
 	uint64_t n_requests[HANDLERS][STATUS_CODES];

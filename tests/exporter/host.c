@@ -31,6 +31,8 @@ static _Alignas(PAGE) struct {
 
 static _Alignas(PAGE) unsigned char many[MANY_MAX];
 
+static _Alignas(PAGE) volatile uint64_t precise;
+
 static memwatch *watcher;
 static memwatch_exporter *exporter;
 static uint64_t external_id;
@@ -127,6 +129,24 @@ static int watch_many(int n)
 	if (error == 0 && n > 0)
 		error = watch(&many[0], 1, "__overflow__", NULL, 0);
 	return error;
+}
+
+/* "precise": a variable with a watchpoint of its own. */
+static int watch_precise(void)
+{
+	struct memwatch_region_options options;
+
+	memwatch_region_options_init(&options);
+	options.name = "precise";
+	options.flags = MEMWATCH_REGION_PINNED;
+	options.precise = MEMWATCH_PRECISE_REQUIRED;
+	return memwatch_region_add(watcher, &precise, sizeof precise, &options, NULL);
+}
+
+static void write_precise(int n)
+{
+	for (int i = 0; i < n; i++)
+		precise++;
 }
 
 /* "burst N": N changes of the counter, flushed in between so that each is an event. */
@@ -244,6 +264,10 @@ static int run_command(const char *line, const struct memwatch_exporter_options 
 		many[n % MANY_MAX]++;
 	else if (sscanf(line, "many %d", &n) == 1)
 		return watch_many(n);
+	else if (strcmp(line, "precise") == 0)
+		return watch_precise();
+	else if (sscanf(line, "precise_writes %d", &n) == 1)
+		write_precise(n);
 	else if (sscanf(line, "burst %d", &n) == 1)
 		return burst(n);
 	else if (sscanf(line, "post %d", &n) == 1)

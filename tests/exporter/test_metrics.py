@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from .service import ROOT, TOKEN, Service, wait_for
+from .service import ROOT, TOKEN, Service, compile_program, wait_for
 
 Start = Callable[..., Service]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -153,6 +153,26 @@ def test_counts_are_those_of_what_happened(service: Service) -> None:
     assert service.sample("memwatch_detected_total") == service.sample("memwatch_events_total") + sum(ledger)
 
 
+def test_watchpoints_are_counted(start: Start) -> None:
+    service = start(backend="uffd")
+    assert service.sample("memwatch_watchpoints_used") == 0
+    if service.say("precise")[0] == "error":
+        pytest.skip("this machine has no watchpoints")
+    service.do("precise_writes 7")
+    assert service.sample("memwatch_watchpoints_used") == 1 <= service.sample("memwatch_watchpoints")
+    assert service.sample("memwatch_watchpoint_hits_total") == 7
+    assert service.sample("memwatch_watchpoint_missed_total") == 0
+    assert service.sample('memwatch_variable_events_total{variable="precise"}') == 7
+
+
+def test_a_counter_waits_when_the_library_takes_back() -> None:
+    states = ["10 5 3", "11 5 3", "11 3 1", "12 4 1", "13 6 3", "13 6 4"]
+    result = subprocess.run(
+        [compile_program("floor_check.c")], input="\n".join(states), capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split("\n")[:-1] == ["15 5 3", "16 5 3", "16 5 3", "17 5 3", "19 6 3", "19 6 4"]
+
+
 def test_formats_are_negotiated(service: Service) -> None:
     prometheus_2 = (
         "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -183,7 +203,7 @@ def test_formats_are_negotiated(service: Service) -> None:
 def documented() -> dict[str, tuple[str, set[str]]]:
     """The families of docs/metrics.md: type and labels by name."""
     rows = re.findall(
-        r"^\| `(memwatch_\w+)` \| (\w+) \| (.*?) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
+        r"^\| `(memwatch_\w+)` \| (\w+) \|(.*?)\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
     )
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
