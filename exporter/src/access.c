@@ -52,7 +52,7 @@ int access_check_origin(const struct access *access, const struct access_headers
 			const char **ret_sentence)
 {
 	if (headers->n_hosts != 1 || headers->host[0] == '\0') {
-		*ret_sentence = "A request needs exactly one Host header.";
+		*ret_sentence = "A request needs exactly one Host header, and not an empty one.";
 		return 400;
 	}
 	if (!host_allowed(access, headers->host)) {

@@ -24,8 +24,15 @@ struct access_headers {
 	const char *accept, *if_none_match, *last_event_id;
 	unsigned n_hosts, n_authorizations;
 	int has_body;
+	int bad_name; /* of a header */
 	unsigned long total_bytes;
 };
+
+/* Where such a request ends is not certain: what follows on its connection must not be taken for another. */
+static inline int access_must_close(const struct access_headers *headers)
+{
+	return headers->has_body || headers->bad_name;
+}
 
 /* The status to refuse with and a sentence, or 0. `navigable`: a link from elsewhere may lead here. */
 int access_check_origin(const struct access *access, const struct access_headers *headers, int navigable,

@@ -15,17 +15,19 @@ enum {
 struct connection {
 	struct connection *next, *previous;
 	int fd;
+	int answered;        /* a request was: what is late is the next one, or nothing */
 	int64_t deadline_ms; /* for its request; INT64_MAX while one is answered */
 };
 
 struct connections {
 	pthread_mutex_t mutex; /* guards all below; written by the HTTP thread and the pump */
 	struct connection *first;
+	int encrypted; /* we cannot write to the sockets ourselves; fixed */
 	unsigned n_open;
 	uint64_t n_cut;
 };
 
-void connections_init(struct connections *connections);
+void connections_init(struct connections *connections, int encrypted);
 void connections_fini(struct connections *connections);
 
 /* NULL when memory ran out: the connection is served, but has no deadline. */
@@ -36,7 +38,7 @@ void connections_remove(struct connections *connections, struct connection *conn
 void connections_busy(struct connections *connections, struct connection *connection);
 void connections_idle(struct connections *connections, struct connection *connection, int64_t now_ms);
 
-/* Shuts the sockets down that are past their deadline. Returns the next deadline, INT64_MAX for none. */
+/* Shuts the sockets down that are past their deadline, with a 408 where nothing was answered yet. Returns the next deadline, INT64_MAX for none. */
 int64_t connections_reap(struct connections *connections, int64_t now_ms);
 
 /* The numbers for the metrics. */

@@ -43,7 +43,7 @@ enum MHD_Result reply_queue(struct request *request, unsigned status, const char
 	reply_header(response, "X-Frame-Options", "DENY");
 	reply_header(response, "Referrer-Policy", "no-referrer");
 	reply_header(response, "Cross-Origin-Resource-Policy", "same-origin");
-	if (request->headers.has_body || request->wrong != NULL)
+	if (access_must_close(&request->headers) || request->wrong != NULL)
 		reply_header(response, "Connection", "close");
 	result = MHD_queue_response(request->connection, status, response);
 	MHD_destroy_response(response);

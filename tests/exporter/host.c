@@ -140,7 +140,7 @@ static int watch_precise(void)
 	options.name = "precise";
 	options.flags = MEMWATCH_REGION_PINNED;
 	options.precise = MEMWATCH_PRECISE_REQUIRED;
-	return memwatch_region_add(watcher, &precise, sizeof precise, &options, NULL);
+	return memwatch_region_add(watcher, (void *)(uintptr_t)&precise, sizeof precise, &options, NULL);
 }
 
 static void write_precise(int n)
