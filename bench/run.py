@@ -83,6 +83,16 @@ SECTIONS = [
         {},
     ),
     Section(
+        "metrics_render",
+        "A scrape, for each series",
+        "aim: at most 50 ns at 10,000 series",
+        {
+            f"memwatch.{what}.{n}_series": f"snprintf.write.{n}_series"
+            for what in ("scrape", "scrape_all_changed")
+            for n in (10000, 30000)
+        },
+    ),
+    Section(
         "regions",
         "Adding and removing a region beside so many others",
         "aim: does not grow",

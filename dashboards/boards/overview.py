@@ -275,7 +275,6 @@ def writers():
                 Query("sum by (job, instance) (increase(memwatch_handler_lost_total{@}[$__range]))"),
                 "none",
             ),
-            span=16,
         ),
     ]
 

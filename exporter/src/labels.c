@@ -3,7 +3,9 @@
  *
  * DESIGN. HTTP thread, at each scrape. Who is labelled stays labelled until its region is removed: a series that comes
  * and goes is worse than one that is missing. A place that becomes free goes to the next region without one. Labels
- * are written once and kept, so that a scrape copies them. They must differ (a repeated series makes Prometheus reject
+ * are written once and kept, one behind the other, so that a scrape copies them. Ten thousand variables are more than
+ * the caches hold: what is read at each scrape is kept dense and in the order in which the watcher lists it, where the
+ * next one is nearly always the one behind the last. They must differ (a repeated series makes Prometheus reject
  * the scrape), and cleaning can make two names equal: the later one gets the region's id.
  *
  * The overflow is all events minus those of the labelled ones; what a promoted variable brought along stays in it, so
@@ -14,7 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { COLLECT_BATCH = 64 };
+enum { COLLECT_BATCH = 256 };
 
 void labels_init(struct labels *labels, uint32_t limit)
 {
@@ -24,9 +26,10 @@ void labels_init(struct labels *labels, uint32_t limit)
 
 void labels_fini(struct labels *labels)
 {
-	for (uint32_t i = 0; i < labels->n; i++)
-		free(labels->entries[i].text);
 	free(labels->entries);
+	free(labels->owners);
+	free(labels->rests);
+	text_fini(&labels->texts);
 	free(labels->by_id);
 	free(labels->by_name);
 }
@@ -57,18 +60,19 @@ static void put(const struct labels *labels, uint32_t *slots, uint64_t hash, uin
 	slots[i] = index + 1;
 }
 
-static struct label *find_id(const struct labels *labels, uint64_t region_id)
+/* The index of the region's label, or labels->n. `guess` is where it may be. */
+static uint32_t find_id(const struct labels *labels, uint64_t region_id, uint32_t guess)
 {
 	if (labels->n_slots == 0)
-		return NULL;
+		return labels->n;
+	if (guess < labels->n && labels->owners[guess].region_id == region_id)
+		return guess;
 	for (uint32_t i = (uint32_t)mix(region_id) & (labels->n_slots - 1); labels->by_id[i] != 0;
 	     i = (i + 1) & (labels->n_slots - 1)) {
-		struct label *label = &labels->entries[labels->by_id[i] - 1];
-
-		if (label->region_id == region_id)
-			return label;
+		if (labels->owners[labels->by_id[i] - 1].region_id == region_id)
+			return labels->by_id[i] - 1;
 	}
-	return NULL;
+	return labels->n;
 }
 
 /* Names are compared by their 64-bit hash: two that share it would only have an id appended needlessly. */
@@ -78,7 +82,7 @@ static int name_taken(const struct labels *labels, uint64_t hash)
 		return 0;
 	for (uint32_t i = (uint32_t)hash & (labels->n_slots - 1); labels->by_name[i] != 0;
 	     i = (i + 1) & (labels->n_slots - 1)) {
-		if (labels->entries[labels->by_name[i] - 1].name_hash == hash)
+		if (labels->rests[labels->by_name[i] - 1].name_hash == hash)
 			return 1;
 	}
 	return 0;
@@ -89,20 +93,30 @@ static void fill_slots(struct labels *labels)
 	memset(labels->by_id, 0, labels->n_slots * sizeof *labels->by_id);
 	memset(labels->by_name, 0, labels->n_slots * sizeof *labels->by_name);
 	for (uint32_t i = 0; i < labels->n; i++) {
-		put(labels, labels->by_id, mix(labels->entries[i].region_id), i);
-		put(labels, labels->by_name, labels->entries[i].name_hash, i);
+		put(labels, labels->by_id, mix(labels->owners[i].region_id), i);
+		put(labels, labels->by_name, labels->rests[i].name_hash, i);
 	}
+}
+
+static int grow_array(void *array, size_t size_bytes)
+{
+	void **place = array, *grown = realloc(*place, size_bytes);
+
+	if (grown == NULL)
+		return -ENOMEM;
+	*place = grown;
+	return 0;
 }
 
 static int grow(struct labels *labels)
 {
 	uint32_t capacity = labels->capacity == 0 ? 64 : labels->capacity * 2;
-	struct label *entries = realloc(labels->entries, capacity * sizeof *entries);
 	uint32_t *by_id, *by_name;
 
-	if (entries == NULL)
+	if (grow_array(&labels->entries, capacity * sizeof *labels->entries) < 0 ||
+	    grow_array(&labels->owners, capacity * sizeof *labels->owners) < 0 ||
+	    grow_array(&labels->rests, capacity * sizeof *labels->rests) < 0)
 		return -ENOMEM;
-	labels->entries = entries;
 	by_id = calloc(capacity * 2, sizeof *by_id);
 	by_name = calloc(capacity * 2, sizeof *by_name);
 	if (by_id == NULL || by_name == NULL) {
@@ -136,71 +150,89 @@ static uint64_t make_unique(const struct labels *labels, struct text *clean, uin
 	return hash;
 }
 
-static int write_label(const struct labels *labels, const struct memwatch_region_info *info, struct label *ret_label)
+static int write_label(struct labels *labels, const struct memwatch_region_info *info, struct label *label,
+		       uint64_t *ret_name_hash)
 {
-	struct text clean = { 0 }, text = { 0 };
+	struct text clean = { 0 }, *texts = &labels->texts;
+	size_t before = texts->n_bytes;
 
 	text_clean(&clean, info->name, strlen(info->name));
-	ret_label->name_hash = make_unique(labels, &clean, info->id);
-	text_string(&text, "{variable=\"");
+	*ret_name_hash = make_unique(labels, &clean, info->id);
+	text_string(texts, "{variable=\"");
 	if (!clean.failed)
-		text_label(&text, clean.data, clean.n_bytes);
-	text_string(&text, "\"} ");
+		text_label(texts, clean.data, clean.n_bytes);
+	text_string(texts, "\"} ");
 	text_fini(&clean);
-	if (text.failed) {
-		text_fini(&text);
+	if (texts->failed) {
+		texts->failed = 0;
+		texts->n_bytes = before;
 		return -ENOMEM;
 	}
-	ret_label->text = text.data;
-	ret_label->text_bytes = text.n_bytes;
+	label->text_at = (uint32_t)before;
+	label->text_bytes = (uint16_t)(texts->n_bytes - before);
 	return 0;
 }
 
-static struct label *add(struct labels *labels, const struct memwatch_region_info *info, int promoted)
+/* Gives the region a label; returns its index, or labels->n when that did not succeed. */
+static uint32_t add(struct labels *labels, memwatch *watcher, const struct memwatch_region_sample *sample, int promoted)
 {
-	struct label label = { .region_id = info->id };
+	struct memwatch_region_info info;
+	struct label label = { 0 };
+	struct label_rest rest = { 0 };
 
+	if (memwatch_region_info_get(watcher, sample->id, &info) < 0) /* removed meanwhile */
+		return labels->n;
 	if (labels->n == labels->capacity && grow(labels) < 0)
-		return NULL;
-	if (write_label(labels, info, &label) < 0)
-		return NULL;
+		return labels->n;
+	if (write_label(labels, &info, &label, &rest.name_hash) < 0)
+		return labels->n;
 	labels->entries[labels->n] = label;
-	put(labels, labels->by_id, mix(label.region_id), labels->n);
-	put(labels, labels->by_name, label.name_hash, labels->n);
-	labels->n_promoted_events += promoted ? info->ledger.delivered : 0;
-	return &labels->entries[labels->n++];
-}
-
-static void take_value(struct label *label, const struct memwatch_region_info *info)
-{
-	label->number = info->number;
-	switch (info->number) {
-	case MEMWATCH_NUMBER_NONE: break;
-	case MEMWATCH_NUMBER_INT: label->as_int = info->value.as_int; break;
-	case MEMWATCH_NUMBER_UINT: label->as_uint = info->value.as_uint; break;
-	case MEMWATCH_NUMBER_DOUBLE: label->as_double = info->value.as_double; break;
-	}
+	labels->owners[labels->n] = (struct label_owner){ .region_id = info.id };
+	labels->rests[labels->n] = rest;
+	put(labels, labels->by_id, mix(info.id), labels->n);
+	put(labels, labels->by_name, rest.name_hash, labels->n);
+	labels->n_promoted_events += promoted ? sample->delivered : 0;
+	return labels->n++;
 }
 
 /* Reads the array's summary, which costs a pass over it, only when it has changed since the last time. */
-static void take_summary(struct label *label, memwatch *watcher, const struct memwatch_region_info *info)
+static void take_summary(struct label *label, struct label_rest *rest, memwatch *watcher,
+			 const struct memwatch_region_sample *sample)
 {
-	if (!info->metric || info->number != MEMWATCH_NUMBER_NONE)
+	if (sample->number != MEMWATCH_NUMBER_NONE || (label->has_summary && rest->summary_seq == sample->last_seq))
 		return;
-	if (label->has_summary && label->summary_seq == info->last_seq)
-		return;
-	label->has_summary = memwatch_region_summary(watcher, info->id, &label->summary) == 0;
-	label->summary_seq = info->last_seq;
+	label->has_summary = memwatch_region_summary(watcher, sample->id, &rest->summary) == 0;
+	rest->summary_seq = sample->last_seq;
 }
 
-static void take(struct labels *labels, struct label *label, memwatch *watcher, const struct memwatch_region_info *info)
+static void take(struct labels *labels, uint32_t index, memwatch *watcher, const struct memwatch_region_sample *sample)
 {
-	label->generation = labels->generation;
-	label->n_events = info->ledger.delivered;
-	label->last_time_ns = info->last_time_ns;
-	label->last_seq = info->last_seq;
-	take_value(label, info);
-	take_summary(label, watcher, info);
+	struct label *label = &labels->entries[index];
+
+	labels->owners[index].generation = labels->generation;
+	label->n_events = sample->delivered;
+	label->last_time_ns = sample->last_time_ns;
+	label->number = sample->number & 3;
+	label->value = sample->value;
+	if (sample->metric)
+		take_summary(label, &labels->rests[index], watcher, sample);
+}
+
+/* Moves the texts of the labels together. Without memory for that the holes stay. */
+static void pack_texts(struct labels *labels)
+{
+	struct text packed = { 0 };
+
+	for (uint32_t i = 0; i < labels->n; i++)
+		text_bytes(&packed, label_text(labels, &labels->entries[i]), labels->entries[i].text_bytes);
+	if (packed.failed) {
+		text_fini(&packed);
+		return;
+	}
+	text_fini(&labels->texts);
+	labels->texts = packed;
+	for (uint32_t i = 0, at = 0; i < labels->n; at += labels->entries[i++].text_bytes)
+		labels->entries[i].text_at = at;
 }
 
 /* Forgets the labelled variables that this collection has not seen. */
@@ -209,48 +241,52 @@ static void retire(struct labels *labels)
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < labels->n; i++) {
-		struct label *label = &labels->entries[i];
-
-		if (label->generation == labels->generation) {
-			labels->entries[kept++] = *label;
+		if (labels->owners[i].generation != labels->generation) {
+			labels->n_retired_events += labels->entries[i].n_events;
 			continue;
 		}
-		labels->n_retired_events += label->n_events;
-		free(label->text);
+		labels->entries[kept] = labels->entries[i];
+		labels->owners[kept] = labels->owners[i];
+		labels->rests[kept++] = labels->rests[i];
 	}
 	if (kept == labels->n)
 		return;
 	labels->n = kept;
 	fill_slots(labels);
+	pack_texts(labels);
 }
 
 /* --- collection ------------------------------------------------------------------------------------------------- */
 
+static void take_unlabelled(struct labels *labels, const struct memwatch_region_sample *sample)
+{
+	labels->n_unlabelled++;
+	if (sample->last_time_ns > labels->overflow_last_ns)
+		labels->overflow_last_ns = sample->last_time_ns;
+}
+
 /* One pass over the regions. `promoting`: those that get a label were in the overflow before. */
 static int pass(struct labels *labels, memwatch *watcher, int promoting)
 {
-	struct memwatch_region_info *infos = malloc(COLLECT_BATCH * sizeof *infos);
+	struct memwatch_region_sample *samples = malloc(COLLECT_BATCH * sizeof *samples);
+	uint32_t index = UINT32_MAX;
 	uint64_t cursor = 0;
 	int n = -ENOMEM;
 
 	labels->n_unlabelled = 0;
 	labels->overflow_last_ns = 0;
-	while (infos != NULL && (n = memwatch_region_list(watcher, &cursor, infos, COLLECT_BATCH)) > 0) {
+	while (samples != NULL && (n = memwatch_region_sample_list(watcher, &cursor, samples, COLLECT_BATCH)) > 0) {
 		for (int i = 0; i < n; i++) {
-			struct label *label = find_id(labels, infos[i].id);
-
-			if (label == NULL && labels->n < labels->limit)
-				label = add(labels, &infos[i], promoting);
-			if (label != NULL) {
-				take(labels, label, watcher, &infos[i]);
-				continue;
-			}
-			labels->n_unlabelled++;
-			if (infos[i].last_time_ns > labels->overflow_last_ns)
-				labels->overflow_last_ns = infos[i].last_time_ns;
+			index = find_id(labels, samples[i].id, index + 1);
+			if (index == labels->n && labels->n < labels->limit)
+				index = add(labels, watcher, &samples[i], promoting);
+			if (index < labels->n)
+				take(labels, index, watcher, &samples[i]);
+			else
+				take_unlabelled(labels, &samples[i]);
 		}
 	}
-	free(infos);
+	free(samples);
 	return n;
 }
 

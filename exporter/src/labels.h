@@ -6,32 +6,45 @@
 
 #include "text.h"
 
+#include <assert.h>
 #include <memwatch/memwatch.h>
 
 #define LABELS_OVERFLOW "__overflow__"
 
-/* One labelled variable, as of the last collection. */
+/*
+ * What a scrape shows of one labelled variable, as of the last collection. Small, and apart from the rest: all of them are
+ * walked for each family.
+ */
 struct label {
+	uint64_t n_events, last_time_ns;
+	union memwatch_number_value value;
+	uint32_t text_at; /* of `{variable="…"} ` with the space, escaped, in struct labels' texts */
+	uint16_t text_bytes;
+	uint8_t number; /* enum memwatch_number */
+	uint8_t has_summary;
+};
+static_assert(sizeof(struct label) == 32, "two of them in a line of the cache");
+
+/* Whose label it is. */
+struct label_owner {
 	uint64_t region_id;
-	char *text; /* `{variable="…"} ` with the space, escaped */
-	size_t text_bytes;
-	uint64_t name_hash;  /* of the name without quotes and escapes */
 	uint64_t generation; /* of the last collection that saw the region */
-	uint64_t n_events, last_time_ns, last_seq;
-	enum memwatch_number number;
-	int64_t as_int;
-	uint64_t as_uint;
-	double as_double;
-	int has_summary;
-	uint64_t summary_seq; /* last_seq when the summary was made */
+};
+
+struct label_rest {
+	uint64_t name_hash;   /* of the name without quotes and escapes */
+	uint64_t summary_seq; /* the region's last_seq when the summary was made */
 	struct memwatch_summary summary;
 };
 
 /* Belongs to the HTTP thread. */
 struct labels {
 	uint32_t limit;
-	struct label *entries; /* n of them, in the order in which they came */
-	uint32_t n, capacity;
+	uint32_t n, capacity; /* of the next three, in the order in which they came */
+	struct label *entries;
+	struct label_owner *owners;
+	struct label_rest *rests;
+	struct text texts;
 	uint32_t *by_id, *by_name; /* open addressing, index + 1, 0: empty; n_slots each, a power of two */
 	uint32_t n_slots;
 	uint64_t generation;
@@ -40,6 +53,11 @@ struct labels {
 	/* what the last collection found */
 	uint64_t n_unlabelled, overflow_events, overflow_last_ns;
 };
+
+static inline const char *label_text(const struct labels *labels, const struct label *label)
+{
+	return labels->texts.data + label->text_at;
+}
 
 void labels_init(struct labels *labels, uint32_t limit);
 void labels_fini(struct labels *labels);

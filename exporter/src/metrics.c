@@ -8,6 +8,7 @@
  */
 #include "metrics.h"
 
+#include "family.h"
 #include "reply.h"
 
 #include <errno.h>
@@ -20,34 +21,9 @@
 
 enum { SINKS_MAX = 64 };
 
-enum type { GAUGE, COUNTER, HISTOGRAM, INFO };
-
-struct family;
-
-/* One scrape. */
-struct scrape {
-	struct memwatch_exporter *exporter;
-	struct text *text;
-	int openmetrics;
-	struct memwatch_stats stats;
-	struct memwatch_sink_info callback; /* all sinks of that name together */
-	int n_sinks;
-	unsigned n_connections;
-	uint64_t n_slow;
-};
-
-struct family {
-	const char *name; /* of the samples, with _total or _info */
-	enum type type;
-	const char *help;
-	void (*write)(struct scrape *scrape, const struct family *family);
-	size_t offset; /* in struct memwatch_stats, where `write` takes it from there */
-};
-
 /* --- samples ---------------------------------------------------------------------------------------------------- */
 
-/* The name and a label, up to the value. `label` NULL: none. */
-static void sample(struct scrape *scrape, const struct family *family, const char *label, const char *value)
+void family_sample(struct scrape *scrape, const struct family *family, const char *label, const char *value)
 {
 	struct text *text = scrape->text;
 
@@ -62,17 +38,17 @@ static void sample(struct scrape *scrape, const struct family *family, const cha
 	text_char(text, ' ');
 }
 
-static void sample_u64(struct scrape *scrape, const struct family *family, const char *label, const char *value,
-		       uint64_t number)
+void family_u64(struct scrape *scrape, const struct family *family, const char *label, const char *value,
+		uint64_t number)
 {
-	sample(scrape, family, label, value);
+	family_sample(scrape, family, label, value);
 	text_u64(scrape->text, number);
 	text_char(scrape->text, '\n');
 }
 
-static void sample_seconds(struct scrape *scrape, const struct family *family, uint64_t ns)
+void family_seconds(struct scrape *scrape, const struct family *family, const char *variable, uint64_t ns)
 {
-	sample(scrape, family, NULL, NULL);
+	family_sample(scrape, family, variable != NULL ? "variable" : NULL, variable);
 	text_seconds(scrape->text, ns);
 	text_char(scrape->text, '\n');
 }
@@ -87,7 +63,7 @@ static void write_u64(struct scrape *scrape, const struct family *family)
 	uint64_t value;
 
 	memcpy(&value, field(scrape, family), sizeof value);
-	sample_u64(scrape, family, NULL, NULL, value);
+	family_u64(scrape, family, NULL, NULL, value);
 }
 
 static void write_u32(struct scrape *scrape, const struct family *family)
@@ -95,7 +71,7 @@ static void write_u32(struct scrape *scrape, const struct family *family)
 	uint32_t value;
 
 	memcpy(&value, field(scrape, family), sizeof value);
-	sample_u64(scrape, family, NULL, NULL, value);
+	family_u64(scrape, family, NULL, NULL, value);
 }
 
 static void write_flag(struct scrape *scrape, const struct family *family)
@@ -103,7 +79,7 @@ static void write_flag(struct scrape *scrape, const struct family *family)
 	int value;
 
 	memcpy(&value, field(scrape, family), sizeof value);
-	sample_u64(scrape, family, NULL, NULL, value != 0);
+	family_u64(scrape, family, NULL, NULL, value != 0);
 }
 
 static void write_ns(struct scrape *scrape, const struct family *family)
@@ -111,7 +87,7 @@ static void write_ns(struct scrape *scrape, const struct family *family)
 	uint64_t ns;
 
 	memcpy(&ns, field(scrape, family), sizeof ns);
-	sample_seconds(scrape, family, ns);
+	family_seconds(scrape, family, NULL, ns);
 }
 
 static void write_ms(struct scrape *scrape, const struct family *family)
@@ -119,7 +95,7 @@ static void write_ms(struct scrape *scrape, const struct family *family)
 	uint32_t ms;
 
 	memcpy(&ms, field(scrape, family), sizeof ms);
-	sample_seconds(scrape, family, (uint64_t)ms * 1000000);
+	family_seconds(scrape, family, NULL, (uint64_t)ms * 1000000);
 }
 
 /* --- histograms ------------------------------------------------------------------------------------------------- */
@@ -181,13 +157,13 @@ static void write_build(struct scrape *scrape, const struct family *family)
 
 static void write_up(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL,
+	family_u64(scrape, family, NULL, NULL,
 		   (uint64_t)__atomic_load_n(&scrape->exporter->pump.watcher_up, __ATOMIC_RELAXED));
 }
 
 static void write_backend(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, "backend", scrape->stats.backend, 1);
+	family_u64(scrape, family, "backend", scrape->stats.backend, 1);
 }
 
 static void write_backend_usable(struct scrape *scrape, const struct family *family)
@@ -195,7 +171,7 @@ static void write_backend_usable(struct scrape *scrape, const struct family *fam
 	const struct memwatch_exporter *exporter = scrape->exporter;
 
 	for (int i = 0; i < exporter->n_backends; i++)
-		sample_u64(scrape, family, "backend", exporter->backends[i].name, exporter->backends[i].usable != 0);
+		family_u64(scrape, family, "backend", exporter->backends[i].name, exporter->backends[i].usable != 0);
 }
 
 static void write_dropped(struct scrape *scrape, const struct family *family)
@@ -203,7 +179,7 @@ static void write_dropped(struct scrape *scrape, const struct family *family)
 	for (unsigned i = 0; i < MEMWATCH_DROPS; i++) {
 		uint64_t n = i == MEMWATCH_DROP_RING_FULL ? scrape->stats.ring_dropped : scrape->stats.dropped_by[i];
 
-		sample_u64(scrape, family, "reason", memwatch_drop_text(i), n);
+		family_u64(scrape, family, "reason", memwatch_drop_text(i), n);
 	}
 }
 
@@ -213,179 +189,80 @@ static void write_outcomes(struct scrape *scrape, const struct family *family)
 							      MEMWATCH_ATTRIBUTION_NONE };
 
 	for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++)
-		sample_u64(scrape, family, "outcome", memwatch_attribution_text(outcomes[i]),
+		family_u64(scrape, family, "outcome", memwatch_attribution_text(outcomes[i]),
 			   scrape->stats.attribution_by[outcomes[i]]);
 }
 
 static void write_reasons(struct scrape *scrape, const struct family *family)
 {
 	for (unsigned i = MEMWATCH_REASON_NONE + 1; i < MEMWATCH_REASONS; i++)
-		sample_u64(scrape, family, "reason", memwatch_reason_text(i), scrape->stats.reason_by[i]);
+		family_u64(scrape, family, "reason", memwatch_reason_text(i), scrape->stats.reason_by[i]);
 }
 
 static void write_budget(struct scrape *scrape, const struct family *family)
 {
-	sample(scrape, family, NULL, NULL);
+	family_sample(scrape, family, NULL, NULL);
 	text_double(scrape->text, scrape->stats.attribution_budget);
 	text_char(scrape->text, '\n');
-}
-
-/* --- variables -------------------------------------------------------------------------------------------------- */
-
-/* The start of a variable's sample, in one copy each: this runs ten thousand times a scrape. */
-static void variable_sample(struct text *text, const struct family *family, size_t name_bytes,
-			    const struct label *label)
-{
-	if (text_reserve(text, name_bytes + label->text_bytes + TEXT_NUMBER_MAX + 1) < 0)
-		return;
-	text_bytes(text, family->name, name_bytes);
-	text_bytes(text, label->text, label->text_bytes);
-}
-
-static void write_unlabelled(struct scrape *scrape, const struct family *family)
-{
-	sample_u64(scrape, family, NULL, NULL, scrape->exporter->labels.n_unlabelled);
-}
-
-static void write_variable_events(struct scrape *scrape, const struct family *family)
-{
-	const struct labels *labels = &scrape->exporter->labels;
-	size_t name_bytes = strlen(family->name);
-
-	for (uint32_t i = 0; i < labels->n; i++) {
-		variable_sample(scrape->text, family, name_bytes, &labels->entries[i]);
-		text_u64(scrape->text, labels->entries[i].n_events);
-		text_char(scrape->text, '\n');
-	}
-	sample_u64(scrape, family, "variable", LABELS_OVERFLOW, labels->overflow_events);
-}
-
-static void write_variable_last_change(struct scrape *scrape, const struct family *family)
-{
-	const struct labels *labels = &scrape->exporter->labels;
-	size_t name_bytes = strlen(family->name);
-
-	for (uint32_t i = 0; i < labels->n; i++) {
-		variable_sample(scrape->text, family, name_bytes, &labels->entries[i]);
-		text_seconds(scrape->text, labels->entries[i].last_time_ns);
-		text_char(scrape->text, '\n');
-	}
-	sample(scrape, family, "variable", LABELS_OVERFLOW);
-	text_seconds(scrape->text, labels->overflow_last_ns);
-	text_char(scrape->text, '\n');
-}
-
-static void write_variable_value(struct scrape *scrape, const struct family *family)
-{
-	const struct labels *labels = &scrape->exporter->labels;
-	size_t name_bytes = strlen(family->name);
-
-	for (uint32_t i = 0; i < labels->n; i++) {
-		const struct label *label = &labels->entries[i];
-
-		if (label->number == MEMWATCH_NUMBER_NONE)
-			continue;
-		variable_sample(scrape->text, family, name_bytes, label);
-		if (label->number == MEMWATCH_NUMBER_INT)
-			text_i64(scrape->text, label->as_int);
-		else if (label->number == MEMWATCH_NUMBER_UINT)
-			text_u64(scrape->text, label->as_uint);
-		else
-			text_double(scrape->text, label->as_double);
-		text_char(scrape->text, '\n');
-	}
-}
-
-/* One member of the summaries, a double at `offset` in struct memwatch_summary. */
-static void write_summary_double(struct scrape *scrape, const struct family *family)
-{
-	const struct labels *labels = &scrape->exporter->labels;
-	size_t name_bytes = strlen(family->name);
-	double value;
-
-	for (uint32_t i = 0; i < labels->n; i++) {
-		const struct label *label = &labels->entries[i];
-
-		if (!label->has_summary)
-			continue;
-		memcpy(&value, (const char *)&label->summary + family->offset, sizeof value);
-		variable_sample(scrape->text, family, name_bytes, label);
-		text_double(scrape->text, value);
-		text_char(scrape->text, '\n');
-	}
-}
-
-static void write_summary_nan(struct scrape *scrape, const struct family *family)
-{
-	const struct labels *labels = &scrape->exporter->labels;
-	size_t name_bytes = strlen(family->name);
-
-	for (uint32_t i = 0; i < labels->n; i++) {
-		if (!labels->entries[i].has_summary)
-			continue;
-		variable_sample(scrape->text, family, name_bytes, &labels->entries[i]);
-		text_u64(scrape->text, labels->entries[i].summary.n_nan);
-		text_char(scrape->text, '\n');
-	}
 }
 
 /* --- callbacks and the exporter itself -------------------------------------------------------------------------- */
 
 static void write_sinks(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, (uint64_t)scrape->n_sinks);
+	family_u64(scrape, family, NULL, NULL, (uint64_t)scrape->n_sinks);
 }
 
 static void write_callback_failures(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->callback.failed);
+	family_u64(scrape, family, NULL, NULL, scrape->callback.failed);
 }
 
 static void write_callback_missed(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->callback.missed);
+	family_u64(scrape, family, NULL, NULL, scrape->callback.missed);
 }
 
 static void write_callback_lag(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->callback.lag);
+	family_u64(scrape, family, NULL, NULL, scrape->callback.lag);
 }
 
 static void write_feed_clients(struct scrape *scrape, const struct family *family)
 {
 	for (unsigned i = 0; i < TRANSPORTS; i++)
-		sample_u64(scrape, family, "transport", metrics_transport_text(i),
+		family_u64(scrape, family, "transport", metrics_transport_text(i),
 			   scrape->exporter->feeds.n_clients[i]);
 }
 
 static void write_feed_sent(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_sent);
+	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_sent);
 }
 
 static void write_feed_missed(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_missed);
+	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_missed);
 }
 
 static void write_feed_rejected(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_rejected);
+	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_rejected);
 }
 
 static void write_feed_cut(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_cut);
+	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_cut);
 }
 
 static void write_connections(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->n_connections);
+	family_u64(scrape, family, NULL, NULL, scrape->n_connections);
 }
 
 static void write_slow(struct scrape *scrape, const struct family *family)
 {
-	sample_u64(scrape, family, NULL, NULL, scrape->n_slow);
+	family_u64(scrape, family, NULL, NULL, scrape->n_slow);
 }
 
 static void write_requests(struct scrape *scrape, const struct family *family)
@@ -414,7 +291,7 @@ static void write_requests(struct scrape *scrape, const struct family *family)
 
 static void write_scrape_duration(struct scrape *scrape, const struct family *family)
 {
-	sample_seconds(scrape, family, scrape->exporter->scrape_ns);
+	family_seconds(scrape, family, NULL, scrape->exporter->scrape_ns);
 }
 
 const char *metrics_handler_text(enum handler handler)

@@ -4,13 +4,13 @@
  *   exporter.c     open and close, options                      any thread
  *   http.c         libmicrohttpd, routing, checks               HTTP thread
  *   reply.c        every answer                                 HTTP thread
- *   metrics.c      /metrics, with labels.c                      HTTP thread
+ *   metrics.c      /metrics, with variables.c and labels.c      HTTP thread
  *   status.c       /api/v1/status, regions, health              HTTP thread
  *   values.c       values, histories, blame                     HTTP thread
  *   feed.c         /api/v1/events and its stream                HTTP thread, woken by the pump
  *   pump.c         waits for events, wakes feeds, cuts clients  its own thread
  *   lines.c        events as JSON, json.c writes them           HTTP thread
- *   access.c ask.c floor.c query.c number.c text.c              pure
+ *   access.c ask.c digits.c floor.c query.c number.c text.c     pure
  */
 #ifndef MEMWATCH_EXPORTER_SERVER_H
 #define MEMWATCH_EXPORTER_SERVER_H

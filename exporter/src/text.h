@@ -16,8 +16,6 @@ struct text {
 	int failed;
 };
 
-enum { TEXT_NUMBER_MAX = 32 }; /* no number that is written here is longer */
-
 void text_fini(struct text *text);
 int text_grow(struct text *text, size_t n_bytes);
 

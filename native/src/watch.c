@@ -9,6 +9,7 @@
 
 #include "edge.h"
 #include "number.h"
+#include "sample.h"
 #include "secret.h"
 
 #include <stdio.h>
@@ -193,6 +194,7 @@ static int fill_meta(struct region_meta *meta, const struct memwatch_region_opti
 	meta->history_budget = options->history_budget;
 	if (options->format && *options->format && !(meta->format = mem_strdup(options->format)))
 		return -ENOMEM;
+	meta->number = number_kind(options->format, meta->item_bytes) & 3;
 	if (options->n_dims && !(meta->shape = mem_alloc(options->n_dims * sizeof *meta->shape)))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < options->n_dims; i++)
@@ -480,21 +482,6 @@ int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summ
 	return error;
 }
 
-static void fill_number(const struct region *region, struct memwatch_region_info *info)
-{
-	const struct region_meta *meta = region->meta;
-	if (!meta || meta->item_bytes != region->size_bytes || region->flags & MEMWATCH_REGION_HASHED ||
-	    region->values != MEMWATCH_VALUES_FULL)
-		return;
-	info->number = number_kind(meta->format, meta->item_bytes);
-	if (info->number == MEMWATCH_NUMBER_INT)
-		info->value.as_int = number_int(meta->item_bytes, region->shadow);
-	else if (info->number == MEMWATCH_NUMBER_UINT)
-		info->value.as_uint = number_uint(meta->item_bytes, region->shadow);
-	else if (info->number == MEMWATCH_NUMBER_DOUBLE)
-		info->value.as_double = number_double(info->number, meta->item_bytes, region->shadow);
-}
-
 static const char *backend_name(const struct engine *engine, const struct region *region)
 {
 	if (!region->start)
@@ -529,7 +516,7 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 		strcpy(info->format, meta->format);
 	if (meta->n_dims)
 		memcpy(info->shape, meta->shape, meta->n_dims * sizeof *meta->shape);
-	fill_number(region, info);
+	info->number = sample_number(region, &info->value);
 }
 
 int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n)
@@ -540,12 +527,12 @@ int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_re
 	struct engine *engine = watcher->engine;
 	const struct region *region = NULL;
 	uint32_t slot = (uint32_t)*cursor + 1;
-	size_t count = 0;
+	size_t count = 0, n_seen = 0;
 	worker_lock(engine);
 	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
 		if (region->watcher == watcher->index)
 			fill_info(engine, region, &infos[count++]);
-		if (count && count % LIST_BATCH == 0) {
+		if (++n_seen % LIST_BATCH == 0) {
 			worker_unlock(engine);
 			worker_lock(engine);
 		}

@@ -60,6 +60,17 @@ def test_doubles_are_short() -> None:
         assert len(text) <= len(repr(value)), (value, text)
 
 
+def test_doubles_have_the_digits_of_repr() -> None:
+    """Down to 2^-9 each is the nearest of the shortest, of two as near the even one; also at the ends of the intervals."""
+    source = random.Random(2)
+    values = [math.ldexp(source.randrange(1 << 52, 1 << 53), -source.randrange(1, 62)) for _ in range(5000)]
+    values += [math.ldexp(source.randrange(1, 1 << 20), -source.randrange(1, 30)) for _ in range(5000)]
+    values += [math.nextafter(2.0**n, limit) for n in range(-9, 52) for limit in (0, math.inf)]
+    values += [digits * 10.0**-n for digits in (1, 5, 9, 15, 25, 99, 123456789) for n in range(1, 12)]
+    values = [value for value in values if 2**-9 <= value < 2**53 and value != int(value)]
+    assert written([bits(value) for value in values]) == [repr(value) for value in values]
+
+
 def test_what_is_no_number() -> None:
     assert written([bits(math.nan), bits(math.inf), bits(-math.inf)]) == ["NaN", "+Inf", "-Inf"]
 

@@ -1,0 +1,49 @@
+/*
+ * family.h -- a scrape and the families of its table: what metrics.c and variables.c share.
+ */
+#ifndef MEMWATCH_EXPORTER_FAMILY_H
+#define MEMWATCH_EXPORTER_FAMILY_H
+
+#include "server.h"
+
+enum type { GAUGE, COUNTER, HISTOGRAM, INFO };
+
+struct family;
+
+/* One scrape. */
+struct scrape {
+	struct memwatch_exporter *exporter;
+	struct text *text;
+	int openmetrics;
+	struct memwatch_stats stats;
+	struct memwatch_sink_info callback; /* all sinks of that name together */
+	int n_sinks;
+	unsigned n_connections;
+	uint64_t n_slow;
+};
+
+struct family {
+	const char *name; /* of the samples, with _total or _info */
+	enum type type;
+	const char *help;
+	void (*write)(struct scrape *scrape, const struct family *family);
+	size_t offset; /* in struct memwatch_stats, where `write` takes it from there */
+};
+
+/* The start of a sample, up to its value. `label` NULL: none, else with `value`. */
+void family_sample(struct scrape *scrape, const struct family *family, const char *label, const char *value);
+
+/* A whole one. */
+void family_u64(struct scrape *scrape, const struct family *family, const char *label, const char *value,
+		uint64_t number);
+void family_seconds(struct scrape *scrape, const struct family *family, const char *variable, uint64_t ns);
+
+/* What the table calls for the families that have a series a variable. */
+void variables_unlabelled(struct scrape *scrape, const struct family *family);
+void variables_events(struct scrape *scrape, const struct family *family);
+void variables_last_change(struct scrape *scrape, const struct family *family);
+void variables_value(struct scrape *scrape, const struct family *family);
+void variables_summary(struct scrape *scrape, const struct family *family); /* `offset` in struct memwatch_summary */
+void variables_nan(struct scrape *scrape, const struct family *family);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * sample.c -- DESIGN: what a scrape reads of every region, over and over: as little of each as it can be. Under the engine's lock, for a
+ * batch of regions at a time.
+ */
+#include "sample.h"
+
+#include "number.h"
+#include "watch.h"
+
+enum { SAMPLE_BATCH = 64 };
+
+enum memwatch_number sample_number(const struct region *region, union memwatch_number_value *ret_value)
+{
+	const struct region_meta *meta = region->meta;
+	if (!meta || meta->number == MEMWATCH_NUMBER_NONE || meta->item_bytes != region->size_bytes ||
+	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL || !region->shadow)
+		return MEMWATCH_NUMBER_NONE;
+	if (meta->number == MEMWATCH_NUMBER_INT)
+		ret_value->as_int = number_int(meta->item_bytes, region->shadow);
+	else if (meta->number == MEMWATCH_NUMBER_UINT)
+		ret_value->as_uint = number_uint(meta->item_bytes, region->shadow);
+	else
+		ret_value->as_double = number_double(MEMWATCH_NUMBER_DOUBLE, meta->item_bytes, region->shadow);
+	return meta->number;
+}
+
+static void fill_sample(const struct region *region, struct memwatch_region_sample *sample)
+{
+	const struct region_meta *meta = region->meta;
+	sample->id = region_id(region);
+	sample->delivered = region->delivered;
+	sample->last_seq = meta ? meta->last_seq : 0;
+	sample->last_time_ns = meta ? meta->last_time_ns : 0;
+	sample->metric = meta && meta->metric;
+	sample->value.as_uint = 0;
+	sample->number = sample_number(region, &sample->value);
+}
+
+int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_sample *samples, size_t n)
+{
+	int error = watch_check(watcher);
+	if (error)
+		return error;
+	struct engine *engine = watcher->engine;
+	const struct region *region = NULL;
+	uint32_t slot = (uint32_t)*cursor + 1;
+	size_t count = 0, n_seen = 0;
+	worker_lock(engine);
+	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
+		if (region->watcher == watcher->index)
+			fill_sample(region, &samples[count++]);
+		if (++n_seen % SAMPLE_BATCH == 0) {
+			worker_unlock(engine);
+			worker_lock(engine);
+		}
+	}
+	worker_unlock(engine);
+	*cursor = slot - 1;
+	return (int)count;
+}
