@@ -19,8 +19,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple
 
-from memwatch._scope import name_target
+from memwatch._scope import attribute_target, name_target
 from memwatch._trace import TraceAdapter
+from memwatch._trace_targets import ItemTarget, Target
 from memwatch.testing import Recorder
 
 N_ITERATIONS = 100_000
@@ -77,6 +78,44 @@ def binds_local(n: int) -> int:
     return total + watched
 
 
+def binds_alone(n: int) -> int:
+    """A loop that does nothing but bind the watched global."""
+    global counter
+    for _ in range(n):
+        counter = 0
+    return counter
+
+
+def binds_attribute(n: int) -> int:
+    """Sets the watched attribute in each round, to the value it has."""
+    total = 0
+    for i in range(n):
+        thing.count = 0
+        square = i * i
+        total = total + square
+    return total
+
+
+def binds_item(n: int) -> int:
+    """Sets the watched item of a dict in each round, to the value it has."""
+    total = 0
+    for i in range(n):
+        mapping["count"] = 0
+        square = i * i
+        total = total + square
+    return total
+
+
+def stores_inside(n: int) -> int:
+    """Stores into the watched list in each round, what is there."""
+    total = 0
+    for i in range(n):
+        items[1] = 2
+        square = i * i
+        total = total + square
+    return total
+
+
 def changes_global(n: int) -> int:
     """Changes the watched global in each round: an event each."""
     global counter
@@ -84,6 +123,17 @@ def changes_global(n: int) -> int:
         counter = i + 1
     return counter
 
+
+class Thing:
+    """Has the watched attribute."""
+
+    count = 0
+
+
+thing = Thing()
+thing.count = 0
+mapping = {"count": 0, "other": 1}
+items = [1, 2, 3]
 
 begin: Any = None
 durations: list[float] = []
@@ -119,15 +169,24 @@ def traced(function: Callable[[int], object]) -> float:
         sys.settrace(None)
 
 
+def target_of(function: Callable[[int], object]) -> Target:
+    """What the function binds."""
+    if function is binds_attribute:
+        return attribute_target(thing, "count")
+    if function is binds_item:
+        return ItemTarget(mapping, "count", frozenset(("mapping",)))
+    return name_target(sys._getframe(), "items" if function is stores_inside else "counter")
+
+
 def watched(function: Callable[[int], object], n: int = N_ITERATIONS) -> float:
-    """With the global watched, or the local that the function offers."""
+    """With what the function binds watched; a local when the function offers its frame."""
     global begin
     adapter, recorder = TraceAdapter(sweep_s=None), Recorder()
     adapter.bind(recorder)
     if function is binds_local:
         begin = lambda frame: adapter.track(name_target(frame, "watched"), {"name": "watched"})  # noqa: E731
     else:
-        adapter.track(name_target(sys._getframe(), "counter"), {"name": "counter"})
+        adapter.track(target_of(function), {"name": "watched"})
     function(100)
     try:
         return timed(function, n)
@@ -144,18 +203,16 @@ def row(name: str, function: Callable[[int], object], bare: Callable[..., float]
 
 
 def rows() -> list[Row]:
-    if MONITORED:
-        return [
-            row("code that does not touch the name", untouched, timed, 1.05, "bare"),
-            row("code that binds it outside the loop", mentions, timed, 6, "bare"),
-            row("loop that binds a global, same value", binds_global, timed, 6, "bare"),
-            row("loop that binds a local, same value", binds_local, timed, 6, "bare"),
-        ]
+    bare, against, limit = (timed, "bare", 6.0) if MONITORED else (traced, "empty settrace", 1.5)
     return [
-        row("code that does not touch the name", untouched, traced, 1.5, "empty settrace"),
-        row("code that binds it outside the loop", mentions, traced, 1.5, "empty settrace"),
-        row("loop that binds a global, same value", binds_global, traced, 1.5, "empty settrace"),
-        row("loop that binds a local, same value", binds_local, traced, 1.5, "empty settrace"),
+        row("code that does not touch the name", untouched, bare, 1.05 if MONITORED else limit, against),
+        row("code that binds it outside the loop", mentions, bare, limit, against),
+        row("loop that binds a global, same value", binds_global, bare, limit, against),
+        row("loop that does nothing else", binds_alone, bare, limit, against),
+        row("loop that binds a local, same value", binds_local, bare, limit, against),
+        row("loop that sets an attribute, same value", binds_attribute, bare, limit, against),
+        row("loop that sets an item, same value", binds_item, bare, limit, against),
+        row("loop that stores into a short list, same value", stores_inside, bare, limit, against),
     ]
 
 

@@ -4,6 +4,7 @@
  * initialisation).
  */
 #include "convert.h"
+#include "trace.h"
 
 static PyObject *intern(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -37,6 +38,9 @@ static PyMethodDef methods[] = {
 	{ "intern", intern, METH_VARARGS, NULL },
 	{ "probe", stats_probe, METH_NOARGS, NULL },
 	{ "own_set", frames_own_set, METH_VARARGS, NULL },
+	{ "line_step", spot_line_step, METH_VARARGS, NULL },
+	{ "is_line_step", spot_is_line_step, METH_O, NULL },
+	{ "instruction_callback", spot_instruction_callback, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -93,13 +97,20 @@ static int add_recorder(PyObject *module)
 }
 #endif
 
+static int add_trace(PyObject *module)
+{
+	if (spot_init() < 0 || add_type(module, "Glance", &glance_type) < 0)
+		return -1;
+	return add_type(module, "Spot", &spot_type);
+}
+
 static int fill(PyObject *module)
 {
 	if (convert_init() < 0 || PyType_Ready(&export_type) < 0 || add_type(module, "Watcher", &watcher_type) < 0 ||
 	    add_type(module, "Sink", &sink_type) < 0 || add_type(module, "Event", &event_type) < 0)
 		return -1;
-	if (add_exporter(module) < 0 || add_recorder(module) < 0 || add_bool(module, "NATIVE", true) < 0 ||
-	    add_bool(module, "FRAMES", frames_known) < 0 ||
+	if (add_trace(module) < 0 || add_exporter(module) < 0 || add_recorder(module) < 0 ||
+	    add_bool(module, "NATIVE", true) < 0 || add_bool(module, "FRAMES", frames_known) < 0 ||
 	    PyModule_AddStringConstant(module, "VERSION", memwatch_version()) < 0 ||
 	    PyModule_AddIntConstant(module, "STACK_MAX", MEMWATCH_STACK_MAX) < 0)
 		return -1;

@@ -4,7 +4,8 @@ Errors: TypeError and ValueError for misuse, KeyError for an unknown id or name,
 rest. Every call that may block releases the GIL. Times are in nanoseconds since the epoch, waits in seconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
 from typing import Any, Optional, Union, final
 
 NATIVE: bool
@@ -297,6 +298,46 @@ class Recording:
     @property
     def closed(self) -> bool: ...
     def close(self) -> None: ...
+
+@final
+class Glance:
+    """Whether a watched name certainly holds what it held; runs no code of the user. The kinds, with what they are
+    read from and its key: "namespace" (dict, name), "local" (frame, index of its slot), "cell" (cell), "attribute" and
+    "class" (the object or a weak reference to it, name), "item" (dict or list, key), "object" (the object), "unknown".
+    """
+
+    def __init__(self, kind: str, holder: object = None, key: object = None) -> None: ...
+    def remember(
+        self, value: object, keys: Optional[list[Any]] = None, items: Optional[list[Any]] = None, /
+    ) -> None:
+        """What the name holds now; with `items`, and `keys` of a dict or an object's attributes, what that holds."""
+
+    def forget(self) -> None:
+        """Nothing is certain until the next `remember`."""
+
+    def unchanged(self, frame: FrameType, /) -> bool: ...
+
+@final
+class Spot:
+    """What is checked at one place; when a glance is not certain, `look_closer` is called with the frame."""
+
+    def __init__(self, glances: tuple[Glance, ...], look_closer: Callable[[FrameType], object]) -> None: ...
+
+def line_step(
+    lines: dict[int, Any],
+    spot: Optional[Spot] = None,
+    idle: Optional[Callable[[FrameType, str, Any], Any]] = None,
+    on_return: Optional[Callable[[FrameType], object]] = None,
+    /,
+) -> Callable[[FrameType, str, Any], Any]:
+    """A frame's trace function. It checks the spot of the line that has run and answers with the step for the line that
+    begins: that of `lines`, else `idle`. Without `spot` and `idle` it is the idle one. `on_return` is called with a
+    frame that returns or yields."""
+
+def is_line_step(function: object, /) -> bool: ...
+def instruction_callback(table: dict[int, Spot], disable: object, /) -> Callable[[CodeType, int], object]:
+    """A function for sys.monitoring's INSTRUCTION events. `table`: the spots, by the address of the code object plus
+    the offset; anywhere else it answers `disable`."""
 
 def probe() -> list[dict[str, Any]]:
     """The backends of this machine, as `Watcher.backends` gives them, with nothing chosen."""

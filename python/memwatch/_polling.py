@@ -114,7 +114,7 @@ class PollingAdapter(TrackerAdapter):
         self.emitter.remove(region_id)
 
     def check_changes(self) -> list[int]:
-        return [region_id for region_id, polled in list(self._polled.items()) if self._look(region_id, polled)]
+        return [region_id for region_id, polled in self._polled.copy().items() if self._look(region_id, polled)]
 
     def get_stats(self) -> dict[str, Any]:
         return {

@@ -20,6 +20,8 @@ from typing import Any, Optional, Protocol, Union
 
 from memwatch._errors import Error
 from memwatch._trace_frames import is_dead, user_frame
+from memwatch._trace_monitor import MonitoringEngine
+from memwatch._trace_settrace import SettraceEngine
 from memwatch._trace_targets import ObjectTarget, Target, names_of_object
 from memwatch._trace_values import freeze
 from memwatch._trace_watch import Counters, Options, Watch
@@ -43,9 +45,6 @@ _engines_lock = threading.Lock()
 
 def _engine(kind: str) -> _Engine:
     """The process's engine of that kind."""
-    from memwatch._trace_monitor import MonitoringEngine
-    from memwatch._trace_settrace import SettraceEngine
-
     if sys.implementation.name != "cpython" or sys.version_info < (3, 11):
         raise Error(errno.ENOTSUP, "names are traced on CPython 3.11 and later: use PollingAdapter for what they hold")
     if kind == "auto":
@@ -157,7 +156,7 @@ class TraceAdapter(TrackerAdapter):
             if not look():
                 self._followers.remove(look)
         changed: list[int] = []
-        for region_id, watch in list(self._watches.items()):
+        for region_id, watch in self._watches.copy().items():
             frame = watch.target.frame
             if frame is not None and is_dead(frame, 2):
                 watch.leave()

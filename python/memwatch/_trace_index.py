@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable
 from types import CodeType, FrameType
 
+from memwatch._native import core
 from memwatch._trace_code import Kind, Site, names_of, scan, strings_of
 from memwatch._trace_frames import is_own
 from memwatch._trace_targets import ItemTarget, LocalTarget
@@ -21,24 +22,35 @@ _CHANGES_INSIDE = (Kind.ATTRIBUTE, Kind.ITEM, Kind.CALL)
 
 
 class Entry:
-    """What is checked at one place. With a single watch, what the test needs that is inlined where Python calls."""
+    """What is checked at one place."""
 
-    __slots__ = ("name", "namespace", "pairs", "slot", "target", "watch")
+    __slots__ = ("pairs",)
 
     def __init__(self, pairs: list[Pair]) -> None:
         self.pairs = pairs
-        watch = pairs[0][1]
-        quick = not watch.inplace and all(other is watch for _, other in pairs)
-        self.watch = watch
-        self.name = watch.name
-        self.namespace = watch.namespace if quick else None
-        self.target = watch.target
-        self.slot = watch.target.slot if quick and isinstance(watch.target, LocalTarget) else None
-        """Of a local of the target's frame. To be read only while that very frame runs."""
 
-    def check(self, frame: FrameType) -> None:
+    def look_closer(self, frame: FrameType) -> None:
         for site, watch in self.pairs:
             watch.check(site, frame)
+
+    def spot(self) -> core.Spot:
+        """What the core calls this for where a glance is not certain."""
+        glances = {id(watch): watch.glance for _, watch in self.pairs}
+        return core.Spot(tuple(glances.values()), self.look_closer)
+
+
+LOOK_CLOSER = Entry.look_closer.__code__
+"""A thread that runs it may be about to report."""
+
+
+def words_of(watches: Iterable[Watch]) -> frozenset[str]:
+    """The words by which code can mention one of them."""
+    return frozenset().union(*(watch.target.words for watch in watches))
+
+
+def mentions(code: CodeType, words: frozenset[str]) -> bool:
+    """Whether the code mentions one of the words, so that what is checked in it may change."""
+    return not (words.isdisjoint(names_of(code)) and words.isdisjoint(strings_of(code)))
 
 
 class Index:
@@ -59,10 +71,6 @@ class Index:
             scans[key] = known
         return known[1]
 
-    def concerns(self, code: CodeType, new: Iterable[Watch]) -> bool:
-        """Whether the code mentions one of these watches, so that what is checked in it may change."""
-        words = names_of(code) | strings_of(code)
-        return any(not watch.target.words.isdisjoint(words) for watch in new)
 
     def add(self, watch: Watch) -> None:
         self.watches[id(watch)] = watch

@@ -19,8 +19,9 @@ from types import CodeType, FrameType
 from typing import Any, Optional
 
 from memwatch._errors import Error
+from memwatch._native import core
 from memwatch._trace_frames import other_frames, runs, user_frames
-from memwatch._trace_index import Entry, Index, Pair
+from memwatch._trace_index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
 from memwatch._trace_watch import Watch
 
 _TOOL_NAME = "memwatch"
@@ -35,14 +36,16 @@ class MonitoringEngine:
         self._events = self._monitoring.events
         self._lock = threading.RLock()
         self._index = Index()
-        self._table: dict[int, Entry] = {}
+        self._table: dict[int, core.Spot] = {}
         """By the address of the code object plus the offset: the addresses inside an object are its own."""
         self._plans: dict[int, tuple[weakref.ref[CodeType], set[int], int]] = {}
         """By the id of the code: the code, its offsets in the table, its events."""
         self._tool: Optional[int] = None
         self._n_frames = 0
         self._callbacks = self._make_callbacks()
-        self._callback_codes = {id(callback.__code__) for callback in self._callbacks.values()}
+        codes = (getattr(callback, "__code__", None) for callback in self._callbacks.values())
+        self._reporting = {id(LOOK_CLOSER), *(id(code) for code in codes if code is not None)}
+        """The ids of the code objects of which a thread that runs one is about to report."""
         os.register_at_fork(after_in_child=self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ class MonitoringEngine:
 
     def contended(self, watch: Watch) -> bool:
         """Whether another thread may have changed something and not yet said so."""
-        return any(runs(frame, self._callback_codes) for frame in other_frames())
+        return any(runs(frame, self._reporting) for frame in other_frames())
 
     def stats(self) -> dict[str, Any]:
         return {"engine": "monitoring", "tool_id": self._tool, "code_objects": len(self._plans)}
@@ -81,27 +84,7 @@ class MonitoringEngine:
     # --- what Python calls ----------------------------------------------------------------------------------------
 
     def _make_callbacks(self) -> dict[int, Any]:
-        table, disable, get_frame = self._table, self._monitoring.DISABLE, sys._getframe
-
-        def _on_instruction(code: CodeType, offset: int) -> object:
-            try:
-                entry = table[id(code) + offset]
-            except KeyError:
-                return disable
-            frame = get_frame(1)
-            try:
-                if entry.namespace is not None:
-                    unchanged = entry.namespace[entry.name] is entry.watch.last
-                elif entry.slot is not None:
-                    unchanged = entry.target.frame is not frame or entry.slot.value is entry.watch.last
-                else:
-                    unchanged = False
-            except (KeyError, ValueError):
-                unchanged = False  # the name is unbound
-            if unchanged:
-                return None
-            entry.check(frame)
-            return None
+        disable, get_frame = self._monitoring.DISABLE, sys._getframe
 
         def _on_start(code: CodeType, offset: int) -> object:
             self._inspect(code)
@@ -112,7 +95,7 @@ class MonitoringEngine:
 
         events = self._events
         return {
-            events.INSTRUCTION: _on_instruction,
+            events.INSTRUCTION: core.instruction_callback(self._table, disable),
             events.PY_START: _on_start,
             events.PY_RESUME: _on_start,
             events.PY_RETURN: _on_return,
@@ -175,14 +158,15 @@ class MonitoringEngine:
     def _inspect_all(self, new: list[Watch]) -> None:
         """Looks at known and running code that these watches concern; PY_START comes once more for all other."""
         codes = {id(frame.f_code): frame.f_code for frame in user_frames()}
-        codes.update((key, code) for key, (ref, _, _) in list(self._plans.items()) if (code := ref()) is not None)
+        codes.update((key, code) for key, (ref, _, _) in self._plans.copy().items() if (code := ref()) is not None)
         codes.update(
             (id(watch.target.frame.f_code), watch.target.frame.f_code)
             for watch in self._index.watches.values()
             if watch.target.frame is not None
         )
+        words = words_of(new)
         for code in codes.values():
-            if self._index.concerns(code, new):
+            if mentions(code, words):
                 self._inspect(code)
         self._monitoring.restart_events()
 
@@ -210,7 +194,7 @@ class MonitoringEngine:
         for offset in old_offsets - offsets.keys():
             self._table.pop(key + offset, None)
         for offset, pairs in offsets.items():
-            self._table[key + offset] = Entry(pairs)
+            self._table[key + offset] = Entry(pairs).spot()
         events = self._events.INSTRUCTION
         if any(watch.target.frame is not None for pairs in offsets.values() for _, watch in pairs):
             events |= self._events.PY_RETURN

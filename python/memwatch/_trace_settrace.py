@@ -20,9 +20,10 @@ import weakref
 from types import CodeType, FrameType
 from typing import Any, Callable, Optional
 
+from memwatch._native import core
 from memwatch._trace_code import Site
 from memwatch._trace_frames import other_frames, runs, stack, user_frames
-from memwatch._trace_index import Entry, Index, Pair
+from memwatch._trace_index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
 from memwatch._trace_watch import Watch
 
 Tracer = Callable[[FrameType, str, Any], Any]
@@ -43,7 +44,7 @@ class SettraceEngine:
         self._previous_threads: Any = None
         self._displaced = 0
         self._n_frames = 0
-        self._line_codes: set[int] = set()
+        self._line_codes = {id(LOOK_CLOSER)}
         os.register_at_fork(after_in_child=self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
@@ -109,20 +110,22 @@ class SettraceEngine:
                     sys.settrace(_on_call)  # a tracer written in C puts itself in our place when it is called
             known = plans.get(id(frame.f_code))
             plan = self._inspect(frame.f_code) if known is None else known[1]
-            return inner if plan is None else plan.idle if inner is None else self._make_line(plan, inner)
+            if plan is None:
+                return inner
+            line = frame.f_lineno or 0  # of a generator that goes on, the line in which it does
+            return plan.step(line) if inner is None else self._make_line(plan, inner, line)
 
         self.note_code(_on_call)
         return _on_call
 
-    def _make_line(self, plan: _Plan, inner: Tracer, line: int = 0) -> Tracer:
+    def _make_line(self, plan: _Plan, inner: Tracer, line: int) -> Tracer:
         """A line function that calls a tracer that was there before, for one frame, which stands at `line`."""
-        current = plan.lines.get(line, plan.idle)
+        current = plan.step(line)
 
         def _on_line(frame: FrameType, event: str, arg: Any) -> Any:
             nonlocal current, inner
             current = current(frame, event, arg)
-            if inner is not None:
-                inner = inner(frame, event, arg)
+            inner = inner(frame, event, arg) or inner  # Python too goes on with one that answers None
             return _on_line
 
         self.note_code(_on_line)
@@ -138,8 +141,10 @@ class SettraceEngine:
                 watch.leave()
 
     def note_code(self, function: Tracer) -> None:
-        """The function is one of the engine's: a thread that runs it is about to report."""
-        self._line_codes.add(id(getattr(function, "__code__", None)))
+        """The function is one of the engine's: a thread that runs it may be about to report."""
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            self._line_codes.add(id(code))
 
     # --- installing -----------------------------------------------------------------------------------------------
 
@@ -165,13 +170,13 @@ class SettraceEngine:
             if plan is None or (self._is_ours(frame.f_trace) and not self._watched_in(frame)):
                 continue
             line = frame.f_lineno or 0
-            if frame.f_trace is None or plan.owns(frame.f_trace):
-                frame.f_trace = plan.lines.get(line, plan.idle)
+            if frame.f_trace is None or core.is_line_step(frame.f_trace):
+                frame.f_trace = plan.step(line)
             elif not self._is_ours(frame.f_trace):
                 frame.f_trace = self._make_line(plan, frame.f_trace, line)
 
     def _is_ours(self, function: object) -> bool:
-        return id(getattr(function, "__code__", None)) in self._line_codes
+        return core.is_line_step(function) or id(getattr(function, "__code__", function)) in self._line_codes
 
     def _watched_in(self, frame: FrameType) -> bool:
         return any(watch.target.frame is frame for watch in list(self._index.watches.values()))
@@ -184,7 +189,7 @@ class SettraceEngine:
         if threading.gettrace() is self._thread_tracer:
             threading.settrace(self._previous_threads)
         self._thread_tracer = self._previous_threads = None
-        for key, (_, plan) in list(self._plans.items()):
+        for key, (_, plan) in self._plans.copy().items():
             if plan is None:
                 self._plans.pop(key, None)
             else:
@@ -199,14 +204,15 @@ class SettraceEngine:
 
     def _inspect_all(self, new: list[Watch]) -> None:
         """Looks at all code again: plans that frames hold are changed in place, the rest is forgotten."""
-        for key, (ref, plan) in list(self._plans.items()):
+        words = words_of(new)
+        for key, (ref, plan) in self._plans.copy().items():
             code = ref()
             if plan is None or code is None:
                 self._plans.pop(key, None)
-            elif self._index.concerns(code, new):
+            elif mentions(code, words):
                 self._inspect(code)
         for frame in user_frames():
-            if self._index.concerns(frame.f_code, new):
+            if mentions(frame.f_code, words):
                 self._inspect(frame.f_code)
 
     def _inspect(self, code: CodeType) -> Optional[_Plan]:
@@ -238,91 +244,25 @@ class _Plan:
         self._engine = engine
         self._ends = False
         """Whether locals of this code's frames are watched: then its return events matter."""
-        self.idle = self._make_idle()
+        self.idle: Tracer = core.line_step(self.lines)
+        engine.note_code(self.idle)
 
     def fill(self, entries: dict[int, Entry]) -> None:
         """In place: frames that run hold the functions."""
         self.entries = entries
+        on_return = self._engine.returned
         if not self._ends and any(watch.target.frame for entry in entries.values() for _, watch in entry.pairs):
             self._ends = True
-            self.idle = self._make_idle()
+            self.idle = core.line_step(self.lines, None, None, on_return)
         self.lines.clear()
-        self.lines.update((line, self._make_armed(entry)) for line, entry in entries.items())
+        for line, entry in entries.items():
+            step = core.line_step(self.lines, entry.spot(), self.idle, on_return if self._ends else None)
+            self._engine.note_code(step)
+            self.lines[line] = step
 
-    def _make_idle(self) -> Tracer:
-        lines, again, engine = self.lines, self._again, self._engine
-
-        def _on_idle_line(frame: FrameType, event: str, arg: Any) -> Any:
-            line = frame.f_lineno
-            if line in lines:
-                return lines[line] if event == "line" else again(frame, event)
-            return _on_idle_line
-
-        def _on_idle_line_or_end(frame: FrameType, event: str, arg: Any) -> Any:
-            line = frame.f_lineno
-            if line in lines:
-                return lines[line] if event == "line" else again(frame, event)
-            if event == "return":
-                engine.returned(frame)
-            return _on_idle_line_or_end
-
-        if self._ends:
-            engine.note_code(_on_idle_line_or_end)
-            return _on_idle_line_or_end
-        engine.note_code(_on_idle_line)
-        return _on_idle_line
-
-    def owns(self, function: object) -> bool:
-        """Whether it is one of the functions that frames of this code share."""
-        name = getattr(function, "__name__", "")
-        return name in ("_on_idle_line", "_on_idle_line_or_end", "_on_armed_line", "_on_armed_name")
-
-    def _again(self, frame: FrameType, event: str) -> Tracer:
-        """The frame stands at a line with something to check, or ends there."""
-        if event == "line":
-            return self.lines[frame.f_lineno]
-        if event == "return":
-            self._engine.returned(frame)
-        return self.idle
-
-    def _make_armed(self, entry: Entry) -> Tracer:
-        if entry.namespace is not None:
-            return self._make_armed_name(entry, entry.namespace)
-        lines, idle, again, engine = self.lines, self.idle, self._again, self._engine
-        slot, target, watch = entry.slot, entry.target, entry.watch
-
-        def _on_armed_line(frame: FrameType, event: str, arg: Any) -> Any:
-            try:
-                if slot is None or (target.frame is frame and slot.value is not watch.last):
-                    entry.check(frame)
-            except ValueError:  # the name is unbound
-                entry.check(frame)
-            line = frame.f_lineno
-            if event == "return" or line in lines:
-                return lines[line] if event == "line" else again(frame, event)
-            return idle
-
-        engine.note_code(_on_armed_line)
-        return _on_armed_line
-
-    def _make_armed_name(self, entry: Entry, namespace: dict[str, Any]) -> Tracer:
-        """The same for a single name of a namespace, the most common."""
-        lines, idle, again, engine = self.lines, self.idle, self._again, self._engine
-        name, watch = entry.name, entry.watch
-
-        def _on_armed_name(frame: FrameType, event: str, arg: Any) -> Any:
-            try:
-                if namespace[name] is not watch.last:
-                    entry.check(frame)
-            except KeyError:  # the name is unbound
-                entry.check(frame)
-            line = frame.f_lineno
-            if event == "return" or line in lines:
-                return lines[line] if event == "line" else again(frame, event)
-            return idle
-
-        engine.note_code(_on_armed_name)
-        return _on_armed_name
+    def step(self, line: int) -> Tracer:
+        """The trace function of a frame that stands at the line."""
+        return self.lines.get(line, self.idle)
 
 
 def _by_line(pairs: list[Pair]) -> dict[int, Entry]:

@@ -12,7 +12,8 @@ import weakref
 from types import CellType, CodeType, FrameType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Callable, Final, Optional, Union
 
-from memwatch._trace_code import Kind, Path, Site
+from memwatch._native import core
+from memwatch._trace_code import Kind, Path, Site, slot_names
 from memwatch._trace_frames import local_value, local_values, slot_of, slot_value
 from memwatch._trace_values import MISSING, class_attribute, instance_attributes
 
@@ -64,6 +65,10 @@ class Target:
         """Its value as seen from the frame that runs; MISSING when it has none."""
         raise NotImplementedError
 
+    def glance(self) -> core.Glance:
+        """The core's quick look at the same value; one that is never certain where the core cannot read it."""
+        return core.Glance("unknown")
+
     def binds(self, site: Site) -> bool:
         raise NotImplementedError
 
@@ -86,6 +91,9 @@ class NamespaceTarget(Target):
     def read(self, frame: Optional[FrameType]) -> object:
         assert self.namespace is not None
         return dict.get(self.namespace, self.name, MISSING)
+
+    def glance(self) -> core.Glance:
+        return core.Glance("namespace", self.namespace, self.name)
 
     def binds(self, site: Site) -> bool:
         return site.kind in (Kind.NAME, Kind.ATTRIBUTE) and site.name == self.name
@@ -118,6 +126,11 @@ class LocalTarget(Target):
             return slot_value(self.slot)
         return local_value(self.frame, self.name)
 
+    def glance(self) -> core.Glance:
+        if self.frame is None or self.slot is None:
+            return core.Glance("unknown")
+        return core.Glance("local", self.frame, slot_names(self.frame.f_code).index(self.name))
+
     def binds(self, site: Site) -> bool:
         return site.kind in (Kind.FAST, Kind.CELL) and site.name == self.name and self.name not in site.hidden
 
@@ -142,6 +155,9 @@ class CellTarget(Target):
         except ValueError:
             return MISSING
 
+    def glance(self) -> core.Glance:
+        return core.Glance("cell", self._cell)
+
     def binds(self, site: Site) -> bool:
         return site.kind is Kind.CELL and site.name == self.name
 
@@ -157,10 +173,12 @@ class _Held:
 
     def __init__(self, obj: object) -> None:
         self._get: Union[weakref.ref[Any], Callable[[], object]]
+        self.holder: object
+        """The weak reference, else the object."""
         try:
-            self._get = weakref.ref(obj)
+            self.holder = self._get = weakref.ref(obj)
         except TypeError:
-            self._get = lambda: obj
+            self.holder, self._get = obj, lambda: obj
 
     def get(self) -> Optional[object]:
         return self._get()
@@ -187,6 +205,11 @@ class AttributeTarget(Target):
         if self._is_class:
             return class_attribute(obj, self.name)  # type: ignore[arg-type]
         return peek_attribute(obj, self.name)
+
+    def glance(self) -> core.Glance:
+        if self._properties:
+            return core.Glance("unknown")
+        return core.Glance("class" if self._is_class else "attribute", self._held.holder, self.name)
 
     def binds(self, site: Site) -> bool:
         return site.kind is Kind.ATTRIBUTE and site.name == self.name
@@ -222,6 +245,12 @@ class ItemTarget(Target):
         except LookupError:
             return MISSING
 
+    def glance(self) -> core.Glance:
+        container = self._held.holder
+        if type(self._key) in (str, int) and type(container) in (dict, list):
+            return core.Glance("item", container, self._key)
+        return core.Glance("unknown")
+
     def binds(self, site: Site) -> bool:
         return False
 
@@ -252,6 +281,9 @@ class ObjectTarget(Target):
 
     def read(self, frame: Optional[FrameType]) -> object:
         return self._obj
+
+    def glance(self) -> core.Glance:
+        return core.Glance("object", self._obj)
 
     def binds(self, site: Site) -> bool:
         return False

@@ -115,8 +115,9 @@ class Watch:
     ) -> None:
         self.target = target
         self.region_id = region_id
-        self.namespace = target.namespace if type(target.namespace) is dict else None
         self.name = target.name
+        self.glance = target.glance()
+        """What the engines ask first. Written here under the lock."""
         self.ended = False
         self.codes: set[int] = set()
         """The ids of the code objects whose sites the engine checks for this watch. Written by the engine."""
@@ -174,6 +175,7 @@ class Watch:
         """Stops checking. What the name holds is let go of."""
         with self._lock:
             self.ended = True
+            self.glance.forget()
             self.last = self._copy = MISSING
             self._frozen = self._deep = None
             self.inplace = False
@@ -185,14 +187,24 @@ class Watch:
         options = self._options
         self.last = value
         self._frozen = self._deep = self._shown = None
-        if value is MISSING or options.track == "binding":
-            return
-        if options.copy is not None:
-            self._copy = self._ask(options.copy, value, default=value)
+        if value is not MISSING and options.track != "binding":
+            if options.copy is not None:
+                self._copy = self._ask(options.copy, value, default=value)
+            else:
+                self._frozen = freeze(value)
+                self._deep = Deep(value) if options.deep and value is not None else None
+            self.inplace = self._frozen is not None or self._deep is not None or options.copy is not None
+        self._prepare_glance(value)
+
+    def _prepare_glance(self, value: object) -> None:
+        """A glance compares what the name holds, and its items, by identity; it cannot ask the user's functions."""
+        frozen, asks = self._frozen, self._options.copy is not None or self._options.cmp is not None
+        if value is MISSING or self._deep is not None or (self.inplace and asks):
+            self.glance.forget()
+        elif frozen is None:
+            self.glance.remember(value)
         else:
-            self._frozen = freeze(value)
-            self._deep = Deep(value) if options.deep and value is not None else None
-        self.inplace = self._frozen is not None or self._deep is not None or options.copy is not None
+            self.glance.remember(value, frozen.keys, frozen.items)
 
     def _old(self) -> object:
         """What the name held, as it was then."""

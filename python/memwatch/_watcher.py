@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Optional, Union
 
-from memwatch import _config, _history, _lifetime
+from memwatch import _config, _history, _lifetime, _scope, adapters
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._emit import Emitter, Objects
@@ -195,26 +195,18 @@ class MemoryWatcher:
 
     def all(self, **options: Any) -> dict[str, int]:
         """Watches every variable in the caller's scope; the ids by name. Options: see `memwatch._scope.watch_all`."""
-        from memwatch import _scope
-
         return _scope.watch_all(self, sys._getframe(1), **options)
 
     def watch_attr(self, obj: object, attr: str, **options: Any) -> int:
         """Watches what an object's attribute is bound to."""
-        from memwatch import _scope
-
         return _scope.watch_attr(self, obj, attr, **options)
 
     def watch_item(self, container: Any, key: Any, **options: Any) -> int:
         """Watches what a container holds under a key or an index."""
-        from memwatch import _scope
-
         return _scope.watch_item(self, container, key, **options)
 
     def watch_name(self, name: str, **options: Any) -> int:
         """Watches what a name in the caller's scope is bound to."""
-        from memwatch import _scope
-
         return _scope.watch_name(self, sys._getframe(1), name, **options)
 
     # --- what comes of it ---
@@ -412,8 +404,6 @@ class MemoryWatcher:
         """The watcher's own "trace" or "polling" adapter, made when it is first needed."""
         with self._lock:
             if name not in self._adapters:
-                from memwatch import adapters
-
                 adapter = {"trace": adapters.TraceAdapter, "polling": adapters.PollingAdapter}[name]()
                 self._bind(adapter)
                 self._adapters[name] = adapter

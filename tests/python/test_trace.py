@@ -13,48 +13,18 @@ from memwatch._scope import watch_attr, watch_name
 from memwatch._trace import TraceAdapter
 from memwatch.testing import RecordingWatcher
 
-ENGINES = ["settrace"] + (["monitoring"] if sys.version_info >= (3, 12) else [])
+from .conftest import here, line, values
 
 module_counter = 0
 module_items = [1, 2]
 
 
-def line():
-    """The caller's line."""
-    return sys._getframe(1).f_lineno
-
-
-def here():
-    return sys._getframe(1)
-
-
-@pytest.fixture(params=ENGINES)
-def watcher(request):
-    previous = sys.gettrace()
-    if request.param == "settrace":
-        sys.settrace(None)
-    watcher = RecordingWatcher(TraceAdapter(engine=request.param, sweep_s=None))
-    watcher.engine = request.param
-    yield watcher
-    watcher.close()
-    sys.settrace(previous)
-
-
-@pytest.fixture
-def events(watcher):
-    return watcher.recorder.events
-
-
-def values(events, name=None):
-    return [event.new_object for event in events if name is None or event.name == name]
-
-
 # --- binding ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_local_that_is_bound_anew(watcher, events):
+def test_a_local_that_is_bound_anew(traced, events):
     value = 1
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     value = 2
     expected = line() - 1
     assert value == 2
@@ -70,11 +40,11 @@ def test_a_local_that_is_bound_anew(watcher, events):
     assert event.backend == "trace"
 
 
-def test_the_same_value_is_silent(watcher, events):
+def test_the_same_value_is_silent(traced, events):
     value = 1000
     text = "a" * 50
-    watch_name(watcher, here(), "value")
-    watch_name(watcher, here(), "text")
+    watch_name(traced, here(), "value")
+    watch_name(traced, here(), "text")
     value = int("1000")
     text = "".join(["a"] * 50)
     assert events == []
@@ -83,27 +53,27 @@ def test_the_same_value_is_silent(watcher, events):
     assert value, text
 
 
-def test_another_type_is_another_value(watcher, events):
+def test_another_type_is_another_value(traced, events):
     value = 1
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     value = True
     value = 1.0
     assert value
     assert [event.new for event in events] == [b"True", b"1.0"]
 
 
-def test_nan_is_the_same_value_as_nan(watcher, events):
+def test_nan_is_the_same_value_as_nan(traced, events):
     value = float("nan")
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     value = float("nan")
     assert events == []
     assert value != value
 
 
-def test_a_global_bound_in_another_function(watcher, events):
+def test_a_global_bound_in_another_function(traced, events):
     global module_counter
     module_counter = 0
-    watch_name(watcher, here(), "module_counter")
+    watch_name(traced, here(), "module_counter")
     bind_global(5)
     [event] = events
     assert (event.old_object, event.new_object, event.function) == (0, 5, "bind_global")
@@ -116,9 +86,9 @@ def bind_global(value):
     module_counter = value
 
 
-def test_two_assignments_on_lines_of_their_own(watcher, events):
+def test_two_assignments_on_lines_of_their_own(traced, events):
     value = 0
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     first = line() + 1
     value = 1
     value += 1
@@ -149,28 +119,28 @@ except ValueError as value:
 """
 
 
-def test_every_kind_of_binding(watcher, events):
+def test_every_kind_of_binding(traced, events):
     names = {}
     source = "def function(value, begin, null):\n    begin()\n" + BINDINGS.replace("\n", "\n    ")
     exec(compile(source, "<bindings>", "exec"), names)
-    names["function"](0, lambda: watch_name(watcher, sys._getframe(1), "value"), os.devnull)
+    names["function"](0, lambda: watch_name(traced, sys._getframe(1), "value"), os.devnull)
     assert values(events)[:4] == [1, 2, 3, 4]
     lines = [event.line for event in events]
     assert lines == sorted(lines)
     # The except clause binds the name; at its end it binds None and then deletes it, which is one line's work.
-    assert len(events) == {"settrace": 11, "monitoring": 12}[watcher.engine]
+    assert len(events) == {"settrace": 11, "monitoring": 12}[traced.engine]
     assert events[-1].note == "ended: name deleted"
-    assert watcher.recorder.names == {}
+    assert traced.recorder.names == {}
 
 
-def test_a_closure_bound_inside_and_outside(watcher, events):
+def test_a_closure_bound_inside_and_outside(traced, events):
     shared = 0
 
     def inner():
         nonlocal shared
         shared = 1
 
-    watch_name(watcher, here(), "shared")
+    watch_name(traced, here(), "shared")
     inner()
     shared = 2
     assert [(event.function.rpartition(".")[2], event.new_object) for event in events] == [
@@ -179,10 +149,10 @@ def test_a_closure_bound_inside_and_outside(watcher, events):
     ]
 
 
-def test_a_closure_lives_longer_than_the_function_that_made_it(watcher, events):
+def test_a_closure_lives_longer_than_the_function_that_made_it(traced, events):
     def outer():
         count = 0
-        watch_name(watcher, here(), "count")
+        watch_name(traced, here(), "count")
 
         def increment():
             nonlocal count
@@ -198,11 +168,11 @@ def test_a_closure_lives_longer_than_the_function_that_made_it(watcher, events):
     assert other is None
 
 
-def test_closures_of_the_same_code_are_told_apart(watcher, events):
+def test_closures_of_the_same_code_are_told_apart(traced, events):
     def make(watched):
         count = 0
         if watched:
-            watch_name(watcher, here(), "count")
+            watch_name(traced, here(), "count")
 
         def increment():
             nonlocal count
@@ -217,11 +187,11 @@ def test_closures_of_the_same_code_are_told_apart(watcher, events):
     assert values(events) == [1]
 
 
-def test_recursion_watches_one_frame(watcher, events):
+def test_recursion_watches_one_frame(traced, events):
     def descend(depth):
         value = depth
         if depth == 3:
-            watch_name(watcher, here(), "value")
+            watch_name(traced, here(), "value")
         if depth:
             descend(depth - 1)
         value = -depth
@@ -231,25 +201,25 @@ def test_recursion_watches_one_frame(watcher, events):
     assert [(event.old_object, event.new_object) for event in events] == [(3, -3)]
 
 
-def test_a_local_ends_with_its_function(watcher, events):
+def test_a_local_ends_with_its_function(traced, events):
     def function(fail):
         value = 1
-        watch_name(watcher, here(), "value")
+        watch_name(traced, here(), "value")
         value = 2
         if fail:
             raise KeyError
         return [value]
 
     function(False)
-    assert watcher.recorder.names == {}
+    assert traced.recorder.names == {}
     with pytest.raises(KeyError):
         function(True)
-    assert watcher.recorder.names == {}
+    assert traced.recorder.names == {}
     assert values(events) == [2, 2]
-    assert watcher.adapter.get_stats()["ended"] == 2
+    assert traced.adapter.get_stats()["ended"] == 2
 
 
-def test_locals_are_let_go_of_with_the_function(watcher):
+def test_locals_are_let_go_of_with_the_function(traced):
     class Thing:
         pass
 
@@ -260,18 +230,18 @@ def test_locals_are_let_go_of_with_the_function(watcher):
         import weakref
 
         weakref.finalize(thing, gone.set)
-        watch_name(watcher, here(), "thing")
+        watch_name(traced, here(), "thing")
 
     function()
     gc.collect()
     assert gone.is_set()
 
 
-def test_an_inlined_comprehension_leaves_the_name_alone(watcher, events):
-    if watcher.engine == "settrace" and sys.version_info >= (3, 12):
+def test_an_inlined_comprehension_leaves_the_name_alone(traced, events):
+    if traced.engine == "settrace" and sys.version_info >= (3, 12):
         pytest.skip("lines are too coarse for that, see _trace_settrace.py")
     value = 1
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     doubled = [value * 2 for value in (5, 6, 7)]
     named = {value: value for value in (5, 6)}
     assert (doubled, named, value) == ([10, 12, 14], {5: 5, 6: 6}, 1)
@@ -280,10 +250,10 @@ def test_an_inlined_comprehension_leaves_the_name_alone(watcher, events):
     assert values(events) == [2]
 
 
-def test_generators(watcher, events):
+def test_generators(traced, events):
     def generate():
         state = 0
-        watch_name(watcher, here(), "state")
+        watch_name(traced, here(), "state")
         while True:
             state = yield state
 
@@ -295,11 +265,11 @@ def test_generators(watcher, events):
     assert all(event.function.endswith("generate") for event in events)
     generator.close()
     del generator
-    watcher.adapter.check_changes()
-    assert watcher.recorder.names == {}
+    traced.adapter.check_changes()
+    assert traced.recorder.names == {}
 
 
-def test_a_generator_that_was_suspended_before_the_watch(watcher, events):
+def test_a_generator_that_was_suspended_before_the_watch(traced, events):
     global module_counter
     module_counter = 0
 
@@ -310,15 +280,15 @@ def test_a_generator_that_was_suspended_before_the_watch(watcher, events):
 
     generator = generate()
     next(generator)
-    watch_name(watcher, here(), "module_counter")
+    watch_name(traced, here(), "module_counter")
     generator.send(3)
     assert values(events) == [3]
 
 
-def test_coroutines(watcher, events):
+def test_coroutines(traced, events):
     async def work(n):
         total = 0
-        watch_name(watcher, here(), "total", alias=f"total-{n}")
+        watch_name(traced, here(), "total", alias=f"total-{n}")
         for step in range(1, 3):
             await asyncio.sleep(0)
             total = n * step
@@ -330,12 +300,12 @@ def test_coroutines(watcher, events):
     asyncio.run(main())
     assert values(events, "total-10") == [10, 20]
     assert values(events, "total-100") == [100, 200]
-    assert watcher.recorder.names == {}
+    assert traced.recorder.names == {}
 
 
-def test_cells_of_a_notebook(watcher, events):
+def test_cells_of_a_notebook(traced, events):
     """Code that is compiled and run in a namespace, cell after cell, with no source file."""
-    shell = {"__name__": "__main__", "watch": lambda name: watch_name(watcher, sys._getframe(1), name)}
+    shell = {"__name__": "__main__", "watch": lambda name: watch_name(traced, sys._getframe(1), name)}
 
     def run(number, source):
         exec(compile(source, f"<cell {number}>", "exec"), shell)
@@ -351,17 +321,17 @@ def test_cells_of_a_notebook(watcher, events):
     assert {event.attribution for event in events} == {"exact"}
 
 
-def test_a_class_body(watcher, events):
-    names = {"begin": lambda: watch_name(watcher, sys._getframe(1), "value")}
+def test_a_class_body(traced, events):
+    names = {"begin": lambda: watch_name(traced, sys._getframe(1), "value")}
     exec("class Body:\n    value = 1\n    begin()\n    value = 2", names)
     assert names["Body"].value == 2
     assert values(events) == [2]
 
 
-def test_a_name_set_through_its_module(watcher, events):
+def test_a_name_set_through_its_module(traced, events):
     module = types.ModuleType("settings")
     module.debug = False
-    watch_attr(watcher, module, "debug")
+    watch_attr(traced, module, "debug")
     module.debug = True
     setattr(module, "debug", None)  # noqa: B010
     module.__dict__["debug"] = 1
@@ -370,11 +340,11 @@ def test_a_name_set_through_its_module(watcher, events):
     assert events[0].name == "settings.debug"
 
 
-def test_threads(watcher, events):
+def test_threads(traced, events):
     """Two threads of five writes are ten events that name their threads."""
     global module_counter
     module_counter = 0
-    watch_name(watcher, here(), "module_counter")
+    watch_name(traced, here(), "module_counter")
     turns = [threading.Semaphore(1), threading.Semaphore(0)]
 
     def write(me):
@@ -395,10 +365,10 @@ def test_threads(watcher, events):
     assert {event.function.rpartition(".")[2] for event in events} == {"write"}
 
 
-def test_threads_that_race_end_at_what_the_name_holds(watcher, events):
+def test_threads_that_race_end_at_what_the_name_holds(traced, events):
     global module_counter
     module_counter = 0
-    watch_name(watcher, here(), "module_counter")
+    watch_name(traced, here(), "module_counter")
 
     def write(me):
         for step in range(200):
@@ -409,14 +379,14 @@ def test_threads_that_race_end_at_what_the_name_holds(watcher, events):
         thread.start()
     for thread in threads:
         thread.join()
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert events[-1].new_object == module_counter
     assert all(after.old == before.new for before, after in zip(events, events[1:]))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a running thread cannot be given a tracer")
 def test_a_thread_that_ran_before_the_watch(request):
-    watcher = RecordingWatcher(TraceAdapter(sweep_s=None))
+    traced = RecordingWatcher(TraceAdapter(sweep_s=None))
     go, done = threading.Event(), threading.Event()
 
     def write():
@@ -427,8 +397,8 @@ def test_a_thread_that_ran_before_the_watch(request):
     thread = threading.Thread(target=write, name="early")
     thread.start()
     bind_global(0)
-    watch_name(watcher, sys._getframe(), "module_counter")
+    watch_name(traced, sys._getframe(), "module_counter")
     go.set()
     thread.join()
-    watcher.close()
-    assert [event.thread_name for event in watcher.recorder.events] == ["early"]
+    traced.close()
+    assert [event.thread_name for event in traced.recorder.events] == ["early"]

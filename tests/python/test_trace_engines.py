@@ -135,3 +135,24 @@ def test_unknown_engines():
         TraceAdapter(engine="magic")
     with pytest.raises(ValueError, match="sweep_s"):
         TraceAdapter(sweep_s=0)
+
+
+def test_code_that_the_collector_takes_meanwhile():
+    """Plans go with their code, which a collection can take while the engine goes through them."""
+    watcher = opened("settrace")
+    names = {"value": 0}
+    watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "value"})
+    thresholds, source = gc.get_threshold(), compile("def bind():\n    return 1\nbind()", "<cell>", "exec")
+    gc.disable()
+    try:
+        for _ in range(3000):  # more than there are tuples to be used again
+            exec(source.replace(co_consts=(source.co_consts[0].replace(), *source.co_consts[1:])), {})
+        gc.set_threshold(gc.get_count()[0] + 300)
+        gc.enable()
+        watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "again"})
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    exec("value = 1", names)
+    assert [event.new for event in watcher.recorder.events] == [b"1", b"1"]
+    watcher.close()

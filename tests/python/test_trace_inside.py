@@ -9,44 +9,16 @@ import types
 import pytest
 
 from memwatch._scope import watch_attr, watch_item, watch_name
-from memwatch._trace import TraceAdapter
-from memwatch.testing import RecordingWatcher
 
-ENGINES = ["settrace"] + (["monitoring"] if sys.version_info >= (3, 12) else [])
-
-
-def here():
-    return sys._getframe(1)
-
-
-@pytest.fixture(params=ENGINES)
-def watcher(request):
-    previous = sys.gettrace()
-    if request.param == "settrace":
-        sys.settrace(None)
-    watcher = RecordingWatcher(TraceAdapter(engine=request.param, sweep_s=None))
-    watcher.engine = request.param
-    yield watcher
-    watcher.close()
-    sys.settrace(previous)
-
-
-@pytest.fixture
-def events(watcher):
-    return watcher.recorder.events
-
-
-def values(events):
-    return [event.new_object for event in events]
-
+from .conftest import here, values
 
 # --- in place ---------------------------------------------------------------------------------------------------------
 
 
-def test_changes_in_place_rebinding_aliases_and_callees(watcher, events):
+def test_changes_in_place_rebinding_aliases_and_callees(traced, events):
     """The six ways: an item, a method, a method through an alias, a new list, an item of it, a change in a callee."""
     items = [1, 2, 3]
-    watch_name(watcher, here(), "items")
+    watch_name(traced, here(), "items")
     first = sys._getframe().f_lineno
     items[0] = 2
     items.append(4)
@@ -66,9 +38,9 @@ def put(mapping, key, value):
     mapping[key] = value
 
 
-def test_how_well_a_change_in_place_is_known(watcher, events):
+def test_how_well_a_change_in_place_is_known(traced, events):
     items = [1]
-    watch_name(watcher, here(), "items")
+    watch_name(traced, here(), "items")
     items.append(2)
     items[0] = 3
     put(items, 0, 4)
@@ -91,35 +63,35 @@ def test_how_well_a_change_in_place_is_known(watcher, events):
         (lambda: types.SimpleNamespace(a=1), lambda value: setattr(value, "a", 2)),
     ],
 )
-def test_containers(watcher, events, make, change):
+def test_containers(traced, events, make, change):
     value = make()
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     change(value)
     assert len(events) == 1
     assert events[0].old != events[0].new
 
 
-def test_a_set_that_is_only_reordered_is_silent(watcher, events):
+def test_a_set_that_is_only_reordered_is_silent(traced, events):
     value = set(range(100))
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     for number in range(100, 500):
         value.add(number)
     for number in range(100, 500):
         value.discard(number)
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert events[-1].new_object == value == set(range(100))
     n_events = len(events)
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert len(events) == n_events
 
 
-def test_an_object_its_attributes_and_slots(watcher, events):
+def test_an_object_its_attributes_and_slots(traced, events):
     class Point:
         __slots__ = ("__dict__", "x")
 
     point = Point()
     point.x, point.y = 1, 2
-    watch_name(watcher, here(), "point")
+    watch_name(traced, here(), "point")
     point.x = 3
     point.y = 3
     assert [event.old for event in events] == [
@@ -130,27 +102,27 @@ def test_an_object_its_attributes_and_slots(watcher, events):
     assert {event.attribution for event in events} == {"exact"}
 
 
-def test_nested_changes_only_when_deep(watcher, events):
+def test_nested_changes_only_when_deep(traced, events):
     shallow = {"a": [1]}
     nested = {"a": [1]}
-    watch_name(watcher, here(), "shallow")
-    watch_name(watcher, here(), "nested", deep=True)
+    watch_name(traced, here(), "shallow")
+    watch_name(traced, here(), "nested", deep=True)
     shallow["a"].append(2)
     nested["a"].append(2)
     assert [event.name for event in events] == ["nested"]
 
 
-def test_a_name_that_comes_to_hold_a_list(watcher, events):
+def test_a_name_that_comes_to_hold_a_list(traced, events):
     value = None
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     value = []
     value.append(1)
     assert [event.new for event in events] == [b"[]", b"[1]"]
 
 
-def test_long_containers_are_compared_at_both_ends(watcher, events):
+def test_long_containers_are_compared_at_both_ends(traced, events):
     value = list(range(5000))
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     value[4999] = -1
     value[0] = -1
     value.append(1)
@@ -158,7 +130,7 @@ def test_long_containers_are_compared_at_both_ends(watcher, events):
     assert all(len(event.new) < 5000 for event in events)
 
 
-def test_a_hot_loop_is_throttled_and_the_sweep_finds_the_rest(watcher, events):
+def test_a_hot_loop_is_throttled_and_the_sweep_finds_the_rest(traced, events):
     value = list(range(1000))
 
     def fill():
@@ -166,18 +138,18 @@ def test_a_hot_loop_is_throttled_and_the_sweep_finds_the_rest(watcher, events):
             value[number % 1000] = -number
         return value
 
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     fill()
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert events[-1].new_object == value
 
 
-def test_what_no_engine_sees_is_found_by_a_look(watcher, events):
+def test_what_no_engine_sees_is_found_by_a_look(traced, events):
     names = {"value": [1]}
     exec("hold = value", names)
-    watch_item(watcher, names, "hold")
+    watch_item(traced, names, "hold")
     names["value"] += [2]
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert events[-1].new == b"[1, 2]"
 
 
@@ -191,9 +163,9 @@ class Thing:
         self.count += 1
 
 
-def test_an_attribute(watcher, events):
+def test_an_attribute(traced, events):
     thing, other = Thing(), Thing()
-    watch_attr(watcher, thing, "count")
+    watch_attr(traced, thing, "count")
     thing.bump()
     other.bump()
     thing.count = 1
@@ -205,7 +177,7 @@ def test_an_attribute(watcher, events):
     assert [event.attribution for event in events] == ["exact", "exact", "page"]
 
 
-def test_a_slot_and_a_dataclass(watcher, events):
+def test_a_slot_and_a_dataclass(traced, events):
     @dataclasses.dataclass
     class Config:
         timeout: int = 30
@@ -215,34 +187,34 @@ def test_a_slot_and_a_dataclass(watcher, events):
 
     config, slotted = Config(), Slotted()
     slotted.value = 1
-    watch_attr(watcher, config, "timeout")
-    watch_attr(watcher, slotted, "value")
+    watch_attr(traced, config, "timeout")
+    watch_attr(traced, slotted, "value")
     config.timeout = 0
     slotted.value = 2
     assert [(event.name, event.new_object) for event in events] == [("config.timeout", 0), ("slotted.value", 2)]
 
 
-def test_an_attribute_of_a_class(watcher, events):
+def test_an_attribute_of_a_class(traced, events):
     class Settings:
         debug = False
 
-    watch_attr(watcher, Settings, "debug")
+    watch_attr(traced, Settings, "debug")
     Settings.debug = True
     assert values(events) == [True]
 
 
-def test_an_object_that_goes_is_not_kept(watcher, events):
+def test_an_object_that_goes_is_not_kept(traced, events):
     thing = Thing()
-    watch_attr(watcher, thing, "count")
+    watch_attr(traced, thing, "count")
     thing.bump()
     del thing
     gc.collect()
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert [event.note for event in events] == ["", "ended: attribute deleted"]
-    assert watcher.recorder.names == {}
+    assert traced.recorder.names == {}
 
 
-def test_a_property_is_read_only_when_asked(watcher, events):
+def test_a_property_is_read_only_when_asked(traced, events):
     class Sensor:
         raw = 1
 
@@ -252,17 +224,17 @@ def test_a_property_is_read_only_when_asked(watcher, events):
 
     sensor = Sensor()
     with pytest.raises(ValueError, match="properties=True"):
-        watch_attr(watcher, sensor, "value")
-    watch_attr(watcher, sensor, "value", properties=True)
+        watch_attr(traced, sensor, "value")
+    watch_attr(traced, sensor, "value", properties=True)
     sensor.raw = 2
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert values(events) == [20]
 
 
-def test_items(watcher, events):
+def test_items(traced, events):
     items, mapping = [1, 2, 3], {"a": 1, "b": 2}
-    watch_item(watcher, items, 1)
-    watch_item(watcher, mapping, "a")
+    watch_item(traced, items, 1)
+    watch_item(traced, mapping, "a")
     items[0] = 0
     items[1] = 5
     items[1] = 5
@@ -277,19 +249,19 @@ def test_items(watcher, events):
     assert {event.attribution for event in events} == {"exact"}
 
 
-def test_a_slice(watcher, events):
+def test_a_slice(traced, events):
     items = [1, 2, 3, 4]
-    watch_item(watcher, items, slice(0, 2), alias="head")
+    watch_item(traced, items, slice(0, 2), alias="head")
     items[3] = 0
     items[1] = 0
     assert [(event.name, event.new) for event in events] == [("head", b"[1, 0]")]
     with pytest.raises(ValueError, match="slice"):
-        watch_item(watcher, items, slice(0, 2), track="binding")
+        watch_item(traced, items, slice(0, 2), track="binding")
 
 
-def test_an_item_by_a_key_that_code_only_computes(watcher, events):
+def test_an_item_by_a_key_that_code_only_computes(traced, events):
     mapping = {"key": 1}
-    watch_item(watcher, mapping, "key", names=["store"])
+    watch_item(traced, mapping, "key", names=["store"])
 
     def change(store, key):
         store[key] = 2

@@ -6,37 +6,10 @@ import types
 import pytest
 
 from memwatch._scope import watch_attr, watch_item, watch_name
-from memwatch._trace import TraceAdapter
-from memwatch.testing import RecordingWatcher
+
+from .conftest import here, values
 
 module_counter = 0
-
-ENGINES = ["settrace"] + (["monitoring"] if sys.version_info >= (3, 12) else [])
-
-
-def here():
-    return sys._getframe(1)
-
-
-@pytest.fixture(params=ENGINES)
-def watcher(request):
-    previous = sys.gettrace()
-    if request.param == "settrace":
-        sys.settrace(None)
-    watcher = RecordingWatcher(TraceAdapter(engine=request.param, sweep_s=None))
-    watcher.engine = request.param
-    yield watcher
-    watcher.close()
-    sys.settrace(previous)
-
-
-@pytest.fixture
-def events(watcher):
-    return watcher.recorder.events
-
-
-def values(events):
-    return [event.new_object for event in events]
 
 
 def bind_global(value):
@@ -54,13 +27,13 @@ class Thing:
 # --- the end of a name ------------------------------------------------------------------------------------------------
 
 
-def test_deleted_names_end_and_say_so(watcher, events):
+def test_deleted_names_end_and_say_so(traced, events):
     value, thing, mapping = 1, Thing(), {"a": 1}
     thing.count = 1
     own = types.SimpleNamespace(x=1)
-    watch_name(watcher, here(), "value")
-    watch_attr(watcher, own, "x")
-    watch_item(watcher, mapping, "a")
+    watch_name(traced, here(), "value")
+    watch_attr(traced, own, "x")
+    watch_item(traced, mapping, "a")
     del value
     del own.x
     mapping.pop("a")
@@ -69,56 +42,56 @@ def test_deleted_names_end_and_say_so(watcher, events):
         (None, "ended: attribute deleted"),
         (None, "ended: item deleted"),
     ]
-    assert watcher.recorder.names == {}
+    assert traced.recorder.names == {}
     value = 2
     mapping["a"] = 2
     assert len(events) == 3
     assert value == 2
 
 
-def test_unwatch_and_watch_again(watcher, events):
+def test_unwatch_and_watch_again(traced, events):
     value = 0
     for turn in range(1, 5):
-        region_id = watch_name(watcher, here(), "value")
+        region_id = watch_name(traced, here(), "value")
         value = turn * 10
         assert len(events) == turn
-        watcher.unwatch(region_id)
+        traced.unwatch(region_id)
         value = turn * 10 + 1
         assert len(events) == turn
     assert value
-    assert watcher.adapter.get_stats()["tracked"] == 0
+    assert traced.adapter.get_stats()["tracked"] == 0
 
 
-def test_a_name_in_use_is_refused_and_changes_nothing(watcher):
+def test_a_name_in_use_is_refused_and_changes_nothing(traced):
     value = 0
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     with pytest.raises(ValueError, match="in use"):
-        watch_name(watcher, here(), "value")
-    assert watcher.adapter.get_stats()["tracked"] == 1
+        watch_name(traced, here(), "value")
+    assert traced.adapter.get_stats()["tracked"] == 1
     assert value == 0
 
 
-def test_what_is_not_there_is_refused(watcher):
+def test_what_is_not_there_is_refused(traced):
     with pytest.raises(ValueError, match="no variable 'nothing'"):
-        watch_name(watcher, here(), "nothing")
+        watch_name(traced, here(), "nothing")
     with pytest.raises(ValueError, match="no attribute 'nothing'"):
-        watch_attr(watcher, Thing(), "nothing")
+        watch_attr(traced, Thing(), "nothing")
     with pytest.raises(ValueError, match="no item"):
-        watch_item(watcher, [], 0)
+        watch_item(traced, [], 0)
     with pytest.raises(TypeError, match="has no items"):
-        watch_item(watcher, 5, 0)
+        watch_item(traced, 5, 0)
     with pytest.raises(TypeError, match="a string"):
-        watch_name(watcher, here(), 5)
-    assert watcher.recorder.names == {}
+        watch_name(traced, here(), 5)
+    assert traced.recorder.names == {}
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def test_track_binding_and_track_value(watcher, events):
+def test_track_binding_and_track_value(traced, events):
     by_value, by_binding = [1], [1]
-    watch_name(watcher, here(), "by_value", track="value")
-    watch_name(watcher, here(), "by_binding", track="binding")
+    watch_name(traced, here(), "by_value", track="value")
+    watch_name(traced, here(), "by_binding", track="binding")
     by_value.append(2)
     by_binding.append(2)
     by_value = [1, 2]
@@ -128,51 +101,51 @@ def test_track_binding_and_track_value(watcher, events):
     assert events[1].old_object is not by_binding
 
 
-def test_bad_options(watcher):
+def test_bad_options(traced):
     value = 0
     with pytest.raises(ValueError, match="'value' or 'binding'"):
-        watch_name(watcher, here(), "value", track="object")
+        watch_name(traced, here(), "value", track="object")
     with pytest.raises(TypeError, match="must be a string"):
-        watch_name(watcher, here(), "value", track=["value"])
+        watch_name(traced, here(), "value", track=["value"])
     with pytest.raises(TypeError, match="when must be callable"):
-        watch_name(watcher, here(), "value", when="always")
-    assert watcher.recorder.names == {}
+        watch_name(traced, here(), "value", when="always")
+    assert traced.recorder.names == {}
     assert value == 0
 
 
-def test_when(watcher, events):
+def test_when(traced, events):
     value = 0
-    watch_name(watcher, here(), "value", when=lambda new: new > 0)
+    watch_name(traced, here(), "value", when=lambda new: new > 0)
     value = -1
     value = 1
     value = 2
     value = -3
     assert value
     assert values(events) == [1, 2]
-    assert watcher.adapter.get_stats()["filtered"] == 2
+    assert traced.adapter.get_stats()["filtered"] == 2
 
 
-def test_cmp_says_whether_two_values_differ(watcher, events):
+def test_cmp_says_whether_two_values_differ(traced, events):
     never, parity = 0, 0
-    watch_name(watcher, here(), "never", cmp=lambda old, new: False)
-    watch_name(watcher, here(), "parity", cmp=lambda old, new: old % 2 != new % 2)
+    watch_name(traced, here(), "never", cmp=lambda old, new: False)
+    watch_name(traced, here(), "parity", cmp=lambda old, new: old % 2 != new % 2)
     never, parity = 1, 2
     never, parity = 2, 3
     assert never, parity
     assert [(event.name, event.new_object) for event in events] == [("parity", 3)]
 
 
-def test_copy(watcher, events):
+def test_copy(traced, events):
     thing = Thing()
     thing.parts = [[1]]
-    watch_name(watcher, here(), "thing", copy=lambda value: [list(part) for part in value.parts])
+    watch_name(traced, here(), "thing", copy=lambda value: [list(part) for part in value.parts])
     thing.parts[0].append(2)
     thing.other = 1
     thing.parts.append([3])
     assert [event.old for event in events] == [b"[[1]]", b"[[1, 2]]"]
 
 
-def test_a_failing_function_of_the_user_is_reported_once(watcher, events, monkeypatch):
+def test_a_failing_function_of_the_user_is_reported_once(traced, events, monkeypatch):
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", seen.append)
     value = 0
@@ -180,16 +153,16 @@ def test_a_failing_function_of_the_user_is_reported_once(watcher, events, monkey
     def fail(new):
         raise ZeroDivisionError("when")
 
-    watch_name(watcher, here(), "value", when=fail)
+    watch_name(traced, here(), "value", when=fail)
     value = 1
     value = 2
     assert value == 2
     assert values(events) == [1, 2]
     assert [type(unraisable.exc_value) for unraisable in seen] == [ZeroDivisionError]
-    assert watcher.adapter.get_stats()["errors"] == 2
+    assert traced.adapter.get_stats()["errors"] == 2
 
 
-def test_stack_depth(watcher, events):
+def test_stack_depth(traced, events):
     def outer():
         inner()
 
@@ -197,7 +170,7 @@ def test_stack_depth(watcher, events):
         bind_global(object())
 
     bind_global(None)
-    watch_name(watcher, here(), "module_counter", stack_depth=3)
+    watch_name(traced, here(), "module_counter", stack_depth=3)
     outer()
     assert [frame[1].rpartition(".")[2] for frame in events[0].frames] == ["bind_global", "inner", "outer"]
 
@@ -216,25 +189,25 @@ class Hostile:
     loud = property(_fail)
 
 
-def test_no_code_of_the_user_runs(watcher, events):
+def test_no_code_of_the_user_runs(traced, events):
     value = Hostile()
     inside = [Hostile(), Hostile()]
     mapping = {"a": Hostile()}
     for name in ("value", "inside", "mapping"):
-        watch_name(watcher, here(), name, deep=True)
+        watch_name(traced, here(), name, deep=True)
     value = Hostile()
     inside[0] = Hostile()
     inside.append(value)
     mapping["a"] = Hostile()
     value.state = Hostile()
-    watcher.adapter.check_changes()
+    traced.adapter.check_changes()
     assert [event.name for event in events] == ["value", "inside", "inside", "mapping", "value", "inside"]
-    assert watcher.adapter.get_stats()["errors"] == 0
+    assert traced.adapter.get_stats()["errors"] == 0
 
 
-def test_shown_values_are_bounded(watcher, events):
+def test_shown_values_are_bounded(traced, events):
     value = None
-    watch_name(watcher, here(), "value")
+    watch_name(traced, here(), "value")
     value = "x" * 10_000_000
     value = [[["y" * 1000] * 100] * 100] * 100
     value = 10**100_000
@@ -246,8 +219,8 @@ def test_shown_values_are_bounded(watcher, events):
     assert events[-1].new == b"[[...]]" or b"..." in events[-1].new
 
 
-def test_the_source_is_not_needed(watcher, events):
+def test_the_source_is_not_needed(traced, events):
     names = {}
     exec("def f(x, watch):\n    watch()\n    x = 2; x = 3; return x", names)
-    names["f"](1, lambda: watch_name(watcher, sys._getframe(1), "x"))
+    names["f"](1, lambda: watch_name(traced, sys._getframe(1), "x"))
     assert values(events)[-1] == 3
