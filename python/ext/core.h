@@ -21,12 +21,14 @@
 
 /* --- watcher.c: who may be inside the native watcher, and when it may be closed --- */
 
-/* What must end before the watcher does: a sink or an exporter. Linked while it is open. */
+/* What must end before the watcher does: a sink, an exporter or a recorder. Linked while it is open. */
 struct dependent {
 	struct dependent *next;
-	struct watcher *watcher;                    /* a reference; NULL until it is linked */
-	void (*wake)(struct dependent *dependent);  /* makes a blocking call on it return; NULL: it has none */
-	void (*close)(struct dependent *dependent); /* called without the GIL, once, when nobody is inside */
+	PyObject *object;            /* that it is a part of */
+	struct watcher *watcher;     /* a reference; NULL until it is linked */
+	void *native;                /* under the GIL; NULL as soon as somebody closes it */
+	void (*wake)(void *native);  /* makes a blocking call on it return; NULL: it has none */
+	void (*close)(void *native); /* called without the GIL, once, when nobody is inside */
 };
 
 struct watcher {
@@ -53,9 +55,9 @@ void watcher_leave(struct watcher *self);
 /* Whether the watcher can still be asked; no exception. */
 bool watcher_is_open(const struct watcher *self);
 
-/* Makes it the watcher's, with a reference to that. */
-void dependent_link(struct dependent *dependent, struct watcher *watcher);
-/* Closes it without the GIL, unless the watcher has done so, or this is a forked child of the process whose it is. */
+/* Makes it, a part of the object, the watcher's, with a reference to that. */
+void dependent_link(struct dependent *dependent, PyObject *object, struct watcher *watcher);
+/* Closes it without the GIL, unless the watcher does so, or this is a forked child of the process whose it is. */
 void dependent_close(struct dependent *dependent);
 
 /* --- region.c, region_info.c, versions.c: methods of Watcher --- */

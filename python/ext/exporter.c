@@ -9,16 +9,13 @@
 
 struct exporter {
 	PyObject_HEAD struct dependent dependent;
-	memwatch_exporter *native;
 	PyObject *url, *token;
 	uint16_t port;
 };
 
-static void close_dependent(struct dependent *dependent)
+static void close_native(void *native)
 {
-	struct exporter *self = (struct exporter *)((char *)dependent - offsetof(struct exporter, dependent));
-	memwatch_exporter_close(self->native);
-	self->native = NULL;
+	memwatch_exporter_close(native);
 }
 
 static int parse_port(PyObject *value, uint16_t *ret_port)
@@ -89,17 +86,18 @@ static PyObject *exporter_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	struct exporter *self = (struct exporter *)type->tp_alloc(type, 0);
 	if (!self)
 		return NULL;
-	self->native = open_native(watcher, &options);
-	if (!self->native) {
+	memwatch_exporter *native = open_native(watcher, &options);
+	if (!native) {
 		Py_DECREF(self);
 		return NULL;
 	}
-	self->dependent.close = close_dependent;
-	dependent_link(&self->dependent, watcher);
-	watcher_leave(watcher); /* only now: a close in between would not have seen us */
-	self->url = convert_text(memwatch_exporter_url(self->native));
-	self->token = convert_text(memwatch_exporter_token(self->native));
-	self->port = memwatch_exporter_port(self->native);
+	self->dependent.native = native;
+	self->dependent.close = close_native;
+	dependent_link(&self->dependent, (PyObject *)self, watcher);
+	self->url = convert_text(memwatch_exporter_url(native));
+	self->token = convert_text(memwatch_exporter_token(native));
+	self->port = memwatch_exporter_port(native);
+	watcher_leave(watcher); /* only now: a close that waits for us closes the exporter too */
 	if (!self->url || !self->token) {
 		Py_DECREF(self);
 		return NULL;

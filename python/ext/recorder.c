@@ -17,22 +17,14 @@
 /* --- Recorder --- */
 
 struct recorder {
-	PyObject_HEAD struct dependent dependent;
-	memwatch_recorder *native;
-	unsigned n_inside; /* under the GIL: flushes under way */
-	bool abandoned;    /* under the GIL: close it when they are out */
+	PyObject_HEAD struct dependent dependent; /* of which `native` is a memwatch_recorder */
+	unsigned n_inside;                        /* under the GIL: flushes under way */
+	bool abandoned;                           /* under the GIL: close it when they are out */
 };
 
-static struct recorder *recorder_of(struct dependent *dependent)
+static void close_native(void *native)
 {
-	return (struct recorder *)((char *)dependent - offsetof(struct recorder, dependent));
-}
-
-static void close_dependent(struct dependent *dependent)
-{
-	struct recorder *self = recorder_of(dependent);
-	memwatch_recorder_close(self->native);
-	self->native = NULL;
+	memwatch_recorder_close(native);
 }
 
 /* The native recorder, opened without the GIL; NULL with an exception. */
@@ -70,14 +62,14 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	    convert_u32(keep, "keep_runs", &options.keep_runs) == 0)
 		self = (struct recorder *)type->tp_alloc(type, 0);
 	if (self)
-		self->native = open_native(watcher, &options);
+		self->dependent.native = open_native(watcher, &options);
 	Py_DECREF(path);
-	if (!self || !self->native) {
+	if (!self || !self->dependent.native) {
 		Py_XDECREF(self);
 		return NULL;
 	}
-	self->dependent.close = close_dependent;
-	dependent_link(&self->dependent, watcher);
+	self->dependent.close = close_native;
+	dependent_link(&self->dependent, (PyObject *)self, watcher);
 	watcher_leave(watcher); /* only now: a close in between would not have seen us */
 	return (PyObject *)self;
 }
@@ -106,7 +98,7 @@ static bool enter(struct recorder *self)
 {
 	if (!watcher_enter(self->dependent.watcher))
 		return false;
-	if (self->native)
+	if (self->dependent.native)
 		return true;
 	watcher_leave(self->dependent.watcher);
 	convert_error(-EPIPE, "the recorder is closed");
@@ -127,7 +119,7 @@ static PyObject *recorder_flush(PyObject *object, PyObject *args, PyObject *kwar
 		return NULL;
 	self->n_inside++;
 	Py_BEGIN_ALLOW_THREADS
-	result = memwatch_recorder_flush(self->native, timeout_ms);
+	result = memwatch_recorder_flush(self->dependent.native, timeout_ms);
 	watcher_leave(self->dependent.watcher);
 	Py_END_ALLOW_THREADS
 	if (!--self->n_inside && self->abandoned)
@@ -162,7 +154,7 @@ static PyObject *recorder_stats(PyObject *object, PyObject *Py_UNUSED(unused))
 	struct memwatch_recorder_stats stats;
 	if (!enter(self))
 		return NULL;
-	int error = memwatch_recorder_stats_get(self->native, &stats);
+	int error = memwatch_recorder_stats_get(self->dependent.native, &stats);
 	watcher_leave(self->dependent.watcher);
 	if (error < 0)
 		return convert_error(error, memwatch_recorder_error());

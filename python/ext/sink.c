@@ -7,25 +7,18 @@
 #include <unistd.h>
 
 struct sink {
-	PyObject_HEAD struct dependent dependent;
-	memwatch_sink *native;
-	bool reading, abandoned; /* under the GIL: a read is under way; close it when that is out */
+	PyObject_HEAD struct dependent dependent; /* of which `native` is a memwatch_sink */
+	bool reading, abandoned;                  /* under the GIL: a read is under way; close it when that is out */
 };
 
-static struct sink *sink_of(struct dependent *dependent)
+static void wake_native(void *native)
 {
-	return (struct sink *)((char *)dependent - offsetof(struct sink, dependent));
+	memwatch_sink_wake(native);
 }
 
-static void wake_dependent(struct dependent *dependent)
+static void close_native(void *native)
 {
-	memwatch_sink_wake(sink_of(dependent)->native);
-}
-
-static void close_dependent(struct dependent *dependent)
-{
-	memwatch_sink_close(sink_of(dependent)->native);
-	sink_of(dependent)->native = NULL;
+	memwatch_sink_close(native);
 }
 
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -39,23 +32,25 @@ static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	struct sink *self = native ? (struct sink *)type->tp_alloc(type, 0) : NULL;
 	if (!self)
 		return NULL;
-	int error = memwatch_sink_open(native, name, &self->native);
+	memwatch_sink *sink;
+	int error = memwatch_sink_open(native, name, &sink);
 	if (error < 0) {
 		convert_error(error, memwatch_error());
 		Py_DECREF(self);
 		return NULL;
 	}
-	self->dependent.wake = wake_dependent;
-	self->dependent.close = close_dependent;
-	dependent_link(&self->dependent, watcher);
+	self->dependent.native = sink;
+	self->dependent.wake = wake_native;
+	self->dependent.close = close_native;
+	dependent_link(&self->dependent, (PyObject *)self, watcher);
 	return (PyObject *)self;
 }
 
 static PyObject *sink_wake(PyObject *object, PyObject *Py_UNUSED(unused))
 {
 	struct sink *self = (struct sink *)object;
-	if (self->native && watcher_is_open(self->dependent.watcher))
-		memwatch_sink_wake(self->native);
+	if (self->dependent.native && watcher_is_open(self->dependent.watcher))
+		memwatch_sink_wake(self->dependent.native);
 	Py_RETURN_NONE;
 }
 
@@ -89,7 +84,7 @@ static PyObject *sink_read(PyObject *object, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nO:read", names, &limit, &timeout) ||
 	    (timeout_ms = convert_timeout(timeout)) < -1)
 		return NULL;
-	if (!self->native || self->abandoned || !watcher_is_open(self->dependent.watcher))
+	if (!self->dependent.native || self->abandoned || !watcher_is_open(self->dependent.watcher))
 		Py_RETURN_NONE;
 	if (self->reading)
 		return PyErr_Format(PyExc_ValueError, "another thread is reading this sink");
@@ -98,7 +93,7 @@ static PyObject *sink_read(PyObject *object, PyObject *args, PyObject *kwargs)
 	self->reading = true;
 	limit = limit < 1 ? 1 : limit > LIMIT_MAX ? LIMIT_MAX : limit;
 	Py_BEGIN_ALLOW_THREADS
-	n = memwatch_sink_read(self->native, events, (size_t)limit, timeout_ms);
+	n = memwatch_sink_read(self->dependent.native, events, (size_t)limit, timeout_ms);
 	watcher_leave(self->dependent.watcher);
 	Py_END_ALLOW_THREADS
 	self->reading = false;
@@ -116,8 +111,8 @@ static PyObject *sink_report(PyObject *object, PyObject *args)
 	int failed;
 	if (!PyArg_ParseTuple(args, "Kp:report", &duration_ns, &failed))
 		return NULL;
-	if (self->native && watcher_is_open(self->dependent.watcher))
-		memwatch_sink_report(self->native, duration_ns, failed);
+	if (self->dependent.native && watcher_is_open(self->dependent.watcher))
+		memwatch_sink_report(self->dependent.native, duration_ns, failed);
 	Py_RETURN_NONE;
 }
 

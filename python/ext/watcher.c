@@ -1,8 +1,9 @@
 /*
  * watcher.c -- DESIGN: Watcher, a native watcher and who may be inside it. Python threads may call at any time, but the
  * native watcher may only be closed when nobody is inside. So a call that releases the GIL counts itself in and out, and
- * close() first refuses new calls, wakes the blocked readers, waits until the count is zero, then closes sinks and
- * exporters, then the native watcher. Calls that keep the GIL need no count: close() begins under the GIL.
+ * close() first refuses new calls, wakes the blocked readers, waits until the count is zero, then closes what depends on the
+ * watcher, then the native watcher. Calls that keep the GIL need no count: close() begins under the GIL. From then on what
+ * depends on it is the close's alone, which owns a reference to each: others may let go of them meanwhile.
  *
  * Owns the native watcher and, by way of the exports, the buffers of its regions. In a forked child it owns nothing: the
  * parent's watcher is left alone and every call fails with ECHILD.
@@ -52,18 +53,22 @@ void watcher_leave(struct watcher *self)
 	pthread_mutex_unlock(&self->mutex);
 }
 
-void dependent_link(struct dependent *dependent, struct watcher *watcher)
+void dependent_link(struct dependent *dependent, PyObject *object, struct watcher *watcher)
 {
+	if (watcher->closing) /* the close waits for the thread that links it: see claim_dependents */
+		Py_INCREF(object);
 	Py_INCREF(watcher);
+	dependent->object = object;
 	dependent->watcher = watcher;
 	dependent->next = watcher->dependents;
 	watcher->dependents = dependent;
 }
 
-/* Whether it was linked: false when the watcher has closed it already. */
+/* Whether it was linked: false when the watcher closes it, or has done so. */
 static bool unlink_dependent(struct dependent *dependent)
 {
-	struct dependent **link = dependent->watcher ? &dependent->watcher->dependents : NULL;
+	struct watcher *watcher = dependent->watcher;
+	struct dependent **link = watcher && !watcher->closing ? &watcher->dependents : NULL;
 	while (link && *link && *link != dependent)
 		link = &(*link)->next;
 	if (!link || !*link)
@@ -77,9 +82,11 @@ void dependent_close(struct dependent *dependent)
 	struct watcher *watcher = dependent->watcher;
 	if (!unlink_dependent(dependent) || watcher->pid != getpid())
 		return;
+	void *native = dependent->native;
+	dependent->native = NULL;
 	enter(watcher);
 	Py_BEGIN_ALLOW_THREADS
-	dependent->close(dependent);
+	dependent->close(native);
 	watcher_leave(watcher);
 	Py_END_ALLOW_THREADS
 }
@@ -92,35 +99,46 @@ static void wait_until_left(struct watcher *self)
 	pthread_mutex_unlock(&self->mutex);
 }
 
-/* Without the GIL. The list is ours alone: `closing` keeps everybody else away. */
-static void close_native(memwatch *native, struct dependent *dependents)
+/* Under the GIL: nobody else unlinks or frees a dependent from now on. Their readers are woken. */
+static void claim_dependents(struct watcher *self)
 {
-	while (dependents) {
-		struct dependent *next = dependents->next;
-		dependents->close(dependents);
-		dependents = next;
+	self->closing = true;
+	for (struct dependent *each = self->dependents; each; each = each->next) {
+		Py_INCREF(each->object);
+		if (each->wake)
+			each->wake(each->native);
 	}
-	memwatch_close(native);
+}
+
+static void release_dependents(struct watcher *self)
+{
+	while (self->dependents) {
+		struct dependent *first = self->dependents;
+		self->dependents = first->next;
+		first->native = NULL;
+		Py_DECREF(first->object);
+	}
+}
+
+/* Without the GIL. */
+static void close_native(struct watcher *self)
+{
+	wait_until_left(self);
+	for (struct dependent *each = self->dependents; each; each = each->next)
+		each->close(each->native);
+	memwatch_close(self->native);
 }
 
 static void watcher_end(struct watcher *self)
 {
 	if (!watcher_is_open(self))
 		return;
-	self->closing = true;
-	for (struct dependent *each = self->dependents; each; each = each->next)
-		if (each->wake)
-			each->wake(each);
+	claim_dependents(self);
 	Py_BEGIN_ALLOW_THREADS
-	wait_until_left(self);
-	Py_END_ALLOW_THREADS
-	struct dependent *dependents = self->dependents;
-	self->dependents = NULL;
-	Py_BEGIN_ALLOW_THREADS
-	wait_until_left(self); /* again: for a dependent that another thread was closing already */
-	close_native(self->native, dependents);
+	close_native(self);
 	Py_END_ALLOW_THREADS
 	self->native = NULL;
+	release_dependents(self);
 	PyDict_Clear(self->exports);
 }
 

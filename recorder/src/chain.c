@@ -198,11 +198,24 @@ static bool make_patch(struct writer *writer, const struct memwatch_event *event
 
 /* --- an event --- */
 
-/* The seq from which on a region has had the value that its first event found: no event of it was, or was missed, since. */
-static uint64_t untouched_since(const struct writer *writer)
+/* Stores the value that a region's first event found, from where on it is known to have had it: since the run began, or the
+ * region was watched, or events were missed, whatever came last. Of a region that is gone, only the moment is known. */
+static int put_first_base(struct writer *writer, struct known *known, const struct memwatch_event *event,
+			  const uint8_t *bytes)
 {
 	const struct progress *progress = &writer->progress;
-	return progress->gap_last > progress->start_seq ? progress->gap_last : progress->start_seq;
+	uint64_t seq = event->seq - 1, time_ns = event->time_ns;
+	struct memwatch_region_info info;
+	if (memwatch_region_info_get(writer->watcher, event->region_id, &info) == 0) {
+		bool before = info.added_seq < progress->start_seq;
+		seq = before ? progress->start_seq : info.added_seq;
+		time_ns = before ? progress->record.start_ns : info.added_ns;
+		if (progress->gap_last > seq) {
+			seq = progress->gap_last;
+			time_ns = event->time_ns;
+		}
+	}
+	return put_base(writer, known, seq, time_ns, bytes, event->old_bytes);
 }
 
 /* There is no room for a base: what is written is kept all the same. */
@@ -245,8 +258,7 @@ static int begin(struct writer *writer, struct known *known, const struct memwat
 		value = load(writer, event, event->storage_key_old);
 	if (!value)
 		return take_anew(writer, known, event);
-	uint64_t start_ns = writer->progress.record.start_ns;
-	int error = put_base(writer, known, untouched_since(writer), start_ns, value, event->old_bytes);
+	int error = put_first_base(writer, known, event, value);
 	if (error)
 		return error;
 	return make_patch(writer, event) ? put_patch(writer, known, event) : take_anew(writer, known, event);
@@ -273,10 +285,9 @@ static int add_patch(struct writer *writer, struct known *known, const struct me
 static int add_posted(struct writer *writer, struct known *known, const struct memwatch_event *event)
 {
 	const uint8_t *old = known->region.chain == CHAIN_NONE ? event->old_value : NULL;
-	uint64_t start_ns = writer->progress.record.start_ns;
 	int error = 0;
 	if (old && base_fits(writer, event->old_bytes))
-		error = put_base(writer, known, untouched_since(writer), start_ns, old, event->old_bytes);
+		error = put_first_base(writer, known, event, old);
 	known->region.chain = CHAIN_WHOLE;
 	if (error)
 		return error;

@@ -325,6 +325,32 @@ def test_close_while_others_call(wait_for):
         assert len(errors) == 3
 
 
+SINKS = """
+import threading
+from memwatch._native import core
+
+def let_go(watcher, sinks):
+    while not watcher.closed:
+        pass
+    while sinks:
+        sinks.pop(0)
+
+for _ in range(5):
+    watcher = core.Watcher()
+    sinks = [core.Sink(watcher, "sink") for _ in range(1500)]
+    thread = threading.Thread(target=let_go, args=(watcher, sinks))
+    thread.start()
+    watcher.close()
+    thread.join()
+"""
+
+
+def test_sinks_that_go_while_the_watcher_closes(run_python):
+    """The debug allocator overwrites what is freed."""
+    result = run_python(SINKS, environ={"PYTHONMALLOC": "debug"})
+    assert result.returncode == 0, result.stderr
+
+
 def test_event_fields(watcher, recorder):
     data = memwatch.buffer(10000)
     small = bytearray(b"small")

@@ -38,6 +38,8 @@ class Model:
     def __init__(self, path, patches):
         self.path, self.patches = path, patches
         self.copies = {}  # (run, name) -> [(seq, copy), ...]
+        self.skipped = set()  # runs with versions for which the file, a small one, had no room
+        self.since = {}  # (run, name) -> the seqs after which it was watched
         self.run = 0
         self.buffers = {name: numpy.zeros(size, "u1") for name, size in SIZES.items()}
         self.start()
@@ -45,7 +47,13 @@ class Model:
     def start(self):
         self.run += 1
         self.watched = Watched(self.path, patches=self.patches, max_bytes=2 * MIB, commit_ms=5)
-        self.ids = {name: self.watched.add(buffer, name) for name, buffer in self.buffers.items()}
+        self.ids = {}
+        for name in SIZES:
+            self.watch(name)
+
+    def watch(self, name):
+        self.since.setdefault((self.run, name), []).append(self.watched.settle())
+        self.ids[name] = self.watched.add(self.buffers[name], name)
 
     def note(self):
         seq = self.watched.settle()
@@ -72,7 +80,7 @@ class Model:
             self.note()
             self.watched.commit()  # the first value of a large region that is gone cannot be had any more
             self.watched.watcher.region_remove(self.ids[arguments[0]])
-            self.ids[arguments[0]] = self.watched.add(self.buffers[arguments[0]], arguments[0])
+            self.watch(arguments[0])
         elif kind == "restart":
             self.close()
             self.start()
@@ -81,7 +89,9 @@ class Model:
         self.note()
         self.watched.commit()
         stats = self.watched.stats()
-        assert (stats["errors"], stats["events_missed"], stats["versions_skipped"]) == (0, 0, 0), stats
+        assert (stats["errors"], stats["events_missed"]) == (0, 0), stats
+        if stats["versions_skipped"]:
+            self.skipped.add(self.run)
         self.watched.close()
 
     def check(self):
@@ -89,15 +99,19 @@ class Model:
         compared = 0
         with memwatch.open_history(self.path) as history:
             oldest = {run.run: run.oldest_seq for run in history.runs}
-            changed = {(region.run, region.name) for region in history.regions}
+            first = {}  # the seq of a name's first event
+            for region in sorted(history.regions, key=lambda region: region.first_seq, reverse=True):
+                first[region.run, region.name] = region.first_seq
             for (run, name), copies in self.copies.items():
                 for seq, copy in copies:
-                    if not seq or (run, name) not in changed:
+                    if not seq or (run, name) not in first:
                         continue
+                    watched = max(seq for seq in self.since[run, name] if seq < first[run, name])
                     try:
                         value = history.value_at(name, seq=seq, run=run, raw=True)
                     except KeyError:
-                        assert run not in oldest or not oldest[run] or seq < oldest[run], (run, name, seq)
+                        evicted = run not in oldest or not oldest[run] or seq < oldest[run]
+                        assert evicted or seq < watched or run in self.skipped, (run, name, seq)
                         continue
                     assert value == copy, (run, name, seq)
                     compared += 1
@@ -105,7 +119,7 @@ class Model:
 
 
 @settings(
-    max_examples=int(os.environ.get("MEMWATCH_MODEL_EXAMPLES", "25")),
+    max_examples=40 if os.environ.get("MEMWATCH_STRESS") else 10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -135,4 +149,5 @@ def test_the_model_compares_something(tmp_path):
         model.step(step)
     model.step(("write", "large", 3, 9000, 9))
     model.close()
+    assert not model.skipped
     assert model.check() > 50

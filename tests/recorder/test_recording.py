@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import numpy
 import pytest
@@ -209,6 +210,33 @@ def test_a_name_used_again_is_another_region(watch, path, opened):
     history = opened(path)
     assert [history.value_at("number", seq=seq)[0] for seq in (1, 2)] == [1, 2]
     assert len(history.regions) == 2
+
+
+def test_nothing_is_said_of_the_time_before_a_region_was_watched(watch, path, opened):
+    watched = watch()
+    first, late = bytearray(4), bytearray(4)
+    region = watched.add(first, "name")
+    watched.add(late, "other")
+    late[0] = 1
+    watched.commit()
+    watched.watcher.region_remove(region)
+    before = time.time_ns()
+    watched.add(late, "name")
+    late[0] = 2
+    watched.commit()
+    history = opened(path)
+    assert history.value_at("name")[0] == 2
+    with pytest.raises(KeyError, match="that old is kept"):
+        history.value_at("name", time=before)
+    watched.watcher.region_remove(watched.add(late, "gone"))
+    gone = watched.add(late, "gone")
+    late[0] = 3
+    watched.settle()
+    watched.watcher.region_remove(gone)
+    seq = watched.commit()
+    assert history.value_at("gone", seq=seq)[0] == 3
+    with pytest.raises(KeyError, match="that old is kept"):
+        history.value_at("gone", seq=1)
 
 
 def test_reading_while_it_is_written(watch, path, opened, wait_for):

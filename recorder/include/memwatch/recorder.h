@@ -179,7 +179,7 @@ MEMWATCH_API int memwatch_recording_find(memwatch_recording *recording, uint32_t
 
 /*
  * Copies up to `size` bytes of the value that a region had after event `seq` (any seq: the region's last event up to it counts;
- * before its first event it had what that found, back to the run's start).
+ * before its first event it had what that found, back to when it was watched or the run began).
  * Returns the whole size. -ENOENT no such region, or not kept (the sentence says why, and the oldest kept); -ENODATA it had no
  * value then; -EACCES its policy is not full; -EBADMSG damaged.
  */
