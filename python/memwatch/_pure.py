@@ -138,7 +138,7 @@ def _looks_secret(name: str) -> bool:
 
 
 class _Region:
-    def __init__(self, region_id: int, name: str, values: str, newest: int) -> None:
+    def __init__(self, region_id: int, name: str, values: str, newest: int = 0) -> None:
         self.id = region_id
         self.name = name
         self.values = values
