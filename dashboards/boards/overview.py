@@ -253,8 +253,8 @@ def writers():
         ),
         curves(
             "Watchpoints",
-            "Writes that hardware watchpoints told one by one, and those that no hit told: the signal was blocked, or the"
-            " ring was full.",
+            "Writes that hardware watchpoints told one by one, and those that no hit told: the signal was blocked, or"
+            " the ring was full.",
             "ops",
             Query("sum(rate(memwatch_watchpoint_hits_total{@}[$__rate_interval]))", "told"),
             Query("sum(rate(memwatch_watchpoint_missed_total{@}[$__rate_interval]))", "missed"),

@@ -273,10 +273,9 @@ static char *lay_out(char *out, const struct decimal *decimal)
 
 static char *write_text(char *out, const char *text)
 {
-	size_t n = strlen(text);
-
-	memcpy(out, text, n);
-	return out + n;
+	while (*text != '\0')
+		*out++ = *text++;
+	return out;
 }
 
 char *digits_double(char *out, double value)

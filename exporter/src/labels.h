@@ -7,7 +7,7 @@
 #include "text.h"
 
 #include <assert.h>
-#include <memwatch/memwatch.h>
+#include <memwatch/reader.h>
 
 #define LABELS_OVERFLOW "__overflow__"
 

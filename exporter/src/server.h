@@ -24,6 +24,7 @@
 #include "query.h"
 
 #include <memwatch/exporter.h>
+#include <memwatch/reader.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <sys/types.h>

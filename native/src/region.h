@@ -30,7 +30,7 @@ struct region_meta {
 	uint64_t interval_ns, due_ns;           /* max_rate: between events; when the next may go (CLOCK_MONOTONIC) */
 	double low, high;                       /* of `when` */
 	uint8_t when;                           /* enum memwatch_when */
-	uint8_t metric : 1, number : 2; /* number: enum memwatch_number of one item */
+	uint8_t metric : 1, number : 2;         /* number: enum memwatch_number of one item */
 	uint8_t fortran_order, n_dims;
 	uint32_t item_bytes;
 	char *format;    /* or NULL */

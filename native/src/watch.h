@@ -6,6 +6,8 @@
 
 #include "worker/worker.h"
 
+#include <memwatch/reader.h>
+
 /* 0, or -ECHILD with a sentence when the handle came through a fork, -EINVAL when it is NULL. */
 int watch_check(const struct memwatch *watcher);
 

@@ -11,13 +11,14 @@ import pytest
 from .conftest import ROOT, WAIT_S
 
 HEADERS = {
-    "memwatch": "native/include/memwatch/memwatch.h",
-    "memwatch_exporter": "exporter/include/memwatch/exporter.h",
-    "memwatch_recorder": "recorder/include/memwatch/recorder.h",
+    "memwatch": ["native/include/memwatch/memwatch.h", "native/include/memwatch/reader.h"],
+    "memwatch_exporter": ["exporter/include/memwatch/exporter.h"],
+    "memwatch_recorder": ["recorder/include/memwatch/recorder.h"],
 }
 
 PROGRAM = """
 #include <memwatch/exporter.h>
+#include <memwatch/reader.h>
 #include <stdio.h>
 
 int main(void)
@@ -49,7 +50,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_the_public_functions_are_exported(name: str) -> None:
     shown = run("nm", "-D", "--defined-only", "--format=posix", f"build/lib{name}.so").splitlines()
     exported = {line.split()[0] for line in shown}
-    declared = set(re.findall(r"MEMWATCH_API\b[^;]*?\b(memwatch_\w+)\(", (ROOT / HEADERS[name]).read_text()))
+    text = "".join((ROOT / header).read_text() for header in HEADERS[name])
+    declared = set(re.findall(r"MEMWATCH_API\b[^;]*?\b(memwatch_\w+)\(", text))
     assert exported == declared
 
 

@@ -61,7 +61,7 @@ def test_doubles_are_short() -> None:
 
 
 def test_doubles_have_the_digits_of_repr() -> None:
-    """Down to 2^-9 each is the nearest of the shortest, of two as near the even one; also at the ends of the intervals."""
+    """From 2^-9 up each is the nearest of the shortest, of two as near the even one."""
     source = random.Random(2)
     values = [math.ldexp(source.randrange(1 << 52, 1 << 53), -source.randrange(1, 62)) for _ in range(5000)]
     values += [math.ldexp(source.randrange(1, 1 << 20), -source.randrange(1, 30)) for _ in range(5000)]

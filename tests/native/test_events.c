@@ -139,41 +139,6 @@ TEST(waiting_ends_by_an_event_a_timeout_or_the_end)
 	(void)closed;
 }
 
-struct sleeper {
-	memwatch *watcher;
-	int woken;
-	_Atomic int n_ended;
-};
-
-static void *sleep_twice(void *arg)
-{
-	struct sleeper *sleeper = arg;
-	for (int i = 0; i < 2; i++) {
-		CHECK_EQ(memwatch_events_wait_or_wake(sleeper->watcher, 0, -1, &sleeper->woken), 0);
-		atomic_fetch_add(&sleeper->n_ended, 1);
-	}
-	return NULL;
-}
-
-TEST(a_wait_can_be_woken_before_and_while_it_waits)
-{
-	struct sleeper sleeper = { .woken = 0 };
-	int other = 0;
-	pthread_t thread;
-	OK(memwatch_open(NULL, &sleeper.watcher));
-	memwatch_events_wake(sleeper.watcher, &sleeper.woken); /* kept: ends the first wait */
-	CHECK(pthread_create(&thread, NULL, sleep_twice, &sleeper) == 0);
-	WAIT_FOR(atomic_load(&sleeper.n_ended) == 1);
-	memwatch_events_wake(sleeper.watcher, &other);
-	usleep(10000); /* it waits now, most likely; another's wake does not end it */
-	CHECK_EQ(sleeper.n_ended, 1);
-	memwatch_events_wake(sleeper.watcher, &sleeper.woken);
-	pthread_join(thread, NULL);
-	CHECK_EQ(memwatch_events_wait_or_wake(sleeper.watcher, 0, -1, &other), 0);
-	CHECK_EQ(memwatch_events_wait_or_wake(sleeper.watcher, 0, 10, &other), 0); /* a wake ends one wait */
-	memwatch_close(sleeper.watcher);
-}
-
 struct reader {
 	memwatch_sink *sink;
 	_Atomic uint64_t n_read;
@@ -510,35 +475,6 @@ TEST(an_evicted_version_is_a_clear_error)
 	CHECK_OP(stats_of(watcher).history_evicted, >=, 6);
 	CHECK_EQ(memwatch_load(watcher, last, NULL, 0), LARGE);
 	FAILS(memwatch_load(watcher, first, NULL, 0), ENOENT);
-	CHECK_EQ(memwatch_key_known(watcher, first), 1);
-	CHECK_EQ(memwatch_key_known(watcher, last), 1);
-	memwatch_close(watcher);
-}
-
-TEST(a_key_that_no_event_gave_is_told_from_one_that_was_evicted)
-{
-	uint8_t *memory = map_pages(1);
-	char key[MEMWATCH_KEY_SIZE];
-	memwatch *watcher;
-	OK(memwatch_open(NULL, &watcher));
-	uint64_t other = add_region(watcher, memory, 1, "other"), id = add_region(watcher, memory + 64, 1, "a");
-	change(watcher, memory + 64, 1);
-	change(watcher, memory, 1);
-	change(watcher, memory + 64, 1);
-	for (uint64_t seq = 0; seq < 5; seq++) {
-		snprintf(key, sizeof key, "%016llx%016llx", (unsigned long long)id, (unsigned long long)seq);
-		CHECK_EQ(memwatch_key_known(watcher, key), seq != 2 && seq != 4); /* 2 is the other region's */
-		CHECK_EQ(memwatch_load(watcher, key, NULL, 0), seq != 2 && seq != 4 ? 1 : -ENOENT);
-	}
-	snprintf(key, sizeof key, "%016llx%016llx", (unsigned long long)other + 1000, 0ULL);
-	CHECK_EQ(memwatch_key_known(watcher, key), 0);
-	snprintf(key, sizeof key, "%016llx%016llx", (unsigned long long)other, 2ULL);
-	OK(memwatch_region_remove(watcher, other));
-	CHECK_EQ(memwatch_key_known(watcher, key), 1);
-	FAILS(memwatch_load(watcher, key, NULL, 0), ENOENT);
-	snprintf(key, sizeof key, "%016llx%016llx", (unsigned long long)other + (1 << 24), 0ULL);
-	CHECK_EQ(memwatch_key_known(watcher, key), 0); /* the slot is free, and nobody had it under this generation */
-	FAILS(memwatch_key_known(watcher, "x"), EINVAL);
 	memwatch_close(watcher);
 }
 

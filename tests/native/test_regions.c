@@ -444,46 +444,6 @@ TEST(listing_goes_through_all)
 	memwatch_close(watcher);
 }
 
-TEST(samples_are_what_the_infos_say)
-{
-	enum { N = 200 };
-	struct memwatch_region_sample samples[7];
-	double *numbers = (double *)(void *)map_pages(1);
-	uint64_t cursor = 0;
-	memwatch *watcher, *other;
-	OK(memwatch_open(NULL, &watcher));
-	OK(memwatch_open(NULL, &other));
-	for (int i = 0; i < N; i++) {
-		add_number(watcher, &numbers[i], sizeof *numbers, i % 2 ? "d" : "Q");
-		if (i % 3 == 0)
-			add_region(other, &numbers[i], 1, NULL);
-	}
-	for (int i = 0; i < N; i += 5)
-		numbers[i] = i + 0.5;
-	flush(watcher);
-	int n_seen = 0, n_changed = 0;
-	for (int n; (n = memwatch_region_sample_list(watcher, &cursor, samples, 7)) != 0;) {
-		OK(n);
-		for (int i = 0; i < n; i++, n_seen++) {
-			const struct memwatch_region_sample *sample = &samples[i];
-			struct memwatch_region_info info = info_of(watcher, sample->id);
-			CHECK_EQ(info.address, (uintptr_t)&numbers[n_seen]);
-			CHECK_EQ(sample->delivered, info.ledger.delivered);
-			CHECK_EQ(sample->last_seq, info.last_seq);
-			CHECK_EQ(sample->last_time_ns, info.last_time_ns);
-			CHECK_EQ(sample->metric, info.metric);
-			CHECK_EQ(sample->number, info.number);
-			CHECK_EQ(sample->value.as_uint, info.value.as_uint);
-			CHECK(memcmp(&sample->value, &numbers[n_seen], sizeof *numbers) == 0);
-			n_changed += sample->last_seq != 0;
-		}
-	}
-	CHECK_EQ(n_seen, N);
-	CHECK_EQ(n_changed, N / 5);
-	memwatch_close(other);
-	memwatch_close(watcher);
-}
-
 /* --- removal ---------------------------------------------------------------------------------------------------- */
 
 BACKEND_TEST(what_was_written_before_removal_is_delivered)

@@ -279,21 +279,6 @@ struct memwatch_region_info {
 MEMWATCH_API int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos,
 				      size_t n);
 
-/* What changes of a region while it is watched; the members are those of struct memwatch_region_info and its ledger. */
-struct memwatch_region_sample {
-	uint64_t id, delivered, last_seq, last_time_ns;
-	int metric;
-	enum memwatch_number number;
-	union memwatch_number_value value;
-};
-
-/*
- * The same as memwatch_region_list with a tenth of the bytes, for those who read all regions again and again. What does not change,
- * memwatch_region_info_get gives by the id.
- */
-MEMWATCH_API int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor,
-					     struct memwatch_region_sample *samples, size_t n);
-
 /* One region's info; -ENOENT. */
 MEMWATCH_API int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info);
 
@@ -425,15 +410,6 @@ MEMWATCH_API int memwatch_events_read(memwatch *watcher, uint64_t since, const s
  */
 MEMWATCH_API int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms);
 
-/*
- * The same; memwatch_events_wake with the same `woken` ends it with 0 at once, too. `*woken` is the caller's, one for each thread
- * that waits, 0 at first; a wake that comes before the wait is kept in it and ends the next one. Blocks.
- */
-MEMWATCH_API int memwatch_events_wait_or_wake(memwatch *watcher, uint64_t since, int timeout_ms, int *woken);
-
-/* Ends the memwatch_events_wait_or_wake under way with that `woken`, or else the next one. */
-MEMWATCH_API void memwatch_events_wake(memwatch *watcher, int *woken);
-
 /* --- sinks ------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -493,12 +469,6 @@ MEMWATCH_API int memwatch_event_post(memwatch *watcher, uint64_t region_id, cons
  * learn it). -EINVAL not a key; -ENOENT unknown, or evicted from the history (memwatch_error names the oldest kept).
  */
 MEMWATCH_API int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t size);
-
-/*
- * Tells the two kinds of -ENOENT of memwatch_load apart. 1: the key names a version that there is or was, also of a region that was
- * removed meanwhile; 0: no event can have given it out. -EINVAL not a key.
- */
-MEMWATCH_API int memwatch_key_known(memwatch *watcher, const char *key);
 
 /*
  * The events of a region whose versions are kept, newest first, with seq < before (0: from the newest), a reference each. Returns how many; -ENOENT.
