@@ -25,6 +25,8 @@ struct number_format number_format(const char *format, uint64_t item_bytes)
 		result.swapped = (*format == '<') != little;
 	if (strchr("@=<>!", *format) != NULL && *format != '\0')
 		format++;
+	if (*format == 'g' && format[1] == '\0' && item_bytes == sizeof(long double) && !result.swapped)
+		result.kind = NUMBER_DOUBLE;
 	if (*format == '\0' || format[1] != '\0' || !width_ok(item_bytes))
 		return result;
 	if (strchr("bhilqn", *format) != NULL)
@@ -67,12 +69,19 @@ static double half_to_double(uint64_t bits)
 	return bits >> 15 & 1 ? -value : value;
 }
 
-static double bits_to_double(uint64_t bits, unsigned n_bytes)
+static double read_double(const struct number_format *format, const uint8_t *item)
 {
-	uint32_t bits32 = (uint32_t)bits;
+	const unsigned n_bytes = format->item_bytes;
+	const uint64_t bits = n_bytes <= sizeof bits ? read_bits(format, item) : 0;
+	const uint32_t bits32 = (uint32_t)bits;
+	long double extended;
 	double value;
 	float value32;
 
+	if (n_bytes > sizeof bits) {
+		memcpy(&extended, item, sizeof extended);
+		return (double)extended;
+	}
 	if (n_bytes == 2)
 		return half_to_double(bits);
 	if (n_bytes == 4) {
@@ -106,20 +115,21 @@ static void json_whole(struct text *text, uint64_t magnitude, int negative)
 		text_char(text, '"');
 }
 
+static void json_int(struct text *text, const struct number_format *format, const uint8_t *item)
+{
+	const unsigned unused = 64 - 8 * format->item_bytes; /* bits above the item's */
+	const int64_t value = (int64_t)(read_bits(format, item) << unused) >> unused;
+
+	json_whole(text, value < 0 ? 0 - (uint64_t)value : (uint64_t)value, value < 0);
+}
+
 void number_json(struct text *text, const struct number_format *format, const uint8_t *item)
 {
-	uint64_t bits = read_bits(format, item);
-	unsigned unused = (8 - format->item_bytes) % 8 * 8; /* bits above the item's */
-	int64_t value;
-
 	switch (format->kind) {
-	case NUMBER_INT:
-		value = (int64_t)(bits << unused) >> unused;
-		json_whole(text, value < 0 ? 0 - (uint64_t)value : (uint64_t)value, value < 0);
-		break;
-	case NUMBER_UINT: json_whole(text, bits, 0); break;
-	case NUMBER_DOUBLE: number_json_double(text, bits_to_double(bits, format->item_bytes)); break;
-	case NUMBER_BOOL: text_string(text, bits != 0 ? "true" : "false"); break;
+	case NUMBER_INT: json_int(text, format, item); break;
+	case NUMBER_UINT: json_whole(text, read_bits(format, item), 0); break;
+	case NUMBER_DOUBLE: number_json_double(text, read_double(format, item)); break;
+	case NUMBER_BOOL: text_string(text, read_bits(format, item) != 0 ? "true" : "false"); break;
 	case NUMBER_NONE: text_string(text, "null"); break;
 	}
 }

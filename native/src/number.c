@@ -6,36 +6,43 @@
 #include <math.h>
 #include <string.h>
 
-enum memwatch_number number_kind(const char *format, size_t item_bytes)
+static enum memwatch_number kind_of(char letter, size_t item_bytes)
 {
-	if (!format)
-		return MEMWATCH_NUMBER_NONE;
-	if (*format == '@' || *format == '=' || *format == '<')
-		format++;
-	if (!*format || format[1])
-		return MEMWATCH_NUMBER_NONE;
 	bool whole = item_bytes == 1 || item_bytes == 2 || item_bytes == 4 || item_bytes == 8;
-	if (strchr("bhilqn", *format) && whole)
+	if (strchr("bhilqn", letter) && whole)
 		return MEMWATCH_NUMBER_INT;
-	if (strchr("BHILQN?", *format) && whole)
+	if (strchr("BHILQN?", letter) && whole)
 		return MEMWATCH_NUMBER_UINT;
-	if ((*format == 'e' && item_bytes == 2) || (*format == 'f' && item_bytes == 4) ||
-	    (*format == 'd' && item_bytes == 8))
+	if ((letter == 'e' && item_bytes == 2) || (letter == 'f' && item_bytes == 4) ||
+	    (letter == 'd' && item_bytes == 8) || (letter == 'g' && item_bytes == sizeof(long double)))
 		return MEMWATCH_NUMBER_DOUBLE;
 	return MEMWATCH_NUMBER_NONE;
 }
 
-uint64_t number_uint(size_t item_bytes, const uint8_t *item)
+struct number number_of(const char *format, size_t item_bytes)
 {
-	uint64_t value = 0;
-	memcpy(&value, item, item_bytes); /* little-endian machines */
-	return value;
+	struct number number = { .item_bytes = (uint32_t)item_bytes };
+	if (!format)
+		return number;
+	number.swapped = *format == '>' || *format == '!'; /* little-endian machines */
+	if (number.swapped || *format == '@' || *format == '=' || *format == '<')
+		format++;
+	if (*format && !format[1] && !(number.swapped && *format == 'g'))
+		number.kind = kind_of(*format, item_bytes);
+	return number;
 }
 
-int64_t number_int(size_t item_bytes, const uint8_t *item)
+uint64_t number_uint(struct number number, const uint8_t *item)
 {
-	unsigned shift = 64 - 8 * (unsigned)item_bytes;
-	return (int64_t)(number_uint(item_bytes, item) << shift) >> shift;
+	uint64_t value = 0;
+	memcpy(&value, item, number.item_bytes);
+	return number.swapped ? __builtin_bswap64(value) >> (64 - 8 * number.item_bytes) : value;
+}
+
+int64_t number_int(struct number number, const uint8_t *item)
+{
+	unsigned shift = 64 - 8 * number.item_bytes;
+	return (int64_t)(number_uint(number, item) << shift) >> shift;
 }
 
 static double half(uint16_t bits)
@@ -47,28 +54,31 @@ static double half(uint16_t bits)
 	return bits & 0x8000 ? -value : value;
 }
 
-double number_double(enum memwatch_number kind, size_t item_bytes, const uint8_t *item)
+double number_double(struct number number, const uint8_t *item)
 {
+	long double extended;
 	float single;
 	double value;
-	if (kind == MEMWATCH_NUMBER_INT)
-		return (double)number_int(item_bytes, item);
-	if (kind == MEMWATCH_NUMBER_UINT)
-		return (double)number_uint(item_bytes, item);
-	if (item_bytes == 2)
-		return half((uint16_t)number_uint(2, item));
-	if (item_bytes == 4)
-		return memcpy(&single, item, 4), (double)single;
-	return memcpy(&value, item, 8), value;
+	if (number.item_bytes > sizeof value)
+		return memcpy(&extended, item, sizeof extended), (double)extended;
+	if (number.kind == MEMWATCH_NUMBER_INT)
+		return (double)number_int(number, item);
+	uint64_t bits = number_uint(number, item);
+	if (number.kind == MEMWATCH_NUMBER_UINT)
+		return (double)bits;
+	if (number.item_bytes == 2)
+		return half((uint16_t)bits);
+	if (number.item_bytes == 4)
+		return memcpy(&single, &bits, 4), (double)single;
+	return memcpy(&value, &bits, 8), value;
 }
 
-void number_summary(enum memwatch_number kind, size_t item_bytes, const uint8_t *items, uint64_t n,
-		    struct memwatch_summary *ret_summary)
+void number_summary(struct number number, const uint8_t *items, uint64_t n, struct memwatch_summary *ret_summary)
 {
 	struct memwatch_summary summary = { .min = NAN, .max = NAN, .mean = NAN, .n_items = n };
 	double sum = 0;
 	for (uint64_t i = 0; i < n; i++) {
-		double value = number_double(kind, item_bytes, items + i * item_bytes);
+		double value = number_double(number, items + i * number.item_bytes);
 		if (isnan(value)) {
 			summary.n_nan++;
 			continue;

@@ -6,15 +6,22 @@
 
 #include "base.h"
 
-/* What kind of number a format of Python's struct module in native or little-endian order names; NONE for all else. */
-enum memwatch_number number_kind(const char *format, size_t item_bytes);
+/* How the elements of a region are read. */
+struct number {
+	enum memwatch_number kind;
+	uint32_t item_bytes;
+	bool swapped; /* the other byte order than this machine's */
+};
+
+/* The number that a format of Python's struct module names; of kind NONE for all that is none. */
+struct number number_of(const char *format, size_t item_bytes);
 
 /* One element as a double; exact up to 2^53. */
-double number_double(enum memwatch_number kind, size_t item_bytes, const uint8_t *item);
-int64_t number_int(size_t item_bytes, const uint8_t *item);
-uint64_t number_uint(size_t item_bytes, const uint8_t *item);
+double number_double(struct number number, const uint8_t *item);
+/* Elements of kind INT and UINT. */
+int64_t number_int(struct number number, const uint8_t *item);
+uint64_t number_uint(struct number number, const uint8_t *item);
 
-void number_summary(enum memwatch_number kind, size_t item_bytes, const uint8_t *items, uint64_t n,
-		    struct memwatch_summary *ret_summary);
+void number_summary(struct number number, const uint8_t *items, uint64_t n, struct memwatch_summary *ret_summary);
 
 #endif

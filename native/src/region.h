@@ -8,7 +8,7 @@
 #ifndef REGION_H
 #define REGION_H
 
-#include "base.h"
+#include "number.h"
 
 enum {
 	REGION_PENDING = 1 << 4, /* its pages were collected, it has not been diffed yet */
@@ -30,7 +30,7 @@ struct region_meta {
 	uint64_t interval_ns, due_ns;           /* max_rate: between events; when the next may go (CLOCK_MONOTONIC) */
 	double low, high;                       /* of `when` */
 	uint8_t when;                           /* enum memwatch_when */
-	uint8_t metric : 1, number : 2;         /* number: enum memwatch_number of one item */
+	uint8_t metric : 1, number : 2, swapped : 1; /* the last two: see region_number */
 	uint8_t fortran_order, n_dims;
 	uint32_t item_bytes;
 	char *format;    /* or NULL */
@@ -101,6 +101,15 @@ bool region_any(const struct regions *regions, uint64_t start, uint64_t end);
 static inline struct region_birth *region_birth(const struct region *region)
 {
 	return (struct region_birth *)(void *)region->name - 1;
+}
+
+/* How its elements are read as numbers; of kind NONE when they are none. */
+static inline struct number region_number(const struct region *region)
+{
+	const struct region_meta *meta = region->meta;
+	if (!meta)
+		return (struct number){ .kind = MEMWATCH_NUMBER_NONE };
+	return (struct number){ .kind = meta->number, .item_bytes = meta->item_bytes, .swapped = meta->swapped };
 }
 
 static inline uint64_t region_last_seq(const struct region *region)

@@ -4,24 +4,23 @@
  */
 #include "sample.h"
 
-#include "number.h"
 #include "watch.h"
 
 enum { SAMPLE_BATCH = 64 };
 
 enum memwatch_number sample_number(const struct region *region, union memwatch_number_value *ret_value)
 {
-	const struct region_meta *meta = region->meta;
-	if (!meta || meta->number == MEMWATCH_NUMBER_NONE || meta->item_bytes != region->size_bytes ||
-	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL || !region->shadow)
+	struct number number = region_number(region);
+	if (number.kind == MEMWATCH_NUMBER_NONE || number.item_bytes != region->size_bytes || !region->shadow ||
+	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
 		return MEMWATCH_NUMBER_NONE;
-	if (meta->number == MEMWATCH_NUMBER_INT)
-		ret_value->as_int = number_int(meta->item_bytes, region->shadow);
-	else if (meta->number == MEMWATCH_NUMBER_UINT)
-		ret_value->as_uint = number_uint(meta->item_bytes, region->shadow);
+	if (number.kind == MEMWATCH_NUMBER_INT)
+		ret_value->as_int = number_int(number, region->shadow);
+	else if (number.kind == MEMWATCH_NUMBER_UINT)
+		ret_value->as_uint = number_uint(number, region->shadow);
 	else
-		ret_value->as_double = number_double(MEMWATCH_NUMBER_DOUBLE, meta->item_bytes, region->shadow);
-	return meta->number;
+		ret_value->as_double = number_double(number, region->shadow);
+	return number.kind;
 }
 
 static void fill_sample(const struct region *region, struct memwatch_region_sample *sample)

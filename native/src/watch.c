@@ -151,7 +151,7 @@ static int check_condition(const struct memwatch_region_options *options)
 {
 	if ((unsigned)options->when > MEMWATCH_WHEN_DELTA_GT)
 		return error_set(-EINVAL, "when must be one of enum memwatch_when");
-	if (options->when && number_kind(options->format, options->item_bytes) == MEMWATCH_NUMBER_NONE)
+	if (options->when && number_of(options->format, options->item_bytes).kind == MEMWATCH_NUMBER_NONE)
 		return error_set(-EINVAL, "`when` needs a region of numbers: give format and item_bytes");
 	if (options->when && options->flags & MEMWATCH_REGION_HASHED)
 		return error_set(-EINVAL, "`when` needs old values, which a hashed shadow does not keep");
@@ -194,7 +194,9 @@ static int fill_meta(struct region_meta *meta, const struct memwatch_region_opti
 	meta->history_budget = options->history_budget;
 	if (options->format && *options->format && !(meta->format = mem_strdup(options->format)))
 		return -ENOMEM;
-	meta->number = number_kind(options->format, meta->item_bytes) & 3;
+	struct number number = number_of(options->format, meta->item_bytes);
+	meta->number = number.kind & 3;
+	meta->swapped = number.swapped;
 	if (options->n_dims && !(meta->shape = mem_alloc(options->n_dims * sizeof *meta->shape)))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < options->n_dims; i++)
@@ -471,13 +473,11 @@ int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summ
 	const struct region *region = watch_hold_values(watcher, id, &error);
 	if (!region)
 		return error;
-	uint32_t item_bytes = region->meta ? region->meta->item_bytes : 1;
-	bool typed = region->meta && !(region->flags & MEMWATCH_REGION_HASHED);
-	enum memwatch_number kind = number_kind(typed ? region->meta->format : NULL, item_bytes);
-	if (kind == MEMWATCH_NUMBER_NONE)
+	struct number number = region_number(region);
+	if (number.kind == MEMWATCH_NUMBER_NONE || region->flags & MEMWATCH_REGION_HASHED)
 		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region->name);
 	else
-		number_summary(kind, item_bytes, region->shadow, region->size_bytes / item_bytes, ret_summary);
+		number_summary(number, region->shadow, region->size_bytes / number.item_bytes, ret_summary);
 	worker_unlock(watcher->engine);
 	return error;
 }

@@ -181,7 +181,11 @@ TEST(numbers_are_read_by_their_format)
 		double d;
 		_Bool t;
 		int32_t pair[2];
-	} n = { -1, 255, -2, 65535, -3, 4000000000u, -4, UINT64_MAX, 1.5f, -2.25, 1, { 1, 2 } };
+		uint32_t single_swapped;
+		uint64_t double_swapped;
+		long double extended;
+	} n = { -1,   255,   -2, 65535,    -3,         4000000000u,         -4,  UINT64_MAX,
+		1.5f, -2.25, 1,  { 1, 2 }, 0x0000c03f, 0x00000000000002c0u, 0.75 };
 	memwatch *watcher;
 	OK(memwatch_open(NULL, &watcher));
 #define NUMBER(field, code, kind, member, expected)                                                                    \
@@ -207,8 +211,13 @@ TEST(numbers_are_read_by_their_format)
 	flush(watcher);
 	CHECK(info_of(watcher, id).value.as_double == 1e300);
 	CHECK_EQ(info_of(watcher, add_region(watcher, &n.i, 4, "bytes")).number, MEMWATCH_NUMBER_NONE);
-	struct memwatch_region_info swapped = info_of(watcher, add_number(watcher, &n.h, 2, ">h"));
-	CHECK(swapped.number == MEMWATCH_NUMBER_NONE || swapped.value.as_int == (int16_t)0xfeff);
+	NUMBER(extended, "g", MEMWATCH_NUMBER_DOUBLE, as_double, 0.75);
+	NUMBER(h, ">h", MEMWATCH_NUMBER_INT, as_int, (int16_t)0xfeff);
+	NUMBER(H, "!H", MEMWATCH_NUMBER_UINT, as_uint, 0xffff);
+	NUMBER(I, ">I", MEMWATCH_NUMBER_UINT, as_uint, __builtin_bswap32(4000000000u));
+	NUMBER(q, ">q", MEMWATCH_NUMBER_INT, as_int, (int64_t)__builtin_bswap64((uint64_t)-4));
+	NUMBER(single_swapped, ">f", MEMWATCH_NUMBER_DOUBLE, as_double, 1.5);
+	NUMBER(double_swapped, ">d", MEMWATCH_NUMBER_DOUBLE, as_double, -2.25);
 	memwatch_close(watcher);
 }
 

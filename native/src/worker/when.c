@@ -34,13 +34,13 @@ static bool judge(const struct region_meta *meta, struct element e)
 /* The elements of one run that changed. */
 static bool any_in_run(const struct region *region, const struct undo_run *run, const uint8_t *old)
 {
-	uint32_t item = region->meta->item_bytes;
-	enum memwatch_number kind = number_kind(region->meta->format, item);
+	struct number number = region_number(region);
+	uint32_t item = number.item_bytes;
 	const uint8_t *now = region->shadow + run->offset;
 	for (uint64_t i = 0; i + item <= run->size_bytes; i += item)
 		if (memcmp(old + i, now + i, item) != 0 &&
 		    judge(region->meta,
-			  (struct element){ number_double(kind, item, old + i), number_double(kind, item, now + i) }))
+			  (struct element){ number_double(number, old + i), number_double(number, now + i) }))
 			return true;
 	return false;
 }
