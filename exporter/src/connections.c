@@ -2,7 +2,8 @@
  * connections.c -- the list of open connections.
  *
  * DESIGN. libmicrohttpd's timeout is one of inactivity: a client that sends one header byte a second keeps its place
- * for ever. So each connection has a deadline for its whole request. The HTTP thread adds and removes entries, the
+ * for ever. So each connection has a deadline for its whole request, and where places run out the one that waits longest
+ * gives way: nobody keeps a scrape out by connecting and saying nothing. The HTTP thread adds and removes entries, the
  * pump reaps; a reaped socket is told why, as far as it never had an answer, and shut down: libmicrohttpd, which writes nothing
  * before a request is whole, sees the end and closes it. An entry exists only while
  * its descriptor is open, since libmicrohttpd announces the end before it closes.
@@ -14,9 +15,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void connections_init(struct connections *connections, int encrypted)
+void connections_init(struct connections *connections, uint32_t limit, int encrypted)
 {
 	memset(connections, 0, sizeof *connections);
+	connections->limit = limit;
 	connections->encrypted = encrypted;
 	pthread_mutex_init(&connections->mutex, NULL);
 }
@@ -24,6 +26,42 @@ void connections_init(struct connections *connections, int encrypted)
 void connections_fini(struct connections *connections)
 {
 	pthread_mutex_destroy(&connections->mutex);
+}
+
+/* Cuts a connection that waits for a request. The mutex is held. `status` and the sentence are for one that had no answer yet. */
+static void cut(struct connections *connections, struct connection *connection, const char *status,
+		const char *sentence)
+{
+	char answer[400];
+	int n;
+
+	if (!connection->answered && !connections->encrypted) {
+		n = snprintf(answer, sizeof answer,
+			     "HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
+			     "Content-Length: %zu\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+			     "{\"error\":\"%s\"}\n",
+			     status, strlen(sentence) + strlen("{\"error\":\"\"}\n"), sentence);
+		send(connection->fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL); /* no room: it reads nothing */
+	}
+	shutdown(connection->fd, SHUT_RDWR);
+	connection->deadline_ms = INT64_MAX;
+	connections->n_cut++;
+}
+
+/* Before one more: cuts the one that waits longest, if no place were left for the next. The mutex is held. */
+static void make_room(struct connections *connections)
+{
+	struct connection *oldest = NULL;
+
+	if (connections->n_open + 1 < connections->limit)
+		return;
+	for (struct connection *one = connections->first; one != NULL; one = one->next) {
+		if (one->deadline_ms != INT64_MAX && (oldest == NULL || one->deadline_ms <= oldest->deadline_ms))
+			oldest = one;
+	}
+	if (oldest != NULL)
+		cut(connections, oldest, "503 Service Unavailable",
+		    "There are too many connections, and this one asked for nothing.");
 }
 
 struct connection *connections_add(struct connections *connections, int fd, int64_t now_ms)
@@ -34,6 +72,7 @@ struct connection *connections_add(struct connections *connections, int fd, int6
 		return NULL;
 	*connection = (struct connection){ .fd = fd, .deadline_ms = now_ms + CONNECTION_FIRST_MS };
 	pthread_mutex_lock(&connections->mutex);
+	make_room(connections);
 	connection->next = connections->first;
 	if (connection->next != NULL)
 		connection->next->previous = connection;
@@ -79,20 +118,6 @@ void connections_idle(struct connections *connections, struct connection *connec
 	set_deadline(connections, connection, now_ms + CONNECTION_NEXT_MS);
 }
 
-/* The 408 of a request that did not arrive. Does not wait: who has no room for it has not read anything either. */
-static void say_late(int fd)
-{
-	static const char body[] = "{\"error\":\"The request did not arrive within 10 seconds.\"}\n";
-	char answer[400];
-	int n = snprintf(answer, sizeof answer,
-			 "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json; "
-			 "charset=utf-8\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
-			 "X-Content-Type-Options: nosniff\r\n\r\n%s",
-			 sizeof body - 1, body);
-
-	send(fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 int64_t connections_reap(struct connections *connections, int64_t now_ms)
 {
 	int64_t next_ms = INT64_MAX;
@@ -100,11 +125,8 @@ int64_t connections_reap(struct connections *connections, int64_t now_ms)
 	pthread_mutex_lock(&connections->mutex);
 	for (struct connection *connection = connections->first; connection != NULL; connection = connection->next) {
 		if (connection->deadline_ms <= now_ms) {
-			if (!connection->answered && !connections->encrypted)
-				say_late(connection->fd);
-			shutdown(connection->fd, SHUT_RDWR);
-			connection->deadline_ms = INT64_MAX;
-			connections->n_cut++;
+			cut(connections, connection, "408 Request Timeout",
+			    "The request did not arrive within 10 seconds.");
 		} else if (connection->deadline_ms < next_ms) {
 			next_ms = connection->deadline_ms;
 		}

@@ -22,15 +22,17 @@ struct connection {
 struct connections {
 	pthread_mutex_t mutex; /* guards all below; written by the HTTP thread and the pump */
 	struct connection *first;
+	uint32_t limit;
 	int encrypted; /* we cannot write to the sockets ourselves; fixed */
 	unsigned n_open;
 	uint64_t n_cut;
 };
 
-void connections_init(struct connections *connections, int encrypted);
+/* `limit` is libmicrohttpd's: beyond it nobody is accepted. */
+void connections_init(struct connections *connections, uint32_t limit, int encrypted);
 void connections_fini(struct connections *connections);
 
-/* NULL when memory ran out: the connection is served, but has no deadline. */
+/* NULL when memory ran out: the connection is served, but has no deadline. Cuts another where there would be no place left. */
 struct connection *connections_add(struct connections *connections, int fd, int64_t now_ms);
 void connections_remove(struct connections *connections, struct connection *connection);
 

@@ -295,7 +295,7 @@ static struct memwatch_exporter *make(memwatch *watcher, const struct memwatch_e
 	exporter->metrics_need_token = options->metrics_need_token;
 	exporter->feed_limit = options->feed_limit;
 	exporter->heartbeat_ms = options->heartbeat_ms;
-	connections_init(&exporter->connections, options->tls_cert_file != NULL);
+	connections_init(&exporter->connections, options->connection_limit, options->tls_cert_file != NULL);
 	feeds_init(&exporter->feeds);
 	pump_init(&exporter->pump, watcher);
 	lines_init(&exporter->lines, watcher);

@@ -300,6 +300,37 @@ def test_silent_connections_do_not_keep_others_out(start: Start) -> None:
     wait_for(lambda: service.sample("memwatch_http_connections") == 1)
 
 
+def test_more_silent_connections_than_there_are_places(start: Start) -> None:
+    """The oldest give way, with a word, and a scrape does not wait for their deadline; who streams stays."""
+    service = start(connection_limit=20, feed_limit=10)
+    with service.stream() as stream:
+        begun = time.monotonic()
+        silent = [service.connect() for _ in range(100)]
+        assert service.get("/metrics")[0] == 200
+        assert time.monotonic() - begun < 5
+        head, _, body = silent[0].recv(4096).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ") and json.loads(body)["error"]
+        assert service.sample("memwatch_http_slow_clients_total") >= 80
+        service.do("temperature 1")
+        assert stream.next("change")[2]["name"] == "temperature"
+        for connection in silent:
+            connection.close()
+
+
+def test_silent_connections_give_way_under_tls(start: Start, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    service = start(connection_limit=20, feed_limit=10, tls_cert_file=certificate, tls_key_file=key)
+    begun = time.monotonic()
+    silent = [service.connect() for _ in range(100)]
+    context = ssl.create_default_context(cafile=str(certificate))
+    connection = http.client.HTTPSConnection("127.0.0.1", service.port, context=context, timeout=LIMIT_S)
+    connection.request("GET", "/metrics")
+    assert connection.getresponse().status == 200
+    assert time.monotonic() - begun < 5
+    for one in (connection, *silent):
+        one.close()
+
+
 # --- addresses ---
 
 
