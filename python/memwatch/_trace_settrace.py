@@ -112,6 +112,7 @@ class SettraceEngine:
             plan = self._inspect(frame.f_code) if known is None else known[1]
             if plan is None:
                 return inner
+            _check_caller(frame.f_back)
             line = frame.f_lineno or 0  # of a generator that goes on, the line in which it does
             return plan.step(line) if inner is None else self._make_line(plan, inner, line)
 
@@ -281,6 +282,12 @@ def _by_line(pairs: list[Pair]) -> dict[int, Entry]:
 
 def _rank(site: Site, watch: Watch) -> tuple[bool, bool]:
     return watch.target.binds(site), site.owner is not None
+
+
+def _check_caller(frame: Optional[FrameType]) -> None:
+    """What the caller's line has bound before its call is that line's doing, not the callee's."""
+    if frame is not None and core.is_line_step(frame.f_trace):
+        frame.f_trace(frame, "exception", None)  # type: ignore[misc]  # the event that leaves the line where it is
 
 
 def _is_suspended(frame: FrameType) -> bool:

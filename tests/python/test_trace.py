@@ -285,6 +285,47 @@ def test_a_generator_that_was_suspended_before_the_watch(traced, events):
     assert values(events) == [3]
 
 
+def test_bindings_that_wait_in_the_middle_of_their_line(traced, events):
+    global module_counter
+    module_counter = 0
+
+    def give(value):
+        yield None
+        return value
+
+    async def answer(value):
+        return value
+
+    def generate():
+        global module_counter
+        first = line() + 1
+        module_counter = yield from give(1)
+        nothing = None
+        module_counter = yield nothing
+        nothing = None
+        return first
+
+    async def work():
+        global module_counter
+        module_counter = await answer(3)
+        return line() - 1
+
+    watch_name(traced, here(), "module_counter")
+    generator, coroutine = generate(), work()
+    next(generator)
+    next(generator)
+    with pytest.raises(StopIteration) as generated:
+        generator.send(2)
+    with pytest.raises(StopIteration) as awaited:
+        coroutine.send(None)
+    first = generated.value.value
+    assert [(event.new_object, event.line) for event in events] == [
+        (1, first),
+        (2, first + 2),
+        (3, awaited.value.value),
+    ]
+
+
 def test_coroutines(traced, events):
     async def work(n):
         total = 0
