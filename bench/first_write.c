@@ -19,10 +19,12 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-enum { N_PAGES = 4096, ROUNDS = 11 };
+enum { N_PAGES = 4096, ROUNDS = 40 };
 
 static uint8_t *memory;
 static volatile long n_signals;
+static int uffd;
+static memwatch *watcher;
 
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
@@ -31,14 +33,16 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 	n_signals += (uintptr_t)info->si_addr - (uintptr_t)memory < (uintptr_t)N_PAGES * PAGE;
 }
 
-/* Every page once, with a value that it does not have. */
-static double touch_all(uint8_t value)
-{
-	double start = thread_ns();
-	for (size_t i = 0; i < N_PAGES; i++)
-		poke(memory + i * PAGE, value);
-	return (thread_ns() - start) / N_PAGES;
-}
+/* One way to notice a write. All of it runs in a child of its own. */
+struct way {
+	const char *name;
+	void (*begin)(const struct way *way);
+	void (*before)(const struct way *way); /* each round: arms the pages */
+	void (*after)(void);
+	bool with_signals;
+	const char *backend;
+	double budget;
+};
 
 static void open_event(void)
 {
@@ -61,83 +65,127 @@ static void open_event(void)
 		die("perf_event_open");
 }
 
-static double bare(void *arg)
+static void begin_bare(const struct way *way)
 {
-	const bool *with_signals = arg;
-	double rounds[ROUNDS];
 	struct uffdio_api api = { .api = UFFD_API,
 				  .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 					      UFFD_FEATURE_WP_UNPOPULATED };
 	struct uffdio_register all = { .range = { (uintptr_t)memory, (uint64_t)N_PAGES * PAGE },
 				       .mode = UFFDIO_REGISTER_MODE_WP };
-	struct uffdio_writeprotect arm = { .range = all.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &all))
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &all))
 		die("userfaultfd");
-	if (*with_signals)
+	if (way->with_signals)
 		open_event();
-	for (int i = 0; i < ROUNDS; i++) {
-		if (ioctl(fd, UFFDIO_WRITEPROTECT, &arm))
-			die("UFFDIO_WRITEPROTECT");
-		rounds[i] = touch_all((uint8_t)(i + 1));
-	}
-	if (*with_signals && n_signals != (long)N_PAGES * ROUNDS)
-		die("signals are missing");
-	return median(rounds, ROUNDS);
 }
 
-struct watched {
-	const char *backend;
-	double budget;
+static void arm_bare(const struct way *way)
+{
+	struct uffdio_writeprotect arm = { .range = { (uintptr_t)memory, (uint64_t)N_PAGES * PAGE },
+					   .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+	if (ioctl(uffd, UFFDIO_WRITEPROTECT, &arm))
+		die("UFFDIO_WRITEPROTECT");
+	if (way->with_signals && n_signals % N_PAGES != 0)
+		die("signals are missing");
+}
+
+static void begin_watched(const struct way *way)
+{
+	watcher = open_watcher(way->backend, way->budget);
+	add_region(watcher, memory, (size_t)N_PAGES * PAGE);
+}
+
+static void flush(void)
+{
+	OK(memwatch_flush(watcher, 10000));
+}
+
+static const struct way ways[] = {
+	{ .name = "unwatched" },
+	{ .name = "bare.wp_async", .begin = begin_bare, .before = arm_bare },
+	{ .name = "bare.wp_async_sigtrap", .begin = begin_bare, .before = arm_bare, .with_signals = true },
+	{ .name = "memwatch.attribution_off", .begin = begin_watched, .after = flush, .backend = "uffd" },
+	{ .name = "memwatch.attribution_on", .begin = begin_watched, .after = flush, .backend = "uffd", .budget = 1 },
+	{ .name = "memwatch.mprotect", .begin = begin_watched, .after = flush, .backend = "mprotect", .budget = 1 },
+};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+/* A child and the two pipes by which it is told to do a round and tells what that took. */
+struct turn {
+	int go, done;
 };
 
-static double watched(void *arg)
+struct cost {
+	double cpu_ns, wall_ns;
+};
+
+/* Every page once, with a value that it does not have. */
+static struct cost touch_all(uint8_t value)
 {
-	const struct watched *watched = arg;
-	double rounds[ROUNDS];
-	memwatch *watcher = open_watcher(watched->backend, watched->budget);
-	add_region(watcher, memory, (size_t)N_PAGES * PAGE);
-	for (int i = 0; i < ROUNDS; i++) {
-		rounds[i] = touch_all((uint8_t)(i + 1));
-		OK(memwatch_flush(watcher, 10000));
+	double cpu_ns = thread_ns(), wall_ns = now_ns();
+	for (size_t i = 0; i < N_PAGES; i++)
+		poke(memory + i * PAGE, value);
+	return (struct cost){ (thread_ns() - cpu_ns) / N_PAGES, (now_ns() - wall_ns) / N_PAGES };
+}
+
+static void run(const struct way *way, int go, int done)
+{
+	char byte;
+	memory = map_small_pages((size_t)N_PAGES * PAGE);
+	memset(memory, 0xff, (size_t)N_PAGES * PAGE);
+	if (way->begin)
+		way->begin(way);
+	for (int i = 0; read(go, &byte, 1) == 1; i++) {
+		if (way->before)
+			way->before(way);
+		struct cost cost = touch_all((uint8_t)(i + 1));
+		if (way->after)
+			way->after();
+		if (write(done, &cost, sizeof cost) != sizeof cost)
+			die("write");
 	}
-	memwatch_close(watcher);
-	return median(rounds, ROUNDS);
+	_exit(0);
 }
 
-static double unwatched(void *arg)
+static struct turn start(const struct way *way)
 {
-	double rounds[ROUNDS];
-	(void)arg;
-	for (int i = 0; i < ROUNDS; i++)
-		rounds[i] = touch_all((uint8_t)(i + 1));
-	return median(rounds, ROUNDS);
+	int go[2], done[2];
+	if (pipe2(go, O_CLOEXEC) < 0 || pipe2(done, O_CLOEXEC) < 0)
+		die("pipe");
+	pid_t child = fork();
+	if (child < 0)
+		die("fork");
+	if (child == 0) {
+		close(go[1]);
+		run(way, go[0], done[1]);
+	}
+	close(go[0]);
+	close(done[1]);
+	return (struct turn){ go[1], done[0] };
 }
 
-/* The mechanisms take turns, so that a slow minute of the machine is everybody's. */
+/* The ways take turns, round by round, so that a slow moment of the machine is everybody's. */
 int main(void)
 {
-	enum { TURNS = 7, WAYS = 6 };
-	static const char *const names[WAYS] = { "unwatched",
-						 "bare.wp_async",
-						 "bare.wp_async_sigtrap",
-						 "memwatch.attribution_off",
-						 "memwatch.attribution_on",
-						 "memwatch.mprotect" };
-	double results[WAYS][TURNS];
-	bool without = false, with = true;
-	struct watched off = { "uffd", 0 }, on = { "uffd", 1 }, mprotected = { "mprotect", 1 };
-	memory = map_small_pages((size_t)N_PAGES * PAGE);
-	memset(memory, 1, (size_t)N_PAGES * PAGE);
-	for (int i = 0; i < TURNS; i++) {
-		results[0][i] = in_child(unwatched, NULL);
-		results[1][i] = in_child(bare, &without);
-		results[2][i] = in_child(bare, &with);
-		results[3][i] = in_child(watched, &off);
-		results[4][i] = in_child(watched, &on);
-		results[5][i] = in_child(watched, &mprotected);
+	static double cpu_ns[WAYS][ROUNDS], wall_ns[WAYS][ROUNDS];
+	struct turn turns[WAYS];
+	for (int i = 0; i < WAYS; i++)
+		turns[i] = start(&ways[i]);
+	for (int round = 0; round < ROUNDS; round++) {
+		for (int i = 0; i < WAYS; i++) {
+			struct cost cost = { __builtin_nan(""), __builtin_nan("") };
+			if (write(turns[i].go, "", 1) != 1 || read(turns[i].done, &cost, sizeof cost) != sizeof cost)
+				fprintf(stderr, "%s failed\n", ways[i].name);
+			cpu_ns[i][round] = cost.cpu_ns;
+			wall_ns[i][round] = cost.wall_ns;
+		}
 	}
 	for (int i = 0; i < WAYS; i++)
-		report(names[i], median(results[i], TURNS), "ns");
+		report(ways[i].name, median(cpu_ns[i], ROUNDS), "ns");
+	for (int i = 0; i < WAYS; i++) {
+		char name[64];
+		snprintf(name, sizeof name, "%s.wall", ways[i].name);
+		report(name, median(wall_ns[i], ROUNDS), "ns");
+	}
 	return 0;
 }

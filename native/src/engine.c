@@ -165,6 +165,7 @@ static void engine_fini(struct engine *engine)
 	symbol_table_close(engine->symbols);
 	span_list_fini(&engine->written);
 	span_list_fini(&engine->polled);
+	span_list_fini(&engine->noted);
 	span_list_fini(&engine->unseen);
 	mem_free(engine->touched);
 	mem_free(engine->held);

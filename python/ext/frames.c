@@ -12,8 +12,12 @@
  */
 #define Py_BUILD_CORE 1
 #include "core.h"
+#include "memo.h"
 
 #include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 enum { FILE_BYTES = 512, FUNCTION_BYTES = 256, PATH_BYTES = 1024, WALK_MAX = 256 };
 
@@ -144,14 +148,77 @@ static unsigned collect(struct _PyInterpreterFrame *frame, struct _PyInterpreter
 	return n;
 }
 
-static uint32_t intern_frame(struct _PyInterpreterFrame *frame, uint32_t caller)
+static uint32_t intern_frame(PyCodeObject *code, int instruction, uint32_t caller)
 {
 	char file_buffer[FILE_BYTES], function_buffer[FUNCTION_BYTES];
-	PyCodeObject *code = frame_code(frame);
 	struct text file = text_of(code->co_filename, file_buffer, sizeof file_buffer, true);
 	struct text function = text_of(code->co_qualname, function_buffer, sizeof function_buffer, false);
-	int line = PyCode_Addr2Line(code, frame_instruction(frame, code) * (int)sizeof(_Py_CODEUNIT));
+	int line = PyCode_Addr2Line(code, instruction * (int)sizeof(_Py_CODEUNIT));
 	return memwatch_location_intern(file.bytes, file.n, function.bytes, function.n, line, caller);
+}
+
+/* The interpreter's own hash of a str, where it has made one. */
+static uint64_t hash_text(PyObject *object)
+{
+	if (!is_text(object))
+		return 0;
+	Py_hash_t hash = ((PyASCIIObject *)object)->hash;
+	size_t width = (size_t)PyUnicode_KIND(object);
+	return hash != -1 ? (uint64_t)hash
+			  : XXH3_64bits(PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object) * width) + width;
+}
+
+static uint64_t stir(uint64_t hash, uint64_t word, uint64_t factor)
+{
+	hash = (hash ^ word) * factor;
+	return hash ^ hash >> 32;
+}
+
+/* What a frame's location is made of, as hashes. Addresses are not: those of freed code are used again. */
+struct content {
+	const PyCodeObject *code;
+	uint64_t file, function, lines;
+};
+
+/* While a handler looks at a stack nothing on it is freed: what the frame before has in common with this one is the same. */
+static void content_read(struct content *content, const PyCodeObject *code)
+{
+	const PyCodeObject *before = content->code;
+	PyObject *lines = code->co_linetable;
+	if (before == code)
+		return;
+	if (!before || before->co_filename != code->co_filename)
+		content->file = hash_text(code->co_filename);
+	content->function = hash_text(code->co_qualname);
+	content->lines = lines ? XXH3_64bits(PyBytes_AS_STRING(lines), (size_t)PyBytes_GET_SIZE(lines)) : 0;
+	content->code = code;
+}
+
+static struct memo_key key_of(const struct content *content, int instruction, uint32_t caller)
+{
+	const uint64_t words[] = { (uint64_t)(uint32_t)content->code->co_firstlineno << 32 | (uint32_t)instruction,
+				   content->file, content->function, content->lines };
+	struct memo_key key = { caller, ~(uint64_t)caller };
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+		key.low = stir(key.low, words[i], UINT64_C(0x9e3779b97f4a7c15));
+		key.high = stir(key.high, words[i], UINT64_C(0xff51afd7ed558ccd));
+	}
+	return key;
+}
+
+/* The memo first: a line is found by decoding the code's table of lines from its beginning. */
+static uint32_t locate(struct content *content, struct _PyInterpreterFrame *frame, uint32_t caller)
+{
+	PyCodeObject *code = frame_code(frame);
+	int instruction = frame_instruction(frame, code);
+	content_read(content, code);
+	struct memo_key key = key_of(content, instruction, caller);
+	uint32_t location = memo_find(&key);
+	if (location)
+		return location;
+	location = intern_frame(code, instruction, caller);
+	memo_keep(&key, location);
+	return location;
 }
 
 /* Signal-safe. Outermost first, so that each location knows its caller's number. */
@@ -159,6 +226,7 @@ static uint32_t hook(void *Py_UNUSED(ucontext), unsigned depth)
 {
 	struct _PyInterpreterFrame *frames[MEMWATCH_STACK_MAX];
 	PyThreadState *state = PyGILState_GetThisThreadState();
+	struct content content = { 0 };
 	uint32_t location = 0;
 	if (!state)
 		return 0;
@@ -167,7 +235,7 @@ static uint32_t hook(void *Py_UNUSED(ucontext), unsigned depth)
 		return MEMWATCH_LOCATION_OWN;
 	unsigned n = collect(running, frames, depth < MEMWATCH_STACK_MAX ? depth : MEMWATCH_STACK_MAX);
 	while (n)
-		location = intern_frame(frames[--n], location);
+		location = locate(&content, frames[--n], location);
 	return location;
 }
 
@@ -175,6 +243,7 @@ const bool frames_known = true;
 
 void frames_install(void)
 {
+	memo_open();
 	memwatch_frame_hook_set(hook);
 }
 

@@ -174,6 +174,27 @@ def test_exec_and_freed_code(data, last):
         check(last(), f"made_{number}", number + 2, "made.py")
 
 
+def test_code_of_the_same_name_at_the_same_place(data, last):
+    """All is the same, addresses too, but the line on which it stands."""
+    for number in range(50):
+        code = compile("\n" * number + "data[0] = (data[0] + 1) & 255", "made.py", "exec")
+        exec(code, {"data": data})
+        check(last(), "<module>", number + 1, "made.py")
+        del code
+
+
+def test_more_code_than_is_remembered(data, watched, recorder):
+    """Locations that have been forgotten are made again, the same ones."""
+    lines = [f"def made_{n}(data): data[0] = data[0] ^ 1 or 2" for n in range(6000)]
+    scope = {}
+    exec(compile("\n".join(lines), "made.py", "exec"), scope)
+    for _ in range(2):
+        for number in range(0, len(lines), 3):
+            scope[f"made_{number}"](data)
+            assert watched.flush()
+            check(recorder.pop(), f"made_{number}", number + 1, "made.py")
+
+
 @pytest.mark.parametrize("name", ["größe", "функция", "変数", "𐐷"])
 def test_names_outside_ascii(name, data, last):
     scope = {"data": data}

@@ -25,10 +25,11 @@ enum {
 	WINDOW_MAX_MS = 100, /* how wide hot pages may make a window */
 	SWEEP_SHARE = 500,   /* a sweep's distance is at least this multiple of the CPU time it took; polled memory: */
 	POLL_SHARE = 20,
-	PASS_SHARE = 4,       /* the same for passes that notes ask for */
-	ANNOUNCE_EVERY = 256, /* regions of a pass */
-	CHECKS_A_SWEEP = 64,  /* regions whose memory is looked for in a full pass */
-	FAULT_COST_NS = 5000  /* what a first write with its signal costs the writer, see docs/performance.md */
+	GAP_BYTES = 32 * PAGE_BYTES, /* pages without notes that are collected along */
+	PASS_SHARE = 4,              /* the same for passes that notes ask for */
+	ANNOUNCE_EVERY = 256,        /* regions of a pass */
+	CHECKS_A_SWEEP = 64,         /* regions whose memory is looked for in a full pass */
+	FAULT_COST_NS = 5000         /* what a first write with its signal costs the writer, see docs/performance.md */
 };
 
 struct plan {
@@ -103,14 +104,27 @@ static void collect_span(struct engine *engine, struct span span)
 	}
 }
 
+/*
+ * Pages with notes, and what lies in small gaps between them: to look at a page costs a few ns, a system call hundreds, and arming
+ * again interrupts every CPU that runs a thread of the process.
+ */
 static void collect_noted(struct engine *engine)
 {
+	struct span_list *noted = &engine->noted;
 	uint64_t last = UINT64_MAX;
+	noted->n = 0;
 	for (uint32_t i = 0; i < engine->who.n; i++) {
 		uint64_t page = page_floor(engine->who.notes[i].address);
-		if (page != last)
+		if (page != last && span_list_add(noted, page, page + PAGE_BYTES))
 			collect_span(engine, (struct span){ page, page + PAGE_BYTES });
 		last = page;
+	}
+	span_list_sort(noted);
+	for (size_t i = 0; i < noted->n;) {
+		struct span run = noted->spans[i++];
+		while (i < noted->n && noted->spans[i].start - run.end <= GAP_BYTES)
+			run.end = noted->spans[i++].end;
+		collect_span(engine, run);
 	}
 }
 

@@ -70,6 +70,7 @@ struct engine {
 	struct diff diff;
 	struct symbol_table *symbols;
 	struct span_list written, polled;
+	struct span_list noted;  /* those that a partial pass collects for their notes */
 	struct span_list unseen; /* those of `written` that were open for a moment without trace */
 	uint64_t *touched;       /* ids of regions that a pass has to look at */
 	size_t n_touched, touched_capacity;
