@@ -4,6 +4,7 @@
  * DESIGN. The input becomes an event. Its JSON must be read by cJSON, be valid UTF-8 on one line and within a bound;
  * its name as a label must be valid UTF-8 without a bare quote or line end.
  */
+#include "digits.h"
 #include "json.h"
 #include "number.h"
 
@@ -98,7 +99,7 @@ static void check_double(uint64_t bits)
 	text_char(&text, '\0');
 	if (isfinite(value) && strtod(text.data, NULL) != value)
 		abort();
-	if (text.n_bytes > TEXT_NUMBER_MAX)
+	if (text.n_bytes > DIGITS_MAX)
 		abort();
 	text_fini(&text);
 }
