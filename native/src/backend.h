@@ -61,6 +61,8 @@ struct source {
 	void (*forget)(struct span span);
 	/* Pages that were open for a moment without trace: they count as written, by nobody knows whom. */
 	struct page_set *unseen;
+	/* Is one of them being closed? Then what was taken from `unseen` must be put back, to be looked at again. */
+	bool (*closing)(void);
 	/* Now and then, on the worker: budget, ownership of the handler, debuggers. When to come again at the latest. */
 	uint64_t (*tick)(uint64_t now_ns);
 	/* A full pass begins: what is outstanding now is not held against the window after the next one. */

@@ -43,6 +43,9 @@ DIRECT = re.compile(r"\s(?:call|jmp|j[a-z]+)\s+[0-9a-f]+ <([^+>]+)(?:\+0x[0-9a-f
 NAMED = re.compile(r"R_X86_64_\S+\s+([A-Za-z_][\w.]*)")
 PLACED = re.compile(r"R_X86_64_P\w+32\s+(\.text[\w.]*)([+-]0x[0-9a-f]+)")
 
+#: What the frame hook of the Python extension takes of the interpreter: reads without a lock or a reference, and types.
+OF_PYTHON = {"PyCode_Addr2Line", "PyCode_Type", "PyGILState_GetThisThreadState", "memwatch_location_intern"}
+
 Key = tuple[str, str]
 
 
@@ -135,6 +138,20 @@ def test_handlers_reach_signal_safe_functions_only() -> None:
         if name not in ALLOWED and not name.startswith("_GLOBAL_OFFSET_TABLE_")
     }
     assert not unsafe
+
+
+@pytest.mark.parametrize("tree", sorted((ROOT / "build").glob("temp.*/python/ext")), ids=lambda tree: tree.parts[-3])
+def test_the_frame_hook_reaches_signal_safe_functions_only(tree: Path) -> None:
+    code = {name: names for part in ("frames", "memo") for name, names in disassemble(tree / f"{part}.o").items()}
+    reached_names, queue = {"hook"}, ["hook"]
+    while queue:
+        new = code.get(queue.pop(), set()) - reached_names
+        reached_names |= new
+        queue += new
+    assert {"memo_find", "PyCode_Addr2Line"} <= reached_names
+    lines = subprocess.run(["nm", "-u", tree / "frames.o", tree / "memo.o"], capture_output=True, text=True, check=True)
+    foreign = {line.split()[-1] for line in lines.stdout.splitlines() if re.match(r"\s+U ", line)} - set(code)
+    assert (reached_names & foreign) - ALLOWED - OF_PYTHON - {"_GLOBAL_OFFSET_TABLE_"} == set()
 
 
 def test_the_walk_sees_what_it_must_see() -> None:

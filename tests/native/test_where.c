@@ -135,6 +135,48 @@ TEST(a_neighbour_written_first_is_not_the_author)
 	memwatch_close(watcher);
 }
 
+/* One event tells of both; its author is the first, and what it says of that one is true. */
+TEST(of_two_writers_in_one_window_the_first_is_named_with_what_it_wrote)
+{
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_unhurried();
+	if (!stats_of(watcher).attribution_available)
+		SKIP(stats_of(watcher).attribution_note);
+	add_region(watcher, memory, 64, "a");
+	for (uint32_t i = 0; i < 20; i++) {
+		uint64_t since = newest(watcher);
+		(i % 2 ? write_first : write_second)((uint32_t *)(void *)(memory + 32), 2 * i + 0x01010101);
+		(i % 2 ? write_second : write_first)((uint32_t *)(void *)memory, 2 * i + 0x01010101);
+		const struct memwatch_event *event = only_event(watcher, since);
+		CHECK_EQ(event->where.attribution, MEMWATCH_ATTRIBUTION_EXACT);
+		CHECK_TEXT(event->where.symbol, i % 2 ? "write_first" : "write_second");
+		CHECK_EQ(event->where.fault_address, (uintptr_t)memory + 32);
+		CHECK_EQ(event->n_changes, 2);
+		CHECK_EQ(event->changes[1].offset, 32);
+		memwatch_event_unref(event);
+	}
+	memwatch_close(watcher);
+}
+
+/* The first one stored what was there: it is not the author of what another one changed beside it. */
+TEST(a_writer_that_changes_nothing_is_not_the_author_of_other_bytes)
+{
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_unhurried();
+	if (!stats_of(watcher).attribution_available)
+		SKIP(stats_of(watcher).attribution_note);
+	add_region(watcher, memory, 64, "a");
+	for (uint32_t i = 0; i < 20; i++) {
+		uint64_t since = newest(watcher);
+		write_first((uint32_t *)(void *)memory, 0);
+		write_second((uint32_t *)(void *)(memory + 32), i + 1);
+		const struct memwatch_event *event = only_event(watcher, since);
+		CHECK_EQ(event->where.attribution, MEMWATCH_ATTRIBUTION_PAGE);
+		memwatch_event_unref(event);
+	}
+	memwatch_close(watcher);
+}
+
 TEST(without_a_budget_there_is_no_author_and_no_signal)
 {
 	uint8_t *memory = map_pages(1);

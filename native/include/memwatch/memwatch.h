@@ -304,7 +304,8 @@ enum memwatch_attribution {
 	MEMWATCH_ATTRIBUTION_NONE, /* see reason */
 	MEMWATCH_ATTRIBUTION_PAGE, /* the first write to that page in the window, elsewhere on it; of a region with a watchpoint: a
 	                               write to it at that time, but the value may be another thread's */
-	MEMWATCH_ATTRIBUTION_EXACT /* the fault's address lies in the changed bytes */
+	MEMWATCH_ATTRIBUTION_EXACT /* the store at fault_address overlaps the changed bytes; others may have written there, or to the
+	                              other bytes, later in the same window */
 };
 
 enum memwatch_reason {

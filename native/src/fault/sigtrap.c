@@ -368,6 +368,7 @@ static void fork_child(void)
 {
 	detach_all();
 	filter_close();
+	step_fork_child();
 	open_now = filter_on = false;
 }
 
@@ -381,6 +382,7 @@ const struct source fault_sigtrap = {
 	.hold = step_hold,
 	.forget = step_forget,
 	.unseen = &step_pages,
+	.closing = step_closing,
 	.tick = tick,
 	.mark = mark,
 	.absence = absence,

@@ -4,7 +4,8 @@
  * arms the page again, so that the region's own next write still has an author.
  *
  * While the page is open for that one instruction, other threads may write to it without a fault, and arming it again wipes out that it
- * was written. So it goes to `step_pages`, which the worker diffs as written: the change is found, its author is unknown.
+ * was written. So it goes to `step_pages`, which the worker, after it has collected, diffs as written: the change is found, its author
+ * is unknown.
  *
  * Instructions that trap once an iteration (`rep`) or that copy the flags (`pushf`) are not stepped over. x86-64 only.
  *
@@ -41,7 +42,10 @@ struct page_set step_pages;
 static struct contested *table; /* made once a process */
 static void (*rearm_page)(uint64_t page);
 static union {
-	_Atomic uint64_t n_steps;
+	struct {
+		_Atomic uint64_t n_steps;
+		_Atomic uint32_t n_closing; /* threads between the two marks of step_end */
+	};
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
 
@@ -77,6 +81,17 @@ int step_open(void (*rearm)(uint64_t page))
 uint64_t step_count(void)
 {
 	return atomic_load_explicit(&own.n_steps, memory_order_relaxed);
+}
+
+void step_fork_child(void)
+{
+	atomic_store(&own.n_closing, 0);
+}
+
+bool step_closing(void)
+{
+	/* Sequentially consistent, as in step_end: who has taken a page's first mark sees that its thread is closing it. */
+	return atomic_load(&own.n_closing) != 0;
 }
 
 /* The first slot of the page's group. */
@@ -215,8 +230,12 @@ bool step_end(int code, void *context)
 		return false;
 	stepping = 0;
 	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+	/* The mark is there before the page is closed, and until after: see step_closing. */
+	atomic_fetch_add(&own.n_closing, 1);
+	page_set_mark(&step_pages, page);
 	rearm_page(page);
 	page_set_mark(&step_pages, page);
+	atomic_fetch_sub(&own.n_closing, 1);
 	return true;
 }
 

@@ -31,6 +31,13 @@ bool step_end(int code, void *context);
 
 /* Pages that were open for a step: they may have been written by others meanwhile, which nothing else tells. */
 extern struct page_set step_pages;
+/*
+ * Is a page being closed? A mark that is taken meanwhile must be put back: what is written between the look at the page and its closing
+ * has no other trace.
+ */
+bool step_closing(void);
+/* In the child of a fork: whoever was closing a page is not there. */
+void step_fork_child(void);
 uint64_t step_count(void);
 
 #endif

@@ -68,7 +68,10 @@ void worker_yield(struct engine *engine)
 
 /* --- collecting --- */
 
-/* Pages that were open for a step within the span. The mark goes first: what is read then is not older than it. */
+/*
+ * Pages that were open for a step within the span. After the backends: one that they found closed has its mark by then. The mark
+ * goes before the page is read: what is read is not older than it.
+ */
 static void collect_unseen(struct engine *engine, struct span span)
 {
 	struct page_set *unseen = engine->source ? engine->source->unseen : NULL;
@@ -77,24 +80,25 @@ static void collect_unseen(struct engine *engine, struct span span)
 		if (span_list_add(&engine->written, run.start, run.end))
 			return;
 		page_set_remove(unseen, run);
+		if (engine->source->closing())
+			page_set_add(unseen, run);
 		span_list_add(&engine->unseen, run.start, run.end);
 	}
 }
 
 static void collect_all(struct engine *engine)
 {
-	collect_unseen(engine, (struct span){ 0, ADDRESS_END });
 	for (int b = 0; b < BACKENDS; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
 		for (uint64_t at = 0; backend && page_set_next(backend->pages, at, ADDRESS_END, &run); at = run.end)
 			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
 	}
+	collect_unseen(engine, (struct span){ 0, ADDRESS_END });
 }
 
 static void collect_span(struct engine *engine, struct span span)
 {
-	collect_unseen(engine, span);
 	for (int b = 0; b < BACKENDS; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
@@ -102,6 +106,7 @@ static void collect_span(struct engine *engine, struct span span)
 		     at = run.end)
 			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
 	}
+	collect_unseen(engine, span);
 }
 
 /*
