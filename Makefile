@@ -119,6 +119,10 @@ test: ## build, then run every test; installs what is missing
 	$(SUBMAKE) all-files test-programs
 	@scripts/test
 
+.PHONY: stress
+stress: ## run every test, those of load at their full length
+	@MEMWATCH_STRESS=1 $(MAKE) test
+
 .PHONY: lint
 lint: ## check format, style and types of the C, Python and shell sources
 	@scripts/bootstrap test

@@ -1,5 +1,7 @@
 """What tests of several directories share."""
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -51,6 +53,32 @@ def balance(account):
     lost = sum(dropped.values()) if isinstance(dropped, dict) else dropped
     ended = account["delivered"] + account["coalesced"] + account["unchanged"] + account["filtered"] + lost
     return account["detected"] - ended
+
+
+def of_load(full):
+    """How long a load lasts, or how much of it there is: all of it in `make stress`, a quarter in every `make test`."""
+    return full if os.environ.get("MEMWATCH_STRESS") else full / 4
+
+
+@pytest.fixture(name="of_load")
+def _of_load():
+    return of_load
+
+
+def slowness():
+    """How many times longer than at rest Python takes for its work now, on a machine that others use too: at least 1."""
+    times = []
+    for _ in range(5):
+        started = time.thread_time()
+        for number in range(5000):
+            {"name": f"name {number}", "numbers": [number, str(number)]}.get("name")
+        times.append(time.thread_time() - started)
+    return max(1.0, min(times) / 0.003)
+
+
+@pytest.fixture(name="slowness")
+def _slowness():
+    return slowness
 
 
 @pytest.fixture(name="wait_for")
@@ -111,3 +139,82 @@ def in_thread():
             raise errors[0]
 
     return run
+
+# --- what runs at the same time -----------------------------------------------------------------------------------------
+#
+# With pytest-xdist (-n) the tests run in several processes. Those of one file share a process, because of the fixtures
+# that a file shares. Some directories share more, and the tests of some files share nothing.
+
+TOGETHER = ("tests/dashboards", "tests/e2e")  # one world; one work tree to run make in
+APART = ("tests/native/test_native.py", "tests/recorder/test_trouble.py")
+
+
+def scope_of(nodeid):
+    """The tests of one scope run in one process, in their order."""
+    path = nodeid.partition("::")[0]
+    directory = os.path.dirname(path)
+    return nodeid if path in APART else directory if directory in TOGETHER else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        """One that also comes to an end when tests crash: not again those that did, and a new process gets to work."""
+
+        def _split_scope(self, nodeid):
+            return scope_of(nodeid)
+
+        def remove_node(self, node):
+            scopes = self.assigned_work.pop(node)
+            left = [(scope, nodeid) for scope, tests in scopes.items() for nodeid, done in tests.items() if not done]
+            if not left:
+                return None
+            crashed_scope, crashed = left[0]
+            scopes[crashed_scope][crashed] = True
+            self.workqueue.update({scope: tests for scope, tests in scopes.items() if not all(tests.values())})
+            for other in self.assigned_work:
+                self._reschedule(other)
+            return crashed
+
+        def schedule(self):
+            super().schedule()
+            for node in self.nodes:  # a process begins with its first scope when it has another, or is to be the last
+                self._reschedule(node)
+
+    return Scheduling(config, log)
+
+
+@contextlib.contextmanager
+def locked(path, how):
+    """Holds an advisory lock."""
+    with open(path, "w") as file:
+        fcntl.flock(file, how)
+        yield
+        fcntl.flock(file, fcntl.LOCK_UN)  # children of the tests may have the file open for longer
+
+
+@contextlib.contextmanager
+def in_room(directory, alone):
+    """With the others, or alone. Who waits to be alone keeps the door shut, so that nobody else comes in meanwhile."""
+    with contextlib.ExitStack() as room:
+        with locked(f"{directory}/door", fcntl.LOCK_EX):
+            room.enter_context(locked(f"{directory}/room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        yield
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time that others would take: no other test runs meanwhile")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["room"] = str(node.config.cache.mkdir("room"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    shared = getattr(item.config, "workerinput", None)
+    with in_room(shared["room"], item.get_closest_marker("alone")) if shared else contextlib.nullcontext():
+        return (yield)

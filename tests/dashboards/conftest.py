@@ -137,7 +137,7 @@ def services(directory):
             yield f"127.0.0.1:{demo_port}", f"127.0.0.1:{busy_port}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory):
     """Everything, after Prometheus has seen it for a while."""
     directory = tmp_path_factory.mktemp("world")
@@ -162,7 +162,7 @@ def world(tmp_path_factory):
             yield World(prometheus, demo, busy, dead)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def exported(world):
     """The families of a real scrape: name -> type, as Prometheus keeps them."""
     with urllib.request.urlopen(f"http://{world.demo}/metrics", timeout=10) as answer:

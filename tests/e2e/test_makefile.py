@@ -23,6 +23,7 @@ PROMISED = [
     "tsan",
     "fuzz",
     "soak",
+    "stress",
     "stack",
 ]
 

@@ -40,8 +40,10 @@ def compile_program(source: str, *flags: str) -> Path:
     libraries = ["-lmicrohttpd", "-lcjson", "-ldw", "-lxxhash", "-ldl", "-lm", "-pthread"]
     sanitizer = SANITIZERS.get(BUILD.name, [])
     command = ["cc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *sanitizer, *include, *flags]
-    command += [str(HERE / source), *map(str, archives), *libraries, "-o", str(program)]
+    made = program.with_suffix(f".{os.getpid()}")  # another process may run the program, or make it too
+    command += [str(HERE / source), *map(str, archives), *libraries, "-o", str(made)]
     subprocess.run(command, cwd=ROOT, check=True)
+    made.replace(program)
     return program
 
 

@@ -504,6 +504,7 @@ def until_change(client: socket.socket) -> None:
         received += chunk
 
 
+@pytest.mark.alone
 def test_a_thousand_idle_clients(crowd: Service) -> None:
     crowd.metrics()
     before = resident_bytes(crowd)

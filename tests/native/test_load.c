@@ -53,7 +53,7 @@ BACKEND_TEST(the_last_event_is_what_memory_holds)
 			loads[i] = (struct load){ memory, i + 4 * (unsigned)round % 4, &stop };
 			CHECK(pthread_create(&threads[i], NULL, write_words, &loads[i]) == 0);
 		}
-		usleep(700 * 1000);
+		let_run(watcher, 0.7, 0);
 		atomic_store(&stop, true);
 		for (int i = 0; i < WRITERS; i++)
 			pthread_join(threads[i], NULL);
@@ -88,7 +88,7 @@ BACKEND_TEST(events_of_a_region_join_up)
 	add_region(watcher, load.memory, sizeof last, "a");
 	CHECK(pthread_create(&thread, NULL, write_words, &load) == 0);
 	uint64_t n_joined = 0;
-	double end = harness_now_s() + 1.5;
+	double end = harness_now_s() + of_load(1.5);
 	while (n_joined < 20 || harness_now_s() < end) {
 		CHECK(harness_now_s() < end + PATIENCE_MS / 1000.0);
 		int n = memwatch_events_read(watcher, cursor.next, events, 64, &cursor);
@@ -280,7 +280,7 @@ TEST(everything_at_once)
 	add_region(all.watcher, all.memory + 10, 20, "small");
 	for (int i = 0; i < N; i++)
 		CHECK(pthread_create(&threads[i], NULL, tasks[i], &all) == 0);
-	usleep(3000 * 1000);
+	let_run(all.watcher, 3, 10);
 	atomic_store(&all.stop, true);
 	for (int i = 0; i < N; i++)
 		pthread_join(threads[i], NULL);
@@ -309,9 +309,9 @@ TEST(idle_is_nearly_free)
 		if (memwatch_region_add(watcher, memory + size / 1000 * i, size / 1000, NULL, NULL) < 0)
 			SKIP(memwatch_error());
 	flush(watcher);
-	usleep(1000 * 1000); /* until the sweep has slowed down */
+	WAIT_FOR(stats_of(watcher).sweep_ms >= 200);
 	double start = cpu_s(), wall = harness_now_s();
-	usleep(3000 * 1000);
+	usleep((useconds_t)(of_load(8) * 1e6));
 	double share = (cpu_s() - start) / (harness_now_s() - wall);
 	fprintf(stderr, "idle: %.3f %% of a core, sweep every %u ms\n", share * 100, stats_of(watcher).sweep_ms);
 	CHECK(share < 0.02);

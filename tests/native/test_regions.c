@@ -403,25 +403,26 @@ TEST(a_gigabyte_can_be_watched)
 
 TEST(a_million_regions_can_be_watched)
 {
-	enum { N = UNDER_TSAN || UNDER_ASAN || UNDER_UBSAN ? 50000 : 1000000, STEP = 32, SIZE = 16 };
-	uint8_t *memory = map_pages((size_t)N * STEP / PAGE + 1);
-	static uint64_t ids[N];
+	enum { MOST = UNDER_TSAN || UNDER_ASAN || UNDER_UBSAN ? 50000 : 1000000, STEP = 32, SIZE = 16 };
+	const uint64_t n_regions = (uint64_t)of_load(MOST);
+	uint8_t *memory = map_pages(n_regions * STEP / PAGE + 1);
+	static uint64_t ids[MOST];
 	memwatch *watcher = open_backend("uffd");
 	double start = harness_now_s();
-	for (uint64_t i = 0; i < N; i++)
+	for (uint64_t i = 0; i < n_regions; i++)
 		ids[i] = add_region(watcher, memory + i * STEP, SIZE, NULL);
-	fprintf(stderr, "%d regions added in %.1f s\n", N, harness_now_s() - start);
-	CHECK_EQ(stats_of(watcher).n_regions, N);
+	fprintf(stderr, "%llu regions added in %.1f s\n", (unsigned long long)n_regions, harness_now_s() - start);
+	CHECK_EQ(stats_of(watcher).n_regions, n_regions);
 	for (uint64_t i = 0; i < 200; i++) {
-		uint64_t which = i * 7919 * 613 % N;
+		uint64_t which = i * 7919 * 613 % n_regions;
 		poke(memory + which * STEP + SIZE - 1, 1);
 		const struct memwatch_event *event = only_event(watcher, i);
 		CHECK_EQ(event->region_id, ids[which]);
 		memwatch_event_unref(event);
 	}
 	start = harness_now_s();
-	for (uint64_t i = 0; i < N; i++)
-		OK(memwatch_region_remove(watcher, ids[N - 1 - i]));
+	for (uint64_t i = 0; i < n_regions; i++)
+		OK(memwatch_region_remove(watcher, ids[n_regions - 1 - i]));
 	fprintf(stderr, "removed in %.1f s\n", harness_now_s() - start);
 	CHECK_EQ(stats_of(watcher).n_regions, 0);
 	memwatch_close(watcher);
@@ -519,7 +520,7 @@ BACKEND_TEST(regions_come_and_go_under_writers)
 	pthread_t threads[4];
 	for (int i = 0; i < 4; i++)
 		CHECK(pthread_create(&threads[i], NULL, i % 2 ? add_and_remove : write_all_over, &churn) == 0);
-	usleep(1000 * 1000);
+	let_run(churn.watcher, 1, 10);
 	atomic_store(&churn.stop, true);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);

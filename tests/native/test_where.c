@@ -364,8 +364,8 @@ TEST(no_exact_answer_is_wrong)
 		liars[i] = (struct liar){ memory, i, &stop };
 		CHECK(pthread_create(&threads[i], NULL, write_ones_own, &liars[i]) == 0);
 	}
-	double end = harness_now_s() + 3;
-	for (int n = 0; n > 0 || harness_now_s() < end;) {
+	double end = harness_now_s() + of_load(3);
+	for (int n; n_exact <= 10 || harness_now_s() < end;) {
 		n = memwatch_events_read(watcher, cursor.next, events, 64, &cursor);
 		OK(n);
 		for (int i = 0; i < n; i++) {

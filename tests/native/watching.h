@@ -49,6 +49,12 @@ enum { PAGE = 4096, PATIENCE_MS = 30000 };
 			FAIL("%s says only \"%s\"", #call, memwatch_error());                                          \
 	} while (0)
 
+/* How long a load lasts, or how much of it there is: all of it in `make stress`, a quarter in every `make test`. */
+static inline double of_load(double all)
+{
+	return getenv("MEMWATCH_STRESS") ? all : all / 4;
+}
+
 static inline uint8_t *map_pages(size_t n_pages)
 {
 	uint8_t *memory = mmap(NULL, n_pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -120,6 +126,13 @@ static inline uint64_t newest(memwatch *watcher)
 	flush(watcher);
 	OK(memwatch_events_read(watcher, UINT64_MAX - 1, NULL, 0, &cursor));
 	return cursor.newest;
+}
+
+/* Lets threads run for as long as a load lasts, and on until there are more than `n_events`. */
+static inline void let_run(memwatch *watcher, double all_s, uint64_t n_events)
+{
+	usleep((useconds_t)(of_load(all_s) * 1e6));
+	WAIT_FOR(newest(watcher) > n_events);
 }
 
 /* The only event since `since`, after a flush; the caller unrefs it. */

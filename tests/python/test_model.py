@@ -1,5 +1,6 @@
 """A model of the history: whatever is written, watched, unwatched and evicted, each key that still loads is right."""
 
+import os
 import time
 
 import pytest
@@ -92,5 +93,5 @@ class History(RuleBasedStateMachine):
 
 TestHistory = History.TestCase
 TestHistory.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40 if os.environ.get("MEMWATCH_STRESS") else 10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

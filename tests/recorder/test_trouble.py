@@ -137,7 +137,8 @@ for path in sys.argv[1:]:
     for step in range(1, 8):
         data[step] = step
         watcher.flush(5)
-    recorder.flush(0.3)
+    while not recorder.flush(0.01) and not recorder.stats()["errors"]:
+        pass
     print(recorder.stats()["state"], recorder.stats()["message"])
     recorder.close()
     watcher.close()
@@ -162,10 +163,10 @@ def sample(watch, path):
     return path
 
 
-@pytest.mark.parametrize(("program", "n_copies"), [(READER, 150), (APPENDER, 60)], ids=["read", "append"])
-def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, program, n_copies):
+@pytest.mark.parametrize(("program", "n_copies"), [(READER, 200), (APPENDER, 100)], ids=["read", "append"])
+def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, of_load, program, n_copies):
     generator = random.Random(int(os.environ.get("MEMWATCH_DAMAGE_SEED", "20261122")))
-    copies = [tmp_path / f"copy{number}" for number in range(n_copies)]
+    copies = [tmp_path / f"copy{number}" for number in range(int(of_load(n_copies)))]
     for copy in copies:
         damage(sample, copy, generator)
     options = ["-X", "faulthandler", "-c", program]
@@ -176,9 +177,9 @@ def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, prog
     lines = run.stdout.splitlines()
     assert len(lines) == len(copies)
     if program == READER:
-        assert sum("refused" in line for line in lines) > 20
+        assert sum("refused" in line for line in lines) > len(lines) / 8
     else:
-        assert sum("damaged" in line for line in lines) > 10
+        assert sum("damaged" in line for line in lines) > len(lines) / 8
         assert all("damaged" in line or line.startswith("recording") for line in lines), lines
 
 
@@ -251,8 +252,8 @@ def test_two_recorders_on_one_path(watch, path, wait_for):
 
 def test_a_path_in_use_by_another_process(watch, path, wait_for, start_writer):
     writer = start_writer()
-    writer.stdout.readline()
-    wait_for(lambda: path.exists() and path.stat().st_size > 8192)
+    while not int(writer.stdout.readline().split()[1]):
+        pass  # until it has committed something
     watched = watch()
     data = bytearray(8)
     watched.add(data, "data")
@@ -346,6 +347,45 @@ def test_the_lock_dies_with_the_process_though_its_children_live(start_writer, w
         wait_for(lambda: watched.stats()["state"] == "recording")
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+ASKED = """
+import sys, threading
+import memwatch
+from memwatch._native import core
+
+def ask(work, ready):
+    ready.wait()
+    try:
+        while True:
+            work()
+    except memwatch.Error:
+        pass
+
+for _ in range(20):
+    watcher = core.Watcher(patches=True)
+    recorder = core.Recorder(watcher, sys.argv[1], max_bytes=1 << 20, commit_ms=1, sync=False)
+    data = bytearray(64)
+    watcher.region_add(data, "data")
+    data[0] = 1
+    recorder.flush(5)
+    ready = threading.Barrier(4)
+    works = (recorder.stats, recorder.stats, lambda: recorder.flush(0))
+    threads = [threading.Thread(target=ask, args=(work, ready)) for work in works]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    recorder.close()
+    watcher.close()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_it_is_asked_while_it_closes(run_python, path):
+    """MALLOC_PERTURB_ overwrites what is freed."""
+    result = run_python(ASKED, str(path), environ={"MALLOC_PERTURB_": "170"})
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture
