@@ -243,3 +243,52 @@ TEST(a_flush_finds_what_was_written_during_a_step)
 	CHECK_OP(stats_of(watcher).stepped, >, N / 100);
 	memwatch_close(watcher);
 }
+
+/* --- steps and the host's signals ------------------------------------------------------------------------------- */
+
+static uint32_t *volatile also_contested;
+static volatile sig_atomic_t n_signals;
+
+static void write_in_handler(int signal)
+{
+	(void)signal;
+	n_signals++;
+	write_neighbour(also_contested, (uint32_t)n_signals);
+}
+
+struct sender {
+	pthread_t target;
+	_Atomic bool stop;
+};
+
+static void *send_signals(void *arg)
+{
+	struct sender *sender = arg;
+	while (!atomic_load(&sender->stop))
+		pthread_kill(sender->target, SIGUSR1);
+	return NULL;
+}
+
+/* A signal may come between a fault and the step after it, and its handler may step too. */
+TEST(a_step_in_a_handler_that_interrupts_a_step)
+{
+	enum { N = 20000 };
+	uint32_t *pages = (uint32_t *)(void *)map_pages(2);
+	struct sigaction action = { .sa_handler = write_in_handler, .sa_flags = SA_RESTART };
+	struct sender sender = { .target = pthread_self() };
+	pthread_t thread;
+	memwatch *watcher = open_backend("uffd");
+	if (!stats_of(watcher).attribution_available)
+		SKIP(stats_of(watcher).attribution_note);
+	also_contested = pages + PAGE / sizeof *pages;
+	add_region(watcher, pages + OWN * OBJECT / sizeof *pages, OBJECT, "a");
+	add_region(watcher, also_contested + OWN * OBJECT / sizeof *pages, OBJECT, "b");
+	CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+	CHECK(pthread_create(&thread, NULL, send_signals, &sender) == 0);
+	for (uint32_t i = 0; i < N || n_signals < N; i++)
+		write_neighbour(pages, i + 1);
+	atomic_store(&sender.stop, true);
+	pthread_join(thread, NULL);
+	CHECK_OP(stats_of(watcher).stepped, >, N);
+	memwatch_close(watcher);
+}

@@ -216,9 +216,33 @@ bool step_wanted(uint64_t address, const void *context)
 	return width && !holds(slot, address, min_u64(address + width, page_floor(address) + PAGE_BYTES));
 }
 
+/* What the thread blocks but for its step. */
+static _Thread_local uint64_t mask_before __attribute__((tls_model("initial-exec")));
+
+/*
+ * Signals wait for the one instruction: a handler that came before it might step itself, and its trap would be taken for this one's. The
+ * handler's return sets the mask. Of glibc's sigset_t the kernel has the first 8 bytes only.
+ */
+static void mask_most(ucontext_t *context)
+{
+	static const uint8_t faults[] = { SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS };
+	uint64_t most = ~UINT64_C(0);
+	for (size_t i = 0; i < sizeof faults; i++)
+		most &= ~(UINT64_C(1) << (faults[i] - 1));
+	memcpy(&mask_before, &context->uc_sigmask, sizeof mask_before);
+	most |= mask_before;
+	memcpy(&context->uc_sigmask, &most, sizeof most);
+}
+
+static void mask_restore(ucontext_t *context)
+{
+	memcpy(&context->uc_sigmask, &mask_before, sizeof mask_before);
+}
+
 void step_begin(uint64_t address, void *context)
 {
 	stepping = page_floor(address);
+	mask_most(context);
 	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] |= TRAP_FLAG;
 	atomic_fetch_add_explicit(&own.n_steps, 1, memory_order_relaxed);
 }
@@ -230,6 +254,7 @@ bool step_end(int code, void *context)
 		return false;
 	stepping = 0;
 	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+	mask_restore(context);
 	/* The mark is there before the page is closed, and until after: see step_closing. */
 	atomic_fetch_add(&own.n_closing, 1);
 	page_set_mark(&step_pages, page);
