@@ -273,6 +273,7 @@ static void *send_signals(void *arg)
 TEST(a_step_in_a_handler_that_interrupts_a_step)
 {
 	enum { N = 20000 };
+	SKIP_UNDER(UNDER_TSAN);
 	uint32_t *pages = (uint32_t *)(void *)map_pages(2);
 	struct sigaction action = { .sa_handler = write_in_handler, .sa_flags = SA_RESTART };
 	struct sender sender = { .target = pthread_self() };
