@@ -3,13 +3,16 @@
  * locations (file, function, line, caller). An entry is written whole and then published by one compare-and-swap of its
  * number into a slot, so that nobody waits for anybody; two threads that intern the same text at once may store it twice.
  * Locations are found by content, so that a code object that was freed and whose address is used again cannot be
- * mistaken for another. When a table is full the answer is 0 (unknown), counted.
+ * mistaken for another.
+ *
+ * Loss, counted: chains of callers may fill CHAINS_MAX of the table; after that a location is kept without its caller, so that
+ * lines themselves remain known. When a table is full the answer is 0 (unknown).
  */
 #include "location.h"
 
 #include <string.h>
 
-enum { TEXT_SLOTS = 1 << 16, LOCATION_SLOTS = 1 << 16 };
+enum { TEXT_SLOTS = 1 << 16, LOCATION_SLOTS = 1 << 16, CHAINS_MAX = LOCATIONS_MAX / 4 * 3 };
 
 struct location {
 	uint32_t file, function; /* offsets into texts */
@@ -95,13 +98,15 @@ static uint32_t text_intern(struct tables *t, const char *text, size_t n)
 
 static uint32_t location_store(struct tables *t, const struct location *wanted)
 {
-	uint32_t number = atomic_fetch_add_explicit(&n_locations, 1, memory_order_relaxed) + 1;
-	if (number >= LOCATIONS_MAX) {
-		atomic_fetch_sub_explicit(&n_locations, 1, memory_order_relaxed);
-		return 0;
-	}
-	t->locations[number] = *wanted;
-	return number;
+	uint32_t end = wanted->caller ? CHAINS_MAX : LOCATIONS_MAX;
+	uint32_t n = atomic_load_explicit(&n_locations, memory_order_relaxed);
+	do {
+		if (n + 1 >= end)
+			return 0;
+	} while (!atomic_compare_exchange_weak_explicit(&n_locations, &n, n + 1, memory_order_relaxed,
+							memory_order_relaxed));
+	t->locations[n + 1] = *wanted;
+	return n + 1;
 }
 
 static uint32_t location_find(struct tables *t, const struct location *wanted)
@@ -143,9 +148,11 @@ uint32_t memwatch_location_intern(const char *file, size_t file_bytes, const cha
 	struct location wanted = { text_intern(t, file, file_bytes), text_intern(t, function, function_bytes), line,
 				   caller };
 	uint32_t number = wanted.file && wanted.function ? location_find(t, &wanted) : 0;
-	if (!number)
-		atomic_fetch_add_explicit(&n_dropped, 1, memory_order_relaxed);
-	return number;
+	if (number)
+		return number;
+	atomic_fetch_add_explicit(&n_dropped, 1, memory_order_relaxed);
+	wanted.caller = 0;
+	return caller && wanted.file && wanted.function ? location_find(t, &wanted) : 0;
 }
 
 unsigned location_frames(uint32_t location, struct memwatch_frame *frames, unsigned n)

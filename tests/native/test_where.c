@@ -309,6 +309,24 @@ TEST(locations_are_bounded)
 	memwatch_close(watcher);
 }
 
+/* However many ways lead to a line, the line itself stays known. */
+TEST(callers_are_given_up_before_lines)
+{
+	memwatch *watcher;
+	OK(memwatch_open(NULL, &watcher));
+	uint32_t caller = 0;
+	for (int i = 0; i < 100000; i++) {
+		caller = memwatch_location_intern("deep.py", 7, "recurse", 7, i % 7, caller);
+		CHECK(caller);
+	}
+	uint64_t dropped = stats_of(watcher).locations_dropped;
+	CHECK_OP(dropped, >, 0);
+	for (int i = 0; i < 1000; i++)
+		CHECK(memwatch_location_intern("new.py", 6, "f", 1, i, 0));
+	CHECK_EQ(stats_of(watcher).locations_dropped, dropped);
+	memwatch_close(watcher);
+}
+
 /* --- the lie detector ------------------------------------------------------------------------------------------- */
 
 /* Many writers, each with a variable that only it writes, and each in an instruction of its own. */

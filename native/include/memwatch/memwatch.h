@@ -505,7 +505,7 @@ MEMWATCH_API int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset,
 
 /*
  * Interns a location and returns its number, 0 when the table is full. `caller` is the number of the calling frame's location or
- * 0. Strings need no NUL; they are copied, of long ones the end of the file and the beginning of the function. Signal-safe.
+ * 0; it is given up when chains of callers have filled their share of the table. Strings need no NUL; they are copied, of long ones the end of the file and the beginning of the function. Signal-safe.
  */
 MEMWATCH_API uint32_t memwatch_location_intern(const char *file, size_t file_bytes, const char *function,
 					       size_t function_bytes, int line, uint32_t caller);
