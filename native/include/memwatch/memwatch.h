@@ -304,8 +304,7 @@ enum memwatch_attribution {
 	MEMWATCH_ATTRIBUTION_NONE, /* see reason */
 	MEMWATCH_ATTRIBUTION_PAGE, /* the first write to that page in the window, elsewhere on it; of a region with a watchpoint: a
 	                               write to it at that time, but the value may be another thread's */
-	MEMWATCH_ATTRIBUTION_EXACT /* the store at fault_address overlaps the changed bytes; others may have written there, or to the
-	                              other bytes, later in the same window */
+	MEMWATCH_ATTRIBUTION_EXACT /* the store at fault_address, the window's first there, overlaps the changed bytes */
 };
 
 enum memwatch_reason {
@@ -504,8 +503,8 @@ MEMWATCH_API int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset,
 /* --- who wrote: hooks for interpreters -------------------------------------------------------------------------- */
 
 /*
- * Interns a location and returns its number, 0 when the table is full. `caller` is the number of the calling frame's location or
- * 0; it is given up when chains of callers have filled their share of the table. Strings need no NUL; they are copied, of long ones the end of the file and the beginning of the function. Signal-safe.
+ * Interns a location and returns its number, 0 when the table is full. `caller` is the number of the calling frame's location or 0; given
+ * up when callers have filled their share. Strings are copied, of long ones the end of the file and the beginning of the function. Signal-safe.
  */
 MEMWATCH_API uint32_t memwatch_location_intern(const char *file, size_t file_bytes, const char *function,
 					       size_t function_bytes, int line, uint32_t caller);
