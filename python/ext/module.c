@@ -38,6 +38,8 @@ static PyMethodDef methods[] = {
 	{ "intern", intern, METH_VARARGS, NULL },
 	{ "probe", stats_probe, METH_NOARGS, NULL },
 	{ "own_set", frames_own_set, METH_VARARGS, NULL },
+	{ "guarded", ask_guarded, METH_O, NULL },
+	{ "call_step", spot_call_step, METH_VARARGS, NULL },
 	{ "line_step", spot_line_step, METH_VARARGS, NULL },
 	{ "is_line_step", spot_is_line_step, METH_O, NULL },
 	{ "instruction_callback", spot_instruction_callback, METH_VARARGS, NULL },

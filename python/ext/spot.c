@@ -5,12 +5,25 @@
  *
  * A line step is a frame's trace function under sys.settrace. It checks the spot of the line that has run, if there is one,
  * and answers with the step for the line that begins: which step a frame has is all the state there is, so that frames share
- * them. Under sys.monitoring the callback of INSTRUCTION events finds the spot in a table, by the address of the code plus
+ * them. A thread's trace function looks up its code's first step, and asks Python about code that it does not know. Under sys.monitoring the callback of INSTRUCTION events finds the spot in a table, by the address of the code plus
  * the offset of the instruction.
  *
  * Steps refer to each other through the table of lines: cycles, which the collector finds.
  */
 #include "trace.h"
+
+/*
+ * What the table has under a number, whose reference is taken over: borrowed, NULL for nothing. That is also the answer at the
+ * limit of recursion, where numbers cannot be compared: see ask.c.
+ */
+static PyObject *look_up(PyObject *table, PyObject *number)
+{
+	PyObject *found = number ? PyDict_GetItemWithError(table, number) : NULL;
+	Py_XDECREF(number);
+	if (!found)
+		PyErr_Clear();
+	return found;
+}
 
 /* --- spots --- */
 
@@ -29,10 +42,10 @@ static int check_spot(PyObject *object, PyFrameObject *frame)
 	if (i == n)
 		return 0;
 	Py_INCREF(object); /* what looks closer may replace it */
-	PyObject *answer = PyObject_CallOneArg(self->look_closer, (PyObject *)frame);
+	PyObject *args[] = { (PyObject *)frame }, *answer = ask(self->look_closer, args, 1);
 	Py_DECREF(object);
 	Py_XDECREF(answer);
-	return answer ? 0 : -1;
+	return PyErr_Occurred() ? -1 : 0;
 }
 
 /* Spot(glances, look_closer) */
@@ -97,23 +110,15 @@ static PyObject *idle_of(struct line_step *self)
 /* The step for the line that begins. */
 static PyObject *step_for(struct line_step *self, long line)
 {
-	PyObject *number = PyLong_FromLong(line);
-	PyObject *step = number ? PyDict_GetItemWithError(self->lines, number) : NULL;
-	Py_XDECREF(number);
-	if (!step && PyErr_Occurred())
-		return NULL;
+	PyObject *step = look_up(self->lines, PyLong_FromLong(line));
 	return step ? Py_NewRef(step) : idle_of(self);
 }
 
 static PyObject *step_at_return(struct line_step *self, PyObject *frame)
 {
-	if (self->on_return) {
-		PyObject *answer = PyObject_CallOneArg(self->on_return, frame);
-		if (!answer)
-			return NULL;
-		Py_DECREF(answer);
-	}
-	return idle_of(self);
+	PyObject *answer = self->on_return ? ask(self->on_return, &frame, 1) : NULL;
+	Py_XDECREF(answer);
+	return PyErr_Occurred() ? NULL : idle_of(self);
 }
 
 static PyObject *take_step(struct line_step *self, PyObject *frame, PyObject *event)
@@ -210,9 +215,107 @@ static PyTypeObject line_step_type = {
 	.tp_dealloc = line_step_dealloc,
 };
 
+/* What the caller's line has bound before its call is that line's doing, not the callee's. */
+static int check_caller(PyFrameObject *frame)
+{
+	PyFrameObject *caller = PyFrame_GetBack(frame);
+	PyObject *step = caller ? PyObject_GetAttrString((PyObject *)caller, "f_trace") : NULL;
+	int error = caller && !step ? -1 : 0;
+	if (step && Py_IS_TYPE(step, &line_step_type) && ((struct line_step *)step)->spot)
+		error = check_spot(((struct line_step *)step)->spot, caller);
+	Py_XDECREF(step);
+	Py_XDECREF(caller);
+	return error;
+}
+
+static PyObject *first_step(PyObject *idle, PyFrameObject *frame)
+{
+	if (!Py_IS_TYPE(idle, &line_step_type))
+		Py_RETURN_NONE;
+	if (check_caller(frame) < 0)
+		return NULL;
+	return step_for((struct line_step *)idle, PyFrame_GetLineNumber(frame));
+}
+
+/* A type of its own: Python calls builtin functions only above the limit of recursion. */
+struct call_step {
+	PyObject_HEAD vectorcallfunc call;
+	PyObject *steps;   /* a dict: by the address of the code its idle step, or None */
+	PyObject *watches; /* a dict: there are some, or all is over */
+	PyObject *slow;    /* the trace function that knows what to do otherwise */
+};
+
+/* The idle step of the frame's code, None, or NULL for code that nobody has looked at; borrowed. */
+static PyObject *step_of_code(struct call_step *self, PyFrameObject *frame)
+{
+	PyCodeObject *code = PyFrame_GetCode(frame);
+	Py_DECREF(code); /* the frame has it */
+	return look_up(self->steps, PyLong_FromVoidPtr(code));
+}
+
+/* The trace function of a thread: (frame, event, arg). */
+static PyObject *call_step_call(PyObject *object, PyObject *const *args, size_t n_args, PyObject *names)
+{
+	struct call_step *self = (struct call_step *)object;
+	if (PyVectorcall_NARGS(n_args) != 3 || names || !PyFrame_Check(args[0]))
+		return PyErr_Format(PyExc_TypeError, "a trace function takes a frame, an event and its argument");
+	PyObject *idle = step_of_code(self, (PyFrameObject *)args[0]);
+	if (idle && PyDict_GET_SIZE(self->watches) > 0)
+		return first_step(idle, (PyFrameObject *)args[0]);
+	Py_INCREF(object); /* the slow one may take it from its thread */
+	PyObject *answer = ask(self->slow, args, 3);
+	Py_DECREF(object);
+	return answer || PyErr_Occurred() ? answer : Py_NewRef(Py_None);
+}
+
+static int call_step_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	struct call_step *self = (struct call_step *)object;
+	Py_VISIT(self->steps);
+	Py_VISIT(self->watches);
+	Py_VISIT(self->slow);
+	return 0;
+}
+
+static void call_step_dealloc(PyObject *object)
+{
+	struct call_step *self = (struct call_step *)object;
+	PyObject_GC_UnTrack(object);
+	Py_DECREF(self->steps);
+	Py_DECREF(self->watches);
+	Py_DECREF(self->slow);
+	PyObject_GC_Del(object);
+}
+
+static PyTypeObject call_step_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.CallStep",
+	.tp_basicsize = sizeof(struct call_step),
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+	.tp_vectorcall_offset = offsetof(struct call_step, call),
+	.tp_call = PyVectorcall_Call,
+	.tp_traverse = call_step_traverse,
+	.tp_dealloc = call_step_dealloc,
+};
+
+PyObject *spot_call_step(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	PyObject *steps, *watches, *slow;
+	if (!PyArg_ParseTuple(args, "O!O!O:call_step", &PyDict_Type, &steps, &PyDict_Type, &watches, &slow))
+		return NULL;
+	struct call_step *self = PyObject_GC_New(struct call_step, &call_step_type);
+	if (!self)
+		return NULL;
+	self->call = call_step_call;
+	self->steps = Py_NewRef(steps);
+	self->watches = Py_NewRef(watches);
+	self->slow = Py_NewRef(slow);
+	PyObject_GC_Track(self);
+	return (PyObject *)self;
+}
+
 int spot_init(void)
 {
-	return PyType_Ready(&line_step_type);
+	return PyType_Ready(&line_step_type) < 0 ? -1 : PyType_Ready(&call_step_type);
 }
 
 /* --- sys.monitoring --- */
@@ -225,10 +328,11 @@ static PyObject *on_instruction(PyObject *pair, PyObject *const *args, Py_ssize_
 	PyObject *key = PyLong_FromSize_t((size_t)args[0] + PyLong_AsSize_t(args[1]));
 	PyObject *spot = key ? PyDict_GetItemWithError(PyTuple_GET_ITEM(pair, 0), key) : NULL;
 	Py_XDECREF(key);
-	if (!spot)
-		return PyErr_Occurred() ? NULL : Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+	if (!spot && !PyErr_Occurred())
+		return Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+	PyErr_Clear(); /* of the limit of recursion: it is a spot, perhaps, for another time */
 	PyFrameObject *frame = PyEval_GetFrame();
-	if (frame && Py_IS_TYPE(spot, &spot_type) && check_spot(spot, frame) < 0)
+	if (spot && frame && Py_IS_TYPE(spot, &spot_type) && check_spot(spot, frame) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

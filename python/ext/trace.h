@@ -16,6 +16,13 @@ extern PyTypeObject glance_type;
 /* Whether the name certainly holds what it held, as seen from the frame that runs. Leaves no exception. */
 bool glance_is_unchanged(PyObject *glance, PyFrameObject *frame);
 
+/* --- ask.c --- */
+
+/* Calls a function of an engine on the user's thread. NULL without an exception: it could not be asked now. */
+PyObject *ask(PyObject *function, PyObject *const *args, size_t n_args);
+/* guarded(function): a function that is called so, and answers None where it could not be. */
+PyObject *ask_guarded(PyObject *module, PyObject *function);
+
 /* --- spot.c --- */
 
 extern PyTypeObject spot_type;
@@ -25,6 +32,8 @@ int spot_init(void);
 /* line_step(lines, spot=None, idle=None, on_return=None): a frame's trace function. */
 PyObject *spot_line_step(PyObject *module, PyObject *args);
 PyObject *spot_is_line_step(PyObject *module, PyObject *object);
+/* call_step(steps, watches, slow): a thread's trace function. */
+PyObject *spot_call_step(PyObject *module, PyObject *args);
 /* instruction_callback(table, disable): a function for sys.monitoring's INSTRUCTION events. */
 PyObject *spot_instruction_callback(PyObject *module, PyObject *args);
 

@@ -334,6 +334,19 @@ def line_step(
     begins: that of `lines`, else `idle`. Without `spot` and `idle` it is the idle one. `on_return` is called with a
     frame that returns or yields."""
 
+def call_step(
+    steps: dict[int, Optional[Callable[[FrameType, str, Any], Any]]],
+    watches: dict[int, Any],
+    slow: Callable[[FrameType, str, Any], Any],
+    /,
+) -> Callable[[FrameType, str, Any], Any]:
+    """A thread's trace function. `steps`: the idle line steps by the address of the code object, None for code that
+    concerns nothing. Code that is not there is asked of `slow`, and so is everything once there are no watches."""
+
+def guarded(function: Callable[..., object], /) -> Callable[..., object]:
+    """A function that calls this one on the user's threads: what a signal handler raises meanwhile is raised a little
+    later, outside; where the call is not possible (the end of the stack) it answers None."""
+
 def is_line_step(function: object, /) -> bool: ...
 def instruction_callback(table: dict[int, Spot], disable: object, /) -> Callable[[CodeType, int], object]:
     """A function for sys.monitoring's INSTRUCTION events. `table`: the spots, by the address of the code object plus

@@ -71,7 +71,6 @@ class Index:
             scans[key] = known
         return known[1]
 
-
     def add(self, watch: Watch) -> None:
         self.watches[id(watch)] = watch
         for word in watch.target.words:

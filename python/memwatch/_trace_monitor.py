@@ -43,9 +43,9 @@ class MonitoringEngine:
         self._tool: Optional[int] = None
         self._n_frames = 0
         self._callbacks = self._make_callbacks()
-        codes = (getattr(callback, "__code__", None) for callback in self._callbacks.values())
-        self._reporting = {id(LOOK_CLOSER), *(id(code) for code in codes if code is not None)}
-        """The ids of the code objects of which a thread that runs one is about to report."""
+        on_instruction = getattr(self._callbacks[self._events.INSTRUCTION], "__code__", LOOK_CLOSER)
+        self._reporting = {id(LOOK_CLOSER), id(on_instruction)}
+        """The ids of the code objects of which a thread that runs one may be about to report."""
         os.register_at_fork(after_in_child=self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
@@ -93,13 +93,13 @@ class MonitoringEngine:
         def _on_return(code: CodeType, offset: int, value: object) -> None:
             self._frame_ended(get_frame(1))
 
-        events = self._events
+        events, on_start, on_return = self._events, core.guarded(_on_start), core.guarded(_on_return)
         return {
             events.INSTRUCTION: core.instruction_callback(self._table, disable),
-            events.PY_START: _on_start,
-            events.PY_RESUME: _on_start,
-            events.PY_RETURN: _on_return,
-            events.PY_UNWIND: _on_return,
+            events.PY_START: on_start,
+            events.PY_RESUME: on_start,
+            events.PY_RETURN: on_return,
+            events.PY_UNWIND: on_return,
         }
 
     def _frame_ended(self, frame: FrameType) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any, Optional
 
@@ -46,15 +47,19 @@ class Spot:
     __slots__ = ("check", "look_closer", "name")
 
     def __init__(self, glances: tuple[Glance, ...], look_closer: Callable[[FrameType], object]) -> None:
+        def _look_closer(frame: FrameType) -> None:
+            with suppress(RecursionError, MemoryError):  # what has changed is found by a later look
+                look_closer(frame)
+
         def _check(frame: FrameType) -> None:
             for glance in glances:
                 if not glance.unchanged(frame):
-                    look_closer(frame)
+                    _look_closer(frame)
                     return
 
         comparable = all(glance.namespace is not None for glance in glances)
-        self.look_closer = look_closer
-        self.check = _check if comparable else look_closer
+        self.look_closer = _look_closer
+        self.check = _check if comparable else _look_closer
         self.name = glances[0] if comparable and len(glances) == 1 else None
         """The glance where it is the only one, at a name of a namespace."""
 
@@ -119,6 +124,16 @@ def _name_step(
         return _on_name_line
 
     return _on_name_line
+
+
+def call_step(steps: dict[int, Optional[Tracer]], watches: dict[int, Any], slow: Tracer) -> Tracer:
+    """A thread's trace function; here the slow one, which knows all."""
+    return slow
+
+
+def guarded(function: Callable[..., object]) -> Callable[..., object]:
+    """Pure Python cannot put off what a signal handler raises: it is raised where it is."""
+    return function
 
 
 def _functions_of(*functions: Callable[..., object]) -> frozenset[CodeType]:

@@ -38,6 +38,8 @@ class SettraceEngine:
         self._index = Index()
         self._plans: dict[int, tuple[weakref.ref[CodeType], Optional[_Plan]]] = {}
         """By the id of the code; None for code that concerns nothing."""
+        self._steps: dict[int, Optional[Tracer]] = {}
+        """The idle steps of the plans, for the core. Written where `_plans` is."""
         self._installed: dict[int, tuple[Tracer, Optional[Tracer]]] = {}
         """By thread: the trace function that was installed there, and the one before."""
         self._thread_tracer: Optional[Tracer] = None
@@ -117,7 +119,7 @@ class SettraceEngine:
             return plan.step(line) if inner is None else self._make_line(plan, inner, line)
 
         self.note_code(_on_call)
-        return _on_call
+        return _on_call if previous is not None else core.call_step(self._steps, watches, _on_call)
 
     def _make_line(self, plan: _Plan, inner: Tracer, line: int) -> Tracer:
         """A line function that calls a tracer that was there before, for one frame, which stands at `line`."""
@@ -192,7 +194,7 @@ class SettraceEngine:
         self._thread_tracer = self._previous_threads = None
         for key, (_, plan) in self._plans.copy().items():
             if plan is None:
-                self._plans.pop(key, None)
+                self._forget(key)
             else:
                 plan.fill({})  # frames that run hold it: it is filled again if its code is watched again
 
@@ -209,7 +211,7 @@ class SettraceEngine:
         for key, (ref, plan) in self._plans.copy().items():
             code = ref()
             if plan is None or code is None:
-                self._plans.pop(key, None)
+                self._forget(key)
             elif mentions(code, words):
                 self._inspect(code)
         for frame in user_frames():
@@ -230,8 +232,13 @@ class SettraceEngine:
             if plan is not None:
                 plan.fill(entries)
             if known is None or known[1] is not plan:
-                self._plans[key] = (weakref.ref(code, lambda _: self._plans.pop(key, None)), plan)
+                self._plans[key] = (weakref.ref(code, lambda _: self._forget(key)), plan)
+            self._steps[key] = plan.idle if plan is not None else None
             return plan
+
+    def _forget(self, key: int) -> None:
+        self._plans.pop(key, None)
+        self._steps.pop(key, None)
 
 
 class _Plan:

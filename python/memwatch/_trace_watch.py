@@ -9,6 +9,7 @@ is left to the sweep, whose events say `throttled`.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ TRACKS = ("value", "binding")
 _CREDIT_NS = 20_000_000
 _CHARGE_NS = 200_000  # at most, for one comparison: what is more is another thread's or process's time
 _SHARE = 0.5  # of the elapsed time that comparisons may use
+_MEMORY = ("last", "inplace", "_frozen", "_deep", "_copy", "_shown")
 _EXACT_CONTAINERS = (list, dict, set, deque, bytearray)
 
 
@@ -162,6 +164,9 @@ class Watch:
                 self._on_inplace(self)
             return True
         except Exception as error:
+            at_the_end = isinstance(error, (RecursionError, MemoryError)) and site is not None
+            if at_the_end or _is_of_signal_handler(error):
+                raise  # the core looks again: later, or at once
             self._failed(error)
             return False
 
@@ -266,6 +271,15 @@ class Watch:
     # --- reporting ------------------------------------------------------------------------------------------------
 
     def _report(self, value: object, site: Optional[Site], frame: Optional[FrameType]) -> None:
+        remembered = {name: getattr(self, name) for name in _MEMORY}
+        try:
+            self._tell(value, site, frame)
+        except BaseException:  # a signal handler's: what was not told is found again
+            vars(self).update(remembered)
+            self._prepare_glance(MISSING)
+            raise
+
+    def _tell(self, value: object, site: Optional[Site], frame: Optional[FrameType]) -> None:
         rebound = value is not self.last
         old, old_object = self._shown, self._as_object(rebound)
         if old is None:
@@ -334,6 +348,8 @@ class Watch:
         try:
             return function(*arguments)
         except Exception as error:
+            if _is_of_signal_handler(error):
+                raise
             self._failed(error)
             return default
 
@@ -344,3 +360,13 @@ class Watch:
 
     def __repr__(self) -> str:
         return f"<memwatch watch of {self.name!r}>"
+
+
+def _is_of_signal_handler(error: BaseException) -> bool:
+    """Whether a signal handler raised it: those written in Python run on top of whatever the main thread runs."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers} - {None}
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code not in codes:
+        traceback = traceback.tb_next
+    return traceback is not None

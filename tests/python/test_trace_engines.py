@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import threading
 
@@ -13,6 +14,8 @@ from memwatch._trace_targets import NamespaceTarget
 from memwatch.testing import RecordingWatcher
 
 needs_monitoring = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
+
+ENGINES = ["settrace", pytest.param("monitoring", marks=needs_monitoring)]
 
 
 def opened(engine):
@@ -115,7 +118,7 @@ def test_code_that_goes_takes_its_plan_along():
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("engine", ["settrace", pytest.param("monitoring", marks=needs_monitoring)])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_forked_child_watches_nothing(engine):
     watcher = opened(engine)
     names = {"value": 0}
@@ -128,6 +131,100 @@ def test_a_forked_child_watches_nothing(engine):
     exec("value = 2", names)
     assert [event.new for event in watcher.recorder.events] == [b"2"]
     watcher.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_end_of_the_stack_ends_no_tracing(engine):
+    def descend(depth):
+        global bound
+        bound = depth
+        return descend(depth + 1)
+
+    watcher = opened(engine)
+    watch_name(watcher, sys._getframe(), "bound")
+    for turn in (1, 2):
+        with pytest.raises(RecursionError):
+            descend(0)
+        bind(turn)
+        assert watcher.recorder.events[-1].new_object == turn
+        assert watcher.recorder.events[-1].attribution == "exact"
+    watcher.close()
+
+
+bound = None
+
+
+def bind(value):
+    global bound
+    bound = value
+
+
+def bind_each(*values):
+    for value in values:
+        bind(value)
+
+
+class Late(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("error", [Late, KeyboardInterrupt])
+def test_what_a_signal_handler_raises_reaches_the_user_and_no_event_is_lost(engine, error):
+    """The handler runs in whatever Python code there is: here in the middle of a check."""
+
+    def handle(number, frame):
+        raise error
+
+    def judge(value):
+        if not judged:
+            judged.append(value)
+            signal.raise_signal(signal.SIGUSR1)
+        return True
+
+    judged = []
+    bind(0)
+    watcher = opened(engine)
+    watch_name(watcher, sys._getframe(), "bound", when=judge)
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with pytest.raises(error):
+            bind_each(1, 2, 3)
+        bind(4)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    new = [event.new_object for event in watcher.recorder.events]
+    assert new[0] == 1
+    assert new[-1] == 4
+    assert len(new) == len(set(new))
+    assert watcher.adapter.get_stats()["errors"] == 0
+    watcher.close()
+
+
+def test_a_signal_between_two_generators_is_the_inner_ones():
+    """As the standard library's test_generators has it, with code that no engine has seen before."""
+    testcapi = pytest.importorskip("_testcapi")
+    names = {}
+    watcher = opened("auto")
+    watcher.adapter.track(NamespaceTarget(names, "value"), {"name": "value"})
+    exec(SIGNALLED, names)
+    generator = names["outer"]()
+    generator.send(None)
+    with pytest.raises(StopIteration) as stopped:
+        testcapi.raise_SIGINT_then_send_None(generator)
+    assert stopped.value.value == "caught"
+    watcher.close()
+
+
+SIGNALLED = """
+def outer():
+    return (yield from inner())
+def inner():
+    try:
+        yield
+    except KeyboardInterrupt:
+        return "caught"
+"""
 
 
 def test_unknown_engines():
