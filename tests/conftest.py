@@ -66,7 +66,7 @@ def _of_load():
 
 
 def slowness():
-    """How many times longer than at rest Python takes for its work now, on a machine that others use too: at least 1."""
+    """How many times longer than on a fast machine at rest Python takes for its work now: at least 1."""
     times = []
     for _ in range(5):
         started = time.thread_time()
@@ -140,7 +140,8 @@ def in_thread():
 
     return run
 
-# --- what runs at the same time -----------------------------------------------------------------------------------------
+
+# --- what runs at the same time ---------------------------------------------------------------------------------------
 #
 # With pytest-xdist (-n) the tests run in several processes. Those of one file share a process, because of the fixtures
 # that a file shares. Some directories share more, and the tests of some files share nothing.

@@ -88,7 +88,10 @@ def test_a_region_over_the_edge_of_two_pages():
         watcher.set_callback(events.append)
         pages[PAGE - 2 : PAGE + 2] = b"edge"
         assert watcher.flush()
-        assert [(event.old_value, event.new_value) for event in events] == [(bytes(8), b"\0\0edge\0\0")]
+        # Two events where a window ended between the two pages' parts of the write.
+        values = [bytes(8), *(event.new_value for event in events)]
+        assert [event.old_value for event in events] == values[:-1]
+        assert values[-1] == b"\0\0edge\0\0" and len(values) <= 3
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+
 from memwatch import MemoryWatcher, Server
 
 WHOLE = ["?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", ">i2", ">u4", ">i8", "<u2"]

@@ -93,5 +93,8 @@ class History(RuleBasedStateMachine):
 
 TestHistory = History.TestCase
 TestHistory.settings = settings(
-    max_examples=40 if os.environ.get("MEMWATCH_STRESS") else 10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40 if os.environ.get("MEMWATCH_STRESS") else 10,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
