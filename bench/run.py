@@ -108,7 +108,7 @@ SECTIONS = [
     Section(
         "feed_clients",
         "Events, while 32 clients stream all of them",
-        "4,000 variables, 24,000 writes a second; aim: at 20,000 events a second the worker's rate is that without clients",
+        "4,000 variables, 24,000 writes a second; aim: at 20,000 events a second the rate is that without clients",
         {"32_clients": "no_client", "32_clients.worker": "no_client.worker"},
     ),
     Section(

@@ -117,7 +117,7 @@ static void json_whole(struct text *text, uint64_t magnitude, int negative)
 
 static void json_int(struct text *text, const struct number_format *format, const uint8_t *item)
 {
-	const unsigned unused = 64 - 8 * format->item_bytes; /* bits above the item's */
+	const unsigned unused = (8 - format->item_bytes) % 8 * 8; /* bits above the item's */
 	const int64_t value = (int64_t)(read_bits(format, item) << unused) >> unused;
 
 	json_whole(text, value < 0 ? 0 - (uint64_t)value : (uint64_t)value, value < 0);

@@ -307,9 +307,7 @@ class Glance:
     """
 
     def __init__(self, kind: str, holder: object = None, key: object = None) -> None: ...
-    def remember(
-        self, value: object, keys: Optional[list[Any]] = None, items: Optional[list[Any]] = None, /
-    ) -> None:
+    def remember(self, value: object, keys: Optional[list[Any]] = None, items: Optional[list[Any]] = None, /) -> None:
         """What the name holds now; with `items`, and `keys` of a dict or an object's attributes, what that holds."""
 
     def forget(self) -> None:

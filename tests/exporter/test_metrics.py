@@ -202,9 +202,7 @@ def test_formats_are_negotiated(service: Service) -> None:
 
 def documented() -> dict[str, tuple[str, set[str]]]:
     """The families of docs/metrics.md: type and labels by name."""
-    rows = re.findall(
-        r"^\| `(memwatch_\w+)` \| (\w+) \|(.*?)\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `(memwatch_\w+)` \| (\w+) \|(.*?)\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 
