@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 enum { HEADER_BYTES_MAX = 16 * 1024, CONNECTION_BYTES = 32 * 1024, IDLE_TIMEOUT_S = 30 };
 
@@ -312,19 +313,32 @@ static void fill_foreign_signals(sigset_t *ret_set)
 		sigdelset(ret_set, own[i]);
 }
 
+/* A daemon that does not start has closed the listening socket, or not: its number may be another thread's by now. */
+static void forget_closed_socket(struct memwatch_exporter *exporter, const struct stat *before)
+{
+	struct stat now;
+
+	if (fstat(exporter->listen_fd, &now) < 0 || now.st_dev != before->st_dev || now.st_ino != before->st_ino)
+		exporter->listen_fd = -1;
+}
+
 int http_start(struct memwatch_exporter *exporter, uint32_t connection_limit)
 {
 	sigset_t foreign, before;
+	struct stat socket = { 0 };
 	int error = 0;
 
 	fill_foreign_signals(&foreign);
 	pthread_sigmask(SIG_BLOCK, &foreign, &before);
+	fstat(exporter->listen_fd, &socket);
 	errno = 0;
 	exporter->daemon = start_daemon(exporter, connection_limit);
-	if (exporter->daemon == NULL)
+	if (exporter->daemon == NULL) {
 		error = errno > 0 ? -errno : -EIO;
-	else
+		forget_closed_socket(exporter, &socket);
+	} else {
 		error = pump_start(exporter);
+	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error < 0 && exporter->daemon != NULL)
 		http_stop(exporter);

@@ -8,12 +8,15 @@
 #include <memwatch/memwatch.h>
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -234,6 +237,44 @@ static int close_exporter(void)
 	return 0;
 }
 
+static _Atomic int n_bad_closes;
+
+/* In place of the C library's, for everything here: counts descriptors that were closed already. */
+int close(int fd)
+{
+	int result = (int)syscall(SYS_close, fd);
+
+	if (result < 0 && errno == EBADF)
+		n_bad_closes++;
+	return result;
+}
+
+static _Atomic int n_threads_allowed = INT_MAX;
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which replace it themselves */
+int pthread_create(pthread_t *ret_thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg)
+{
+	int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+	return n_threads_allowed-- > 0 ? real(ret_thread, attributes, run, arg) : EAGAIN;
+}
+#endif
+
+/* "crowded": opens it where ever more threads can be had; failures, and closes that were one too many. */
+static int open_crowded(const struct memwatch_exporter_options *options)
+{
+	int n_failures = -1, error = -1;
+
+	for (int n = 0; error < 0 && n < 100; n++, n_failures++) {
+		n_threads_allowed = n;
+		error = memwatch_exporter_open(watcher, options, &exporter);
+	}
+	n_threads_allowed = INT_MAX;
+	printf("%d %d ", n_failures, n_bad_closes);
+	return error;
+}
+
 static int open_exporter(const struct memwatch_exporter_options *options)
 {
 	int error = memwatch_exporter_open(watcher, options, &exporter);
@@ -280,6 +321,8 @@ static int run_command(const char *line, const struct memwatch_exporter_options 
 		return close_exporter();
 	else if (strcmp(line, "open") == 0)
 		return open_exporter(options);
+	else if (strcmp(line, "crowded") == 0)
+		return open_crowded(options);
 	else if (strcmp(line, "threads") == 0)
 		printf("%d ", count_entries("/proc/self/task"));
 	else if (strcmp(line, "descriptors") == 0)

@@ -45,6 +45,17 @@ def test_nothing_is_left_after_close(service: Service) -> None:
             client.close()
 
 
+@pytest.mark.skipif(SANITIZED, reason="sanitizers have a pthread_create of their own")
+def test_without_threads_nothing_is_closed_that_is_anothers(service: Service) -> None:
+    service.do("close")
+    descriptors = service.do("descriptors")
+    failures, bad_closes = map(int, service.do("crowded"))
+    assert failures >= 2
+    assert bad_closes == 0
+    service.do("close")
+    assert service.do("descriptors") == descriptors
+
+
 @pytest.mark.alone
 def test_nothing_is_left_of_a_thousand_clients(start: Start, slowness: Callable[[], float]) -> None:
     service = start(feed_limit=1000, connection_limit=1100, heartbeat_ms=60000)
