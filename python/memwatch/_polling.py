@@ -14,6 +14,7 @@ import weakref
 from typing import Any, Callable, Optional
 
 from memwatch._errors import Error
+from memwatch._native import core
 from memwatch._trace_values import Frozen, freeze, same, shown_bytes
 from memwatch._tracker import TrackerAdapter
 
@@ -72,6 +73,17 @@ class _Polled:
         self.when = when
         self.lock = threading.Lock()
         self.removed = False
+        self._failed = False
+
+    def wants(self, new: object) -> bool:
+        """The user's `when`. Its failure is reported once and counts as yes."""
+        try:
+            return self.when is None or bool(self.when(new))
+        except Exception as error:
+            if not self._failed:
+                core.unraisable(error, self.when)
+            self._failed = True
+            return True
 
 
 class PollingAdapter(TrackerAdapter):
@@ -143,7 +155,7 @@ class PollingAdapter(TrackerAdapter):
             if change is None:
                 return False
             old, new = change
-            if polled.when is not None and not polled.when(new):
+            if not polled.wants(new):
                 self._filtered += 1
                 return False
             assert self.emitter is not None

@@ -70,7 +70,8 @@ class TraceAdapter(TrackerAdapter):
     Limits: of containers with more than 1,000 items the first and last 500 and the length are compared. Code that
     changes an object through another name, and mentions no name by which it was watched, is found when code that
     does runs next, or by the sweep. Before Python 3.12, threads that ran before the first watch are seen by the sweep
-    only. A watched local keeps its frame until the frame ends.
+    only, and so is a thread in which a debugger has taken the trace function since; several changes within one line are
+    one event there. A watched local keeps its frame until the frame ends.
     """
 
     name = "trace"

@@ -70,8 +70,12 @@ def names_of(code: CodeType) -> set[str]:
 
 
 def strings_of(code: CodeType) -> set[str]:
-    """The string constants of the code: what `setattr(obj, "name", 1)` mentions."""
-    return {const for const in code.co_consts if type(const) is str}
+    """The string constants of the code: what `setattr(obj, "name", 1)` mentions, and `vars(obj).update(name=1)`."""
+    found = {const for const in code.co_consts if type(const) is str}
+    for const in code.co_consts:
+        if type(const) is tuple:
+            found.update(item for item in const if type(item) is str)
+    return found
 
 
 def slot_names(code: CodeType) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ occurrence but those at the instructions right after a site. So a loop that bind
 and a name is compared right after the instruction that bound it, on the thread that did, with no other instruction in
 between: that is what makes the line exact. The functions that Python calls are `_on_*`; while one runs, Python
 sends no events for the code that it calls. Plans are kept as long as their code object and no longer.
+LIMITS  Where another tool switches a LINE event off (coverage's `sysmon` core does, the first time a line runs), CPython
+3.12 and 3.13 leave out the INSTRUCTION event of that place that once: a later look finds the change.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from memwatch._trace_watch import Watch
 
 _TOOL_NAME = "memwatch"
 _TOOL_IDS = (5, 4, 3, 2, 1, 0)
+_HELPER_IDS = (4, 3)  # 0 to 2 belong to debuggers, coverage and profilers, which take them at any time
 
 
 class MonitoringEngine:
@@ -204,8 +207,31 @@ class MonitoringEngine:
             # Instructions that were disabled come back only when the event is switched off and on.
             self._monitoring.set_local_events(self._tool, code, 0)
             old_events = 0
-        if events != old_events:
+        if not old_events:
+            self._arm(code, events)
+        elif events != old_events:
             self._monitoring.set_local_events(self._tool, code, events)
+
+    def _arm(self, code: CodeType, events: int) -> None:
+        """Python 3.12 and 3.13 forget who wants the INSTRUCTION events of code that one tool looks at, when a second
+        begins to (a debugger, coverage): where they keep that begins as nobody's. So a second tool looks first."""
+        helper = self._take_helper()
+        if helper is not None:
+            self._monitoring.set_local_events(helper, code, self._events.INSTRUCTION)
+        self._monitoring.set_local_events(self._tool, code, events)
+        if helper is not None:
+            self._monitoring.set_local_events(helper, code, 0)
+            self._monitoring.free_tool_id(helper)
+
+    def _take_helper(self) -> Optional[int]:
+        """A tool id for a moment. Where none is free there are other tools, and the trouble is less likely."""
+        for tool in _HELPER_IDS:
+            try:
+                self._monitoring.use_tool_id(tool, _TOOL_NAME)
+            except ValueError:
+                continue
+            return tool
+        return None
 
     def _replan(self, key: int) -> None:
         known = self._plans.get(key)

@@ -4,10 +4,12 @@ DESIGN  The trace function is called for each new frame; only frames whose code 
 function. A line function keeps the checks of the line that runs, and makes them at the frame's next event: by then
 the line has run, and the line that it names is the one of the assignment. A tracer that was there before (coverage, a
 debugger) is called first with every event that it would have had, and is put back at the close.
-LIMITS  Threads that already ran when the first name was watched are not traced: nothing in Python before 3.12 can make
-them. A tracer that is installed later by another replaces this one in its thread; `stats` counts how often that was
-seen. A line that holds an inlined comprehension (3.12+) may show the comprehension's variable as the
-name's value. What changes without being traced is found by the sweep.
+LIMITS  A line that binds a name twice is one event, with what the line left there. Threads that already ran when the
+first name was watched are not traced: nothing in Python before 3.12 can make them. A tracer that is installed later by
+another replaces this one in its thread; `stats` counts how often that was seen. Without the C extension the trace
+function is one more call of Python: at the end of the stack, and where a signal handler raises in it, Python ends the
+thread's tracing. A line that holds an inlined comprehension (3.12+) may show the comprehension's variable as the name's
+value. What changes without being traced is found by the sweep.
 """
 
 from __future__ import annotations

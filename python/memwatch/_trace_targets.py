@@ -9,13 +9,14 @@ for certain. Targets hold no state of the watch; they never keep an object alive
 from __future__ import annotations
 
 import weakref
+from itertools import islice
 from types import CellType, CodeType, FrameType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Callable, Final, Optional, Union
 
 from memwatch._native import core
 from memwatch._trace_code import Kind, Path, Site, slot_names
 from memwatch._trace_frames import local_value, local_values, slot_of, slot_value
-from memwatch._trace_values import MISSING, class_attribute, instance_attributes
+from memwatch._trace_values import LIMIT, MISSING, class_attribute, instance_attributes
 
 ELSEWHERE: Final = object()
 """What a frame's local reads as in any other frame: nothing can be said."""
@@ -293,7 +294,8 @@ class ObjectTarget(Target):
 
 
 def names_of_object(obj: object, frame: Optional[FrameType]) -> set[str]:
-    """The names by which code around the frame can know the object: variables, and attributes of local objects."""
+    """The names by which code around the frame can know the object: variables, attributes of local objects; where there
+    are none, variables that hold a list, tuple or dict with the object in it."""
     if frame is None:
         return set()
     local = local_values(frame)
@@ -301,4 +303,15 @@ def names_of_object(obj: object, frame: Optional[FrameType]) -> set[str]:
     for owner in local.values():
         if type(owner) is not ModuleType:
             found.update(name for name, value in (instance_attributes(owner) or {}).items() if value is obj)
+    if not found:
+        found = {name for names in (local, frame.f_globals) for name, value in names.items() if _has(value, obj)}
     return found
+
+
+def _has(container: Any, obj: object) -> bool:
+    """Whether the object is among the first items of a builtin container."""
+    if type(container) is dict:
+        container = container.values()
+    elif type(container) not in (list, tuple):
+        return False
+    return any(item is obj for item in islice(container, LIMIT))

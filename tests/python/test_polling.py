@@ -1,6 +1,7 @@
 """Polling: copies are compared at an interval."""
 
 import array
+import sys
 import threading
 
 import pytest
@@ -40,6 +41,22 @@ def test_the_thread_finds_a_change(adapter, recorder):
     assert (event.old, event.new) == (b"Hello", b"Jello")
     assert (event.attribution, event.reason, event.backend) == ("none", "polling", "polling")
     assert event.frames == ()
+
+
+def test_a_failing_when_ends_nothing(adapter, recorder, monkeypatch):
+    def fail(new):
+        raise ZeroDivisionError("when")
+
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    failing, other = [0], [0]
+    adapter.track(failing, {"name": "failing", "when": fail})
+    adapter.track(other, {"name": "other"})
+    failing[0] = 1
+    assert recorder.wait(lambda events: len(events) == 1)
+    failing[0] = other[0] = 2
+    assert recorder.wait(lambda events: len(events) == 3)
+    assert [type(unraisable.exc_value) for unraisable in seen] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize(

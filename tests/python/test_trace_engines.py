@@ -87,6 +87,52 @@ def test_another_tool_has_the_first_tool_id():
         monitoring.free_tool_id(5)
 
 
+def empty_tracer(frame, event, arg):
+    return empty_tracer
+
+
+@needs_monitoring
+def test_a_tracer_that_begins_later_and_ends():
+    def rebind(value):
+        global bound
+        bound = value
+
+    rebind(0)
+    watcher = opened("monitoring")
+    watch_name(watcher, sys._getframe(), "bound")
+    previous = sys.gettrace()
+    rebind(1)
+    sys.settrace(empty_tracer)
+    rebind(2)
+    sys.settrace(previous)
+    rebind(3)
+    assert [event.new_object for event in watcher.recorder.events] == [1, 2, 3]
+    watcher.close()
+
+
+@needs_monitoring
+def test_a_tool_that_begins_later_and_ends():
+    def rebind(value):  # code of its own: what was once looked at by two tools has no trouble any more
+        global bound
+        bound = value
+
+    monitoring = sys.monitoring
+    rebind(0)
+    watcher = opened("monitoring")
+    watch_name(watcher, sys._getframe(), "bound")
+    rebind(1)
+    monitoring.use_tool_id(1, "other")
+    try:
+        monitoring.set_events(1, monitoring.events.PY_START | monitoring.events.LINE)
+        rebind(2)
+        monitoring.set_events(1, 0)
+        rebind(3)
+    finally:
+        monitoring.free_tool_id(1)
+    assert [event.new_object for event in watcher.recorder.events] == [1, 2, 3]
+    watcher.close()
+
+
 @needs_monitoring
 def test_all_tool_ids_are_taken():
     monitoring = sys.monitoring

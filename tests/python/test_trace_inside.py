@@ -268,3 +268,34 @@ def test_an_item_by_a_key_that_code_only_computes(traced, events):
 
     change(mapping, "k" + "ey")
     assert [(event.function.rpartition(".")[2], event.attribution) for event in events] == [("change", "exact")]
+
+
+def test_names_that_are_only_keywords(traced, events):
+    """Code that mentions the attribute as a keyword argument alone."""
+    thing = Thing()
+    thing.count = 0
+    change, change_items = compile_keywords()
+    watch_attr(traced, thing, "count")
+    change(thing)
+    change_items(thing)
+    assert [(event.new_object, event.function) for event in events] == [(1, "change"), (2, "change_items")]
+
+
+def compile_keywords():
+    names = {}
+    exec(
+        "def change(it):\n    vars(it).update(count=1)\n"
+        "def change_items(it):\n    number = 2\n    vars(it).update({'other': 1, 'count': number})",
+        names,
+    )
+    return names["change"], names["change_items"]
+
+
+def test_an_item_of_something_that_has_no_name_of_its_own(traced, events):
+    rows = [[0, 0], [0, 0]]
+    watch_item(traced, rows[1], 0, alias="cell")
+    rows[0][0] = 1
+    rows[1][0] = 5
+    for row in rows:
+        row[0] = 7
+    assert [(event.new_object, event.attribution) for event in events] == [(5, "page"), (7, "exact")]
