@@ -6,8 +6,9 @@ occurrence but those at the instructions right after a site. So a loop that bind
 and a name is compared right after the instruction that bound it, on the thread that did, with no other instruction in
 between: that is what makes the line exact. The functions that Python calls are `_on_*`; while one runs, Python
 sends no events for the code that it calls. Plans are kept as long as their code object and no longer.
-LIMITS  Where another tool switches a LINE event off (coverage's `sysmon` core does, the first time a line runs),
-CPython 3.12 and 3.13 leave out the INSTRUCTION event of that place that once: a later look finds the change.
+LIMITS  Where another tool switches a LINE event off (coverage's `sysmon` core does, the first time a line runs), Python
+3.12 and 3.13 leave out the INSTRUCTION event of that place that once: a later look finds the change. Beside any tool
+with PY_START events, this one or another, pdb.set_trace() of Python 3.13.0 stops one line later.
 """
 
 from __future__ import annotations
