@@ -27,18 +27,26 @@ int regions_init(struct regions *regions)
 {
 	*regions = (struct regions){ .n_slots = 1, .names_size = 64 };
 	regions->names = mem_alloc(regions->names_size * sizeof *regions->names);
-	return regions->names ? 0 : error_set(-ENOMEM, "no memory for the table of names");
+	if (!regions->names)
+		return error_set(-ENOMEM, "no memory for the table of names");
+	int error = layouts_init(&regions->layouts);
+	if (error) {
+		mem_free(regions->names);
+		regions->names = NULL;
+	}
+	return error;
 }
 
 void regions_fini(struct regions *regions)
 {
 	for (uint32_t slot = 1; slot < regions->n_slots; slot++)
-		if (at(regions, slot)->name)
+		if (at(regions, slot)->shadow)
 			region_free(regions, at(regions, slot));
 	for (uint32_t i = 0; i < regions->n_chunks; i++)
 		mem_free(regions->chunks[i]);
 	mem_free(regions->chunks);
 	mem_free(regions->names);
+	layouts_fini(&regions->layouts);
 	*regions = (struct regions){ 0 };
 }
 
@@ -63,14 +71,14 @@ static uint32_t *name_find(const struct regions *regions, const char *name, uint
 		if (*place == TOMBSTONE)
 			continue;
 		const struct region *region = at(regions, *place);
-		if (region->watcher == watcher && strcmp(region->name, name) == 0)
+		if (region->watcher == watcher && strcmp(region_name(region), name) == 0)
 			return place;
 	}
 }
 
 static void name_put(uint32_t *names, uint32_t size, uint32_t slot, const struct region *region)
 {
-	uint32_t i = name_hash(region->name, region->watcher);
+	uint32_t i = name_hash(region_name(region), region->watcher);
 	while (names[i & (size - 1)])
 		i++;
 	names[i & (size - 1)] = slot;
@@ -133,35 +141,40 @@ static int slot_take(struct regions *regions, uint32_t *ret_slot)
 	return 0;
 }
 
-static char *name_new(const char *name)
+uint64_t region_shadow_bytes(uint64_t start, uint64_t size_bytes, uint8_t flags)
 {
-	size_t size_bytes = strlen(name) + 1;
-	struct region_birth *birth = mem_alloc(sizeof *birth + size_bytes);
-	return birth ? memcpy(birth + 1, name, size_bytes) : NULL;
+	if (!start)
+		return 0;
+	if (!(flags & MEMWATCH_REGION_HASHED))
+		return size_bytes;
+	return (page_ceil(start + size_bytes) - page_floor(start)) / PAGE_BYTES * sizeof(uint64_t);
 }
 
-static void name_free(char *name)
+uint8_t *region_shadow_new(uint64_t start, uint64_t size_bytes, uint8_t flags, const char *name)
 {
-	if (name)
-		mem_free((struct region_birth *)(void *)name - 1);
+	size_t shadow_bytes = region_shadow_bytes(start, size_bytes, flags), name_bytes = strlen(name) + 1;
+	uint8_t *shadow = mem_alloc(shadow_bytes + name_bytes);
+	if (shadow)
+		memcpy(shadow + shadow_bytes, name, name_bytes);
+	return shadow;
 }
 
-int region_new(struct regions *regions, uint8_t watcher, const char *name, struct region **ret_region)
+int region_new(struct regions *regions, const struct region *new, struct region **ret_region)
 {
 	uint32_t slot = 0;
-	if (name_find(regions, name, watcher))
+	if (name_find(regions, region_name(new), new->watcher))
 		return error_set(-EEXIST, "a region named \"%s\" is already watched; unwatch it or choose another name",
-				 name);
-	char *copy = name_new(name);
-	int error = copy ? name_reserve(regions) : error_set(-ENOMEM, "no memory for a name");
+				 region_name(new));
+	int error = name_reserve(regions);
 	if (!error)
 		error = slot_take(regions, &slot);
-	if (error) {
-		name_free(copy);
+	if (error)
 		return error;
-	}
 	struct region *region = at(regions, slot);
-	*region = (struct region){ .generation = region->generation, .slot = slot, .watcher = watcher, .name = copy };
+	uint32_t generation = region->generation;
+	*region = *new;
+	region->generation = generation;
+	region->slot = slot & REGIONS_MAX;
 	name_put(regions->names, regions->names_size, slot, region);
 	regions->names_filled++;
 	regions->n_used++;
@@ -171,29 +184,27 @@ int region_new(struct regions *regions, uint8_t watcher, const char *name, struc
 
 struct region_meta *region_meta(struct region *region)
 {
-	if (!region->meta && (region->meta = mem_alloc(sizeof *region->meta)))
-		region->meta->item_bytes = 1;
+	if (!region->meta)
+		region->meta = mem_alloc(sizeof *region->meta);
 	return region->meta;
 }
 
 void region_meta_free(struct region_meta *meta)
 {
-	if (!meta)
-		return;
-	mem_free(meta->shape);
-	mem_free(meta->format);
+	if (meta)
+		mem_free(meta->rules);
 	mem_free(meta);
 }
 
 void region_free(struct regions *regions, struct region *region)
 {
 	uint32_t slot = region->slot;
-	uint32_t *place = name_find(regions, region->name, region->watcher);
+	uint32_t *place = name_find(regions, region_name(region), region->watcher);
 	if (place)
 		*place = TOMBSTONE;
 	region_meta_free(region->meta);
 	mem_free(region->shadow);
-	name_free(region->name);
+	layout_drop(&regions->layouts, region->layout);
 	*region = (struct region){ .generation = region->generation + 1, .left = regions->free };
 	regions->free = slot;
 	regions->n_used--;
@@ -210,7 +221,7 @@ struct region *region_by_id(const struct regions *regions, uint64_t id, uint8_t 
 	if (!slot || slot >= regions->n_slots)
 		return NULL;
 	struct region *region = at(regions, slot);
-	return region->name && region->watcher == watcher && region->generation == id >> 24 ? region : NULL;
+	return region->shadow && region->watcher == watcher && region->generation == id >> 24 ? region : NULL;
 }
 
 bool region_was(const struct regions *regions, uint64_t id)
@@ -228,7 +239,7 @@ struct region *region_by_name(const struct regions *regions, const char *name, u
 struct region *region_next(const struct regions *regions, uint32_t slot, uint32_t *ret_slot)
 {
 	for (; slot < regions->n_slots; slot++) {
-		if (slot && at(regions, slot)->name) {
+		if (slot && at(regions, slot)->shadow) {
 			*ret_slot = slot;
 			return at(regions, slot);
 		}

@@ -8,10 +8,10 @@
 
 enum { SAMPLE_BATCH = 64 };
 
-enum memwatch_number sample_number(const struct region *region, union memwatch_number_value *ret_value)
+enum memwatch_number sample_number(struct number number, const struct region *region,
+				   union memwatch_number_value *ret_value)
 {
-	struct number number = region_number(region);
-	if (number.kind == MEMWATCH_NUMBER_NONE || number.item_bytes != region->size_bytes || !region->shadow ||
+	if (number.kind == MEMWATCH_NUMBER_NONE || number.item_bytes != region->size_bytes ||
 	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
 		return MEMWATCH_NUMBER_NONE;
 	if (number.kind == MEMWATCH_NUMBER_INT)
@@ -23,16 +23,16 @@ enum memwatch_number sample_number(const struct region *region, union memwatch_n
 	return number.kind;
 }
 
-static void fill_sample(const struct region *region, struct memwatch_region_sample *sample)
+static void fill_sample(const struct engine *engine, const struct region *region, struct memwatch_region_sample *sample)
 {
 	const struct region_meta *meta = region->meta;
 	sample->id = region_id(region);
-	sample->delivered = region->delivered;
+	sample->delivered = meta ? meta->delivered : 0;
 	sample->last_seq = meta ? meta->last_seq : 0;
 	sample->last_time_ns = meta ? meta->last_time_ns : 0;
-	sample->metric = meta && meta->metric;
+	sample->metric = region->metric;
 	sample->value.as_uint = 0;
-	sample->number = sample_number(region, &sample->value);
+	sample->number = sample_number(region_layout(&engine->regions, region)->number, region, &sample->value);
 }
 
 int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_sample *samples, size_t n)
@@ -47,7 +47,7 @@ int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor, struct memw
 	worker_lock(engine);
 	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
 		if (region->watcher == watcher->index)
-			fill_sample(region, &samples[count++]);
+			fill_sample(engine, region, &samples[count++]);
 		if (++n_seen % SAMPLE_BATCH == 0) {
 			worker_unlock(engine);
 			worker_lock(engine);

@@ -10,8 +10,8 @@
 static struct region *hold_versions(memwatch *watcher, uint64_t id, int *ret_error)
 {
 	struct region *region = watch_hold_values(watcher, id, ret_error);
-	if (region && (!region->shadow || region->flags & MEMWATCH_REGION_HASHED)) {
-		*ret_error = error_set(-ENOENT, "no versions of \"%s\" are kept", region->name);
+	if (region && (!region->start || region->flags & MEMWATCH_REGION_HASHED)) {
+		*ret_error = error_set(-ENOENT, "no versions of \"%s\" are kept", region_name(region));
 		worker_unlock(watcher->engine);
 		region = NULL;
 	}
@@ -34,12 +34,12 @@ int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t s
 /* Can anything be known of the region after that event? */
 static int check_seq(memwatch *watcher, const struct region *region, uint64_t seq)
 {
-	uint64_t newest = log_newest(watcher->log), added = region_birth(region)->seq;
+	uint64_t newest = log_newest(watcher->log), added = region->added_seq;
 	if (seq > newest && seq != UINT64_MAX)
 		return error_set(-ENOENT, "there is no event %llu yet; the newest is %llu", (unsigned long long)seq,
 				 (unsigned long long)newest);
 	if (seq && seq < added)
-		return error_set(-ENOENT, "\"%s\" was not watched then: it is since event %llu", region->name,
+		return error_set(-ENOENT, "\"%s\" was not watched then: it is since event %llu", region_name(region),
 				 (unsigned long long)added);
 	return 0;
 }
@@ -82,9 +82,9 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 	const struct region *region = hold_versions(watcher, id, &error);
 	if (!region)
 		return error;
-	if (time_ns < region_birth(region)->time_ns)
+	if (time_ns < region->added_ns)
 		error = error_set(-ENOENT, "\"%s\" was not watched then: it is since %llu ns after the epoch",
-				  region->name, (unsigned long long)region_birth(region)->time_ns);
+				  region_name(region), (unsigned long long)region->added_ns);
 	uint64_t version = region_last_seq(region);
 	const struct undo *undo = region->meta ? region->meta->newest_undo : NULL;
 	if (!error && region->meta && region->meta->last_time_ns > time_ns) {
@@ -94,7 +94,7 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 			error = error_set(-ENOENT,
 					  "what \"%s\" held then is not kept any more; the oldest kept is version %llu "
 					  "(raise history_budget)",
-					  region->name, (unsigned long long)version);
+					  region_name(region), (unsigned long long)version);
 	}
 	if (!error)
 		*ret_seq = version;
@@ -132,7 +132,7 @@ int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t siz
 	const struct region *region = hold_versions(watcher, id, &error);
 	if (region) {
 		if (offset > region->size_bytes || size_bytes > region->size_bytes - offset)
-			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region->name,
+			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region_name(region),
 					  (unsigned long long)region->size_bytes);
 		else
 			error = history_blame(region, offset, size_bytes, work, blames, n);
@@ -161,7 +161,8 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 	if (!region)
 		return error;
 	if (region->start)
-		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions", region->name);
+		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions",
+				  region_name(region));
 	else
 		error = emit_post(watcher->engine, region, post, &seq);
 	worker_unlock(watcher->engine);

@@ -174,33 +174,25 @@ static int check_region_options(const struct memwatch_region_options *options, s
 	return error ? error : check_condition(options);
 }
 
-/* Does a plain record do, without a meta? */
-static bool is_plain(const struct memwatch_region_options *options)
+/* Its meta, where it asks for more than every change. */
+static int rules_new(const struct memwatch_region_options *options, struct region_meta **ret_meta)
 {
-	return !options->format && options->item_bytes <= 1 && !options->n_dims && !options->metric && !options->when &&
-	       options->max_rate == 0 && !options->history_budget;
-}
-
-static int fill_meta(struct region_meta *meta, const struct memwatch_region_options *options)
-{
-	meta->item_bytes = options->item_bytes ? (uint32_t)options->item_bytes : 1;
-	meta->metric = options->metric != 0;
-	meta->fortran_order = options->fortran_order != 0;
-	meta->n_dims = (uint8_t)options->n_dims;
-	meta->when = (uint8_t)options->when;
-	meta->low = options->low;
-	meta->high = options->high;
-	meta->interval_ns = options->max_rate > 0 ? (uint64_t)(1e9 / options->max_rate) : 0;
-	meta->history_budget = options->history_budget;
-	if (options->format && *options->format && !(meta->format = mem_strdup(options->format)))
+	*ret_meta = NULL;
+	if (!options->when && options->max_rate == 0 && !options->history_budget)
+		return 0;
+	struct region_meta *meta = mem_alloc(sizeof *meta);
+	struct region_rules *rules = meta ? mem_alloc(sizeof *rules) : NULL;
+	if (!rules) {
+		mem_free(meta);
 		return -ENOMEM;
-	struct number number = number_of(options->format, meta->item_bytes);
-	meta->number = number.kind & 3;
-	meta->swapped = number.swapped;
-	if (options->n_dims && !(meta->shape = mem_alloc(options->n_dims * sizeof *meta->shape)))
-		return -ENOMEM;
-	for (uint32_t i = 0; i < options->n_dims; i++)
-		meta->shape[i] = options->shape[i];
+	}
+	*rules = (struct region_rules){ .when = options->when,
+					.low = options->low,
+					.high = options->high,
+					.interval_ns = options->max_rate > 0 ? (uint64_t)(1e9 / options->max_rate) : 0,
+					.history_budget = options->history_budget };
+	meta->rules = rules;
+	*ret_meta = meta;
 	return 0;
 }
 
@@ -218,9 +210,9 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 {
 	int error = arm_region(engine, watcher, region);
 	if (error)
-		error_set(error, "the memory of \"%s\" cannot be watched: %s", region->name, strerror(-error));
+		error_set(error, "the memory of \"%s\" cannot be watched: %s", region_name(region), strerror(-error));
 	else if (fill_shadow(engine, region))
-		error = error_set(-EFAULT, "the memory of \"%s\" cannot be read", region->name);
+		error = error_set(-EFAULT, "the memory of \"%s\" cannot be read", region_name(region));
 	if (error) {
 		disarm_unwatched(engine, span_of(region->start, region->size_bytes));
 		return error;
@@ -230,58 +222,46 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 	return 0;
 }
 
-/* What a new region brings; region_free frees it once it is the region's. */
-struct newcomer {
-	uint64_t start, size_bytes;
-	const char *name;
-	uint8_t flags, values, precise;
-	uint8_t *shadow;
-	struct region_meta *meta;
-};
-
-static void newcomer_fini(struct newcomer *new)
+/* What the caller gave, without a place yet. */
+static void newcomer_fini(struct region *new)
 {
 	mem_free(new->shadow);
 	region_meta_free(new->meta);
 }
 
-static int newcomer_init(struct newcomer *new, const struct memwatch_region_options *options)
+static int newcomer_init(struct region *new, const char *name, const struct memwatch_region_options *options)
 {
-	bool hashed = options->flags & MEMWATCH_REGION_HASHED;
-	size_t shadow_bytes = hashed ? diff_hashes(new->start, new->size_bytes) * sizeof(uint64_t) : new->size_bytes;
-	bool automatic = options->values == MEMWATCH_VALUES_AUTO;
+	enum memwatch_values automatic = secret_looks_like(name) ? MEMWATCH_VALUES_HASH : MEMWATCH_VALUES_FULL;
 	new->flags =
 		(uint8_t)options->flags &(MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED);
-	new->values = (uint8_t)(!automatic                     ? options->values
-				: secret_looks_like(new->name) ? MEMWATCH_VALUES_HASH
-							       : MEMWATCH_VALUES_FULL);
-	new->precise = (uint8_t)options->precise;
-	new->shadow = shadow_bytes ? mem_alloc(shadow_bytes) : NULL;
-	new->meta = is_plain(options) ? NULL : mem_alloc(sizeof *new->meta);
-	if ((shadow_bytes && !new->shadow) || (!is_plain(options) && (!new->meta || fill_meta(new->meta, options)))) {
+	new->values = (options->values == MEMWATCH_VALUES_AUTO ? automatic : options->values) & 7;
+	new->precise = options->precise & 7;
+	new->metric = options->metric != 0;
+	new->shadow = region_shadow_new(new->start, new->size_bytes, new->flags, name);
+	if (!new->shadow || rules_new(options, &new->meta)) {
 		newcomer_fini(new);
-		return error_set(-ENOMEM, "no memory for the shadow of \"%s\", %zu bytes", new->name, shadow_bytes);
+		return error_set(-ENOMEM, "no memory for the shadow of \"%s\", %llu bytes", name,
+				 (unsigned long long)region_shadow_bytes(new->start, new->size_bytes, new->flags));
 	}
 	return 0;
 }
 
-static int enter(struct memwatch *watcher, const struct newcomer *new, uint64_t *ret_id)
+/* Takes over what `new` brings, even in failing. */
+static int enter(struct memwatch *watcher, struct region *new, const struct memwatch_region_options *options,
+		 uint64_t *ret_id)
 {
 	struct engine *engine = watcher->engine;
 	struct region *region;
-	int error = region_new(&engine->regions, watcher->index, new->name, &region);
-	if (error)
+	int error = region_new(&engine->regions, new, &region);
+	if (error) {
+		newcomer_fini(new);
 		return error;
-	*region_birth(region) = (struct region_birth){ time_realtime_ns(), log_newest(watcher->log) };
-	region->start = new->start;
-	region->size_bytes = new->size_bytes;
-	region->flags = new->flags;
-	region->values = new->values;
-	region->precise = new->precise;
-	region->backend = watcher->backend;
-	region->shadow = new->shadow;
-	region->meta = new->meta;
-	error = new->start ? enter_memory(engine, watcher, region) : 0;
+	}
+	region->added_ns = time_realtime_ns();
+	region->added_seq = log_newest(watcher->log);
+	error = layout_take(&engine->regions.layouts, options, &region->layout);
+	if (!error && new->start)
+		error = enter_memory(engine, watcher, region);
 	if (!error && new->precise == MEMWATCH_PRECISE_REQUIRED) {
 		error = precise_add(engine, region, false);
 		if (error && region->start) {
@@ -290,8 +270,6 @@ static int enter(struct memwatch *watcher, const struct newcomer *new, uint64_t 
 		}
 	}
 	if (error) {
-		region->shadow = NULL; /* the caller's again */
-		region->meta = NULL;
 		region_free(&engine->regions, region);
 		return error;
 	}
@@ -329,18 +307,16 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 		return error;
 	if (!options.name)
 		name_freely(watcher, free_name);
-	struct newcomer new = { .start = start,
-				.size_bytes = size_bytes,
-				.name = options.name ? options.name : free_name };
-	error = newcomer_init(&new, &options);
+	struct region new = {
+		.start = start, .size_bytes = size_bytes, .watcher = watcher->index, .backend = watcher->backend
+	};
+	error = newcomer_init(&new, options.name ? options.name : free_name, &options);
 	if (error)
 		return error;
 	worker_lock(watcher->engine);
-	error = enter(watcher, &new, &id);
+	error = enter(watcher, &new, &options, &id);
 	worker_unlock(watcher->engine);
-	if (error)
-		newcomer_fini(&new);
-	else if (ret_id)
+	if (!error && ret_id)
 		*ret_id = id;
 	return error;
 }
@@ -351,8 +327,7 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 {
 	struct span span = span_of(region->start, region->size_bytes);
 	precise_remove(engine, region);
-	if (region->meta)
-		emit_held(engine, region);
+	emit_held(engine, region);
 	if (region->start && !(region->flags & REGION_LOST))
 		region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
@@ -437,8 +412,8 @@ struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
 {
 	struct region *region = watch_hold(watcher, id, ret_error);
 	if (region && region->values != MEMWATCH_VALUES_FULL) {
-		*ret_error =
-			error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full", region->name);
+		*ret_error = error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full",
+				       region_name(region));
 		worker_unlock(watcher->engine);
 		region = NULL;
 	}
@@ -473,9 +448,9 @@ int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summ
 	const struct region *region = watch_hold_values(watcher, id, &error);
 	if (!region)
 		return error;
-	struct number number = region_number(region);
+	struct number number = region_layout(&watcher->engine->regions, region)->number;
 	if (number.kind == MEMWATCH_NUMBER_NONE || region->flags & MEMWATCH_REGION_HASHED)
-		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region->name);
+		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region_name(region));
 	else
 		number_summary(number, region->shadow, region->size_bytes / number.item_bytes, ret_summary);
 	worker_unlock(watcher->engine);
@@ -491,8 +466,9 @@ static const char *backend_name(const struct engine *engine, const struct region
 
 static void fill_info(const struct engine *engine, const struct region *region, struct memwatch_region_info *info)
 {
-	static const struct region_meta plain = { .item_bytes = 1 };
-	const struct region_meta *meta = region->meta ? region->meta : &plain;
+	static const struct region_meta unchanged;
+	const struct region_meta *meta = region->meta ? region->meta : &unchanged;
+	const struct layout *layout = region_layout(&engine->regions, region);
 	*info = (struct memwatch_region_info){
 		.id = region_id(region),
 		.address = region->start,
@@ -500,23 +476,23 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 		.flags = region->flags & (MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED),
 		.values = region->values,
 		.backend = backend_name(engine, region),
-		.item_bytes = meta->item_bytes,
-		.n_dims = meta->n_dims,
-		.metric = meta->metric,
+		.item_bytes = layout->number.item_bytes,
+		.n_dims = layout->n_dims,
+		.metric = region->metric,
 		.precise = region->point != 0,
-		.added_ns = region_birth(region)->time_ns,
-		.added_seq = region_birth(region)->seq,
+		.added_ns = region->added_ns,
+		.added_seq = region->added_seq,
 		.last_seq = meta->last_seq,
 		.last_time_ns = meta->last_time_ns,
-		.ledger = { region->detected, region->delivered, meta->coalesced, region->unchanged, meta->filtered,
+		.ledger = { region->detected, meta->delivered, meta->coalesced, region->unchanged, meta->filtered,
 			    meta->dropped },
 	};
-	strcpy(info->name, region->name);
-	if (meta->format && strlen(meta->format) < sizeof info->format)
-		strcpy(info->format, meta->format);
-	if (meta->n_dims)
-		memcpy(info->shape, meta->shape, meta->n_dims * sizeof *meta->shape);
-	info->number = sample_number(region, &info->value);
+	strcpy(info->name, region_name(region));
+	if (layout->format && strlen(layout->format) < sizeof info->format)
+		strcpy(info->format, layout->format);
+	if (layout->n_dims)
+		memcpy(info->shape, layout->shape, layout->n_dims * sizeof *layout->shape);
+	info->number = sample_number(layout->number, region, &info->value);
 }
 
 int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n)

@@ -33,20 +33,68 @@ TEST(native_memory_is_what_the_kernel_counts)
 	memwatch_close(watcher);
 }
 
-TEST(a_small_region_takes_little)
+/* The memory that each of SMALL regions takes. */
+static uint64_t bytes_a_region(memwatch *watcher, uint8_t *memory, struct memwatch_region_options *options)
 {
-	enum { NAME_AND_SHADOW = 64 + 32 }; /* blocks that hold a short name, and 16 bytes */
-	char name[16];
-	uint8_t *memory = map_pages(SMALL * SMALL_BYTES / PAGE + 1);
-	memwatch *watcher = open_backend("poll");
+	char name[16] = "first";
+	options->name = name;
+	OK(memwatch_region_add(watcher, memory, SMALL_BYTES, options, NULL)); /* what there is one of, whatever comes */
 	uint64_t before = stats_of(watcher).native_memory_bytes;
 	for (int i = 0; i < SMALL; i++) {
 		snprintf(name, sizeof name, "%d", i);
-		add_region(watcher, memory + (size_t)i * SMALL_BYTES, SMALL_BYTES, name);
+		OK(memwatch_region_add(watcher, memory + (size_t)i * SMALL_BYTES, SMALL_BYTES, options, NULL));
 	}
-	uint64_t each = (stats_of(watcher).native_memory_bytes - before) / SMALL;
-	CHECK_OP(sizeof(struct region), <=, 96);
-	CHECK_OP(each, <=, 96 + NAME_AND_SHADOW + 16); /* the table of names */
+	return (stats_of(watcher).native_memory_bytes - before) / SMALL;
+}
+
+/* A block that holds a shadow of 16 bytes and a short name, its place in the table of names, and in the list of what is polled. */
+enum { NAME_AND_SHADOW = 32 + 16, POLLED = 16 };
+
+static void check_small(struct memwatch_region_options *options)
+{
+	uint8_t *memory = map_pages(SMALL * SMALL_BYTES / PAGE + 1);
+	memwatch *watcher = open_backend("poll");
+	CHECK_OP(bytes_a_region(watcher, memory, options), <=, 96 + NAME_AND_SHADOW + POLLED);
+	memwatch_close(watcher);
+}
+
+TEST(a_small_region_takes_little)
+{
+	struct memwatch_region_options options;
+	memwatch_region_options_init(&options);
+	check_small(&options);
+}
+
+TEST(a_type_and_a_metric_cost_a_region_nothing)
+{
+	struct memwatch_region_options options;
+	memwatch_region_options_init(&options);
+	options.format = "<f";
+	options.item_bytes = 4;
+	options.n_dims = 2;
+	options.shape = (uint64_t[]){ 2, 2 };
+	options.metric = 1;
+	check_small(&options);
+}
+
+TEST(a_region_that_changed_takes_one_small_record_more)
+{
+	uint8_t *memory = map_pages(SMALL * SMALL_BYTES / PAGE + 1);
+	struct memwatch_region_options options;
+	memwatch_region_options_init(&options);
+	options.format = "<q";
+	options.item_bytes = 8;
+	options.values = MEMWATCH_VALUES_PREVIEW; /* no versions are kept */
+	memwatch *watcher = open_backend("poll");
+	CHECK_OP(bytes_a_region(watcher, memory, &options), <=, 96 + NAME_AND_SHADOW + POLLED);
+	for (size_t i = 0; i < SMALL; i++) /* first what the log and the diff take, which is not a region's */
+		poke(memory + i * SMALL_BYTES, i < SMALL / 2);
+	flush(watcher);
+	uint64_t before = stats_of(watcher).native_memory_bytes;
+	for (size_t i = SMALL / 2; i < SMALL; i++)
+		poke(memory + i * SMALL_BYTES, 1);
+	flush(watcher);
+	CHECK_OP((stats_of(watcher).native_memory_bytes - before) / (SMALL / 2), <=, 96 + 4);
 	memwatch_close(watcher);
 }
 

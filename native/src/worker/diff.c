@@ -1,8 +1,7 @@
 /*
- * diff.c -- DESIGN: memory is compared page by page, which costs what memcmp costs while nothing differs; in a page that differs,
- * blocks of 64 bytes are. A block that differs is copied first, so that writers who go on cannot make ranges, old
- * bytes and shadow disagree; its differing bytes make a 64-bit mask. Old bytes are kept in whole blocks. The worker runs it under the
- * engine's lock.
+ * diff.c -- DESIGN: memory is compared in blocks of 64 bytes, with the widest instructions that the CPU has. A block that differs is
+ * copied first, so that writers who go on cannot make ranges, old bytes and shadow disagree; its differing bytes make a 64-bit
+ * mask. Old bytes are kept in whole blocks. The worker runs it under the engine's lock.
  *
  * Loss: without memory for the old bytes the change is reported and the older versions are given up.
  */
@@ -10,10 +9,17 @@
 
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 enum {
+	AHEAD = 1024,          /* bytes that are prefetched while a run is compared, */
+	AHEAD_FROM = 8 << 10,  /* when so many remain, */
+	EXPECTED = 512,        /* and of the next run meanwhile */
 	UNDO_KEEP = 256 << 10, /* a buffer of that size stays for the next region, */
 	UNDO_KEEP_SHARE = 32   /* and one of that share of what it may take */
 };
@@ -24,19 +30,6 @@ enum {
 #else
 #define MAY_READ_DIRECTLY true
 #endif
-
-int diff_init(struct diff *diff)
-{
-	*diff = (struct diff){ .scratch = mem_map(DIFF_SCRATCH) };
-	return diff->scratch ? 0 : error_set(-ENOMEM, "no memory for the diff");
-}
-
-void diff_fini(struct diff *diff)
-{
-	mem_unmap(diff->scratch, DIFF_SCRATCH);
-	mem_free(diff->undo);
-	diff->scratch = diff->undo = NULL;
-}
 
 void diff_reset(struct diff *diff, size_t undo_max)
 {
@@ -115,25 +108,36 @@ static uint8_t *undo_room(struct diff *diff, uint64_t offset, size_t n)
 	return diff->undo + diff->undo_bytes - n;
 }
 
+#if defined(__SSE2__)
+/* A bit for each of 16 bytes that differs. */
+static inline uint64_t lane_mask(const uint8_t *a, const uint8_t *b)
+{
+	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)a);
+	__m128i y = _mm_loadu_si128((const __m128i *)(const void *)b);
+	return (uint64_t)(~_mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) & 0xffff);
+}
+enum { LANE = 16 };
+#else
 /* A bit for each of 8 bytes that differs. */
-static uint64_t byte_mask(uint64_t a, uint64_t b)
+static inline uint64_t lane_mask(const uint8_t *a, const uint8_t *b)
 {
 	const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
-	uint64_t x = a ^ b;
+	uint64_t x, y;
+	memcpy(&x, a, 8);
+	memcpy(&y, b, 8);
+	x ^= y;
 	uint64_t high = (((x & low) + low) | x) & ~low; /* 0x80 in each byte that differs */
 	return (high >> 7) * UINT64_C(0x0102040810204080) >> 56;
 }
+enum { LANE = 8 };
+#endif
 
 static inline uint64_t block_mask(const uint8_t *a, const uint8_t *b, size_t n)
 {
-	uint64_t mask = 0, x, y;
+	uint64_t mask = 0;
 	size_t i = 0;
-	for (; i + 8 <= n; i += 8) {
-		memcpy(&x, a + i, 8);
-		memcpy(&y, b + i, 8);
-		if (x != y)
-			mask |= byte_mask(x, y) << i;
-	}
+	for (; i + LANE <= n; i += LANE)
+		mask |= lane_mask(a + i, b + i) << i;
 	for (; i < n; i++)
 		mask |= (uint64_t)(a[i] != b[i]) << i;
 	return mask;
@@ -172,44 +176,72 @@ static inline __attribute__((always_inline)) bool take_block(struct diff *diff, 
 	return true;
 }
 
-typedef uint64_t lanes __attribute__((vector_size(16), aligned(1), may_alias));
-
-/* How many bytes from the start are equal, in whole blocks. */
-static size_t equal_blocks(const uint8_t *a, const uint8_t *b, size_t n)
+size_t diff_equal_blocks(const uint8_t *a, const uint8_t *b, size_t n)
 {
 	size_t i = 0;
-	for (; i + DIFF_BLOCK <= n; i += DIFF_BLOCK) {
-		const lanes *x = (const lanes *)(a + i), *y = (const lanes *)(b + i);
-		lanes differs = (x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]);
-		if (differs[0] | differs[1])
-			break;
-	}
+	while (i + DIFF_BLOCK <= n && !block_mask(a + i, b + i, DIFF_BLOCK))
+		i += DIFF_BLOCK;
 	return i;
 }
 
-/* memcmp is the fastest over what is equal, but does not say where it stopped. */
-static void compare(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n)
+#if defined(__x86_64__)
+/* All ones in each byte that is equal. */
+__attribute__((target("avx2"))) static inline __m256i equal_lane(const uint8_t *a, const uint8_t *b)
 {
-	for (size_t i = 0; i < n && memcmp(now + i, shadow + i, n - i) != 0;) {
-		i += equal_blocks(now + i, shadow + i, n - i);
-		while (i + DIFF_BLOCK <= n && take_block(diff, now + i, shadow + i, offset + i, DIFF_BLOCK))
-			i += DIFF_BLOCK;
-		if (i + DIFF_BLOCK > n) {
-			take_block(diff, now + i, shadow + i, offset + i, n - i);
-			break;
-		}
-		i += DIFF_BLOCK; /* the one after the change, which is equal */
-	}
+	return _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)(const void *)a),
+				 _mm256_loadu_si256((const __m256i *)(const void *)b));
 }
 
-/* Pages that can be read as they are. */
-static void diff_direct(struct diff *diff, const uint8_t *memory, uint8_t *shadow, uint64_t offset, uint64_t end)
+/* Two blocks: how many bytes from the start are equal, in whole blocks. */
+__attribute__((target("avx2"))) static inline size_t equal_pair(const uint8_t *a, const uint8_t *b)
 {
-	for (uint64_t at = offset; at < end;) {
-		uint64_t page_end = min_u64(end, at + PAGE_BYTES - ((uintptr_t)(memory + at) & (PAGE_BYTES - 1)));
-		size_t n = (size_t)(page_end - at);
-		compare(diff, memory + at, shadow + at, at, n);
-		at = page_end;
+	__m256i first = _mm256_and_si256(equal_lane(a, b), equal_lane(a + 32, b + 32));
+	__m256i second = _mm256_and_si256(equal_lane(a + 64, b + 64), equal_lane(a + 96, b + 96));
+	if (_mm256_movemask_epi8(_mm256_and_si256(first, second)) == -1)
+		return 2 * DIFF_BLOCK;
+	return _mm256_movemask_epi8(first) == -1 ? DIFF_BLOCK : 0;
+}
+
+/* Nothing beyond the end is prefetched: it would be in the way of what is compared. */
+__attribute__((target("avx2"))) static size_t equal_blocks_avx2(const uint8_t *a, const uint8_t *b, size_t n)
+{
+	size_t i = 0, pair = 2 * DIFF_BLOCK;
+	for (; n >= AHEAD_FROM && pair == 2 * DIFF_BLOCK && i + AHEAD + pair <= n; i += pair) {
+		__builtin_prefetch(a + i + AHEAD);
+		__builtin_prefetch(a + i + AHEAD + 64);
+		__builtin_prefetch(b + i + AHEAD);
+		__builtin_prefetch(b + i + AHEAD + 64);
+		pair = equal_pair(a + i, b + i);
+	}
+	for (; pair == 2 * DIFF_BLOCK && i + pair <= n; i += pair)
+		pair = equal_pair(a + i, b + i);
+	return pair == 2 * DIFF_BLOCK ? i + diff_equal_blocks(a + i, b + i, n - i) : i;
+}
+#endif
+
+int diff_init(struct diff *diff)
+{
+	*diff = (struct diff){ .scratch = mem_map(DIFF_SCRATCH), .equal_blocks = diff_equal_blocks };
+#if defined(__x86_64__)
+	if (__builtin_cpu_supports("avx2"))
+		diff->equal_blocks = equal_blocks_avx2;
+#endif
+	return diff->scratch ? 0 : error_set(-ENOMEM, "no memory for the diff");
+}
+
+void diff_fini(struct diff *diff)
+{
+	mem_unmap(diff->scratch, DIFF_SCRATCH);
+	mem_free(diff->undo);
+	diff->scratch = diff->undo = NULL;
+}
+
+static void compare(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n)
+{
+	for (size_t i = 0; (i += diff->equal_blocks(now + i, shadow + i, n - i)) < n;) {
+		size_t block = (size_t)min_u64(n - i, DIFF_BLOCK);
+		take_block(diff, now + i, shadow + i, offset + i, block);
+		i += block;
 	}
 }
 
@@ -217,7 +249,7 @@ int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t off
 {
 	uint64_t end = offset + size_bytes;
 	if (direct && MAY_READ_DIRECTLY) {
-		diff_direct(diff, (const uint8_t *)(uintptr_t)start, shadow, offset, end);
+		compare(diff, (const uint8_t *)(uintptr_t)(start + offset), shadow + offset, offset, size_bytes);
 		return 0;
 	}
 	for (uint64_t at = offset; at < end; at += DIFF_SCRATCH) {
@@ -229,14 +261,18 @@ int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t off
 	return 0;
 }
 
+void diff_expect(uint64_t start, const uint8_t *shadow, uint64_t offset)
+{
+	const uint8_t *memory = (const uint8_t *)(uintptr_t)start;
+	for (size_t i = 0; i < EXPECTED; i += 64) {
+		__builtin_prefetch(memory + offset + i);
+		__builtin_prefetch(shadow + offset + i);
+	}
+}
+
 uint64_t diff_hash(const void *bytes, size_t n)
 {
 	return XXH3_64bits(bytes, n);
-}
-
-uint64_t diff_hashes(uint64_t start, uint64_t region_bytes)
-{
-	return (page_ceil(start + region_bytes) - page_floor(start)) / PAGE_BYTES;
 }
 
 int diff_hashed(struct diff *diff, uint64_t start, uint64_t region_bytes, uint64_t *hashes, uint64_t from, uint64_t to)

@@ -28,7 +28,11 @@ struct diff {
 	size_t open_run;     /* where in `undo` the last run begins, SIZE_MAX: there is none */
 	struct undo_run run; /* that run */
 	uint8_t *scratch;    /* DIFF_SCRATCH bytes */
+	size_t (*equal_blocks)(const uint8_t *a, const uint8_t *b, size_t n); /* that, or as fast as this CPU can */
 };
+
+/* How many bytes from the start are equal, in whole blocks: on every CPU. */
+size_t diff_equal_blocks(const uint8_t *a, const uint8_t *b, size_t n);
 
 int diff_init(struct diff *diff);
 void diff_fini(struct diff *diff);
@@ -42,13 +46,14 @@ uint8_t *diff_take_undo(struct diff *diff);
  */
 int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t offset, uint64_t size_bytes, bool direct);
 
+/* What will be compared after the next call: brings its beginning near. */
+void diff_expect(uint64_t start, const uint8_t *shadow, uint64_t offset);
+
 /*
  * The same for a shadow of one XXH3 hash a page: pages that differ are ranges as a whole. `from` and `to` are addresses in the region
  * [start, start + region_bytes).
  */
 int diff_hashed(struct diff *diff, uint64_t start, uint64_t region_bytes, uint64_t *hashes, uint64_t from, uint64_t to);
-/* How many hashes such a region has. */
-uint64_t diff_hashes(uint64_t start, uint64_t region_bytes);
 /* XXH3 of bytes. */
 uint64_t diff_hash(const void *bytes, size_t n);
 

@@ -42,7 +42,7 @@ static size_t head_bytes(const struct memwatch *watcher, const struct region *re
 
 static bool is_limited(const struct region *region)
 {
-	return region->meta && region->meta->interval_ns;
+	return region_rules(region) && region_rules(region)->interval_ns;
 }
 
 /* --- one region's diff --- */
@@ -81,15 +81,17 @@ bool emit_span_holds(const struct span_list *list, uint64_t address)
 
 static int diff_spans(struct engine *engine, struct region *region, const struct span_list *list)
 {
+	bool direct = region->flags & MEMWATCH_REGION_PINNED;
 	size_t i = span_after(list, region->start);
 	for (; i < list->n && list->spans[i].start < region_end(region); i++) {
 		uint64_t from = max_u64(list->spans[i].start, region->start);
 		uint64_t to = min_u64(list->spans[i].end, region_end(region));
-		int error = is_hashed(region)
-				    ? diff_hashed(&engine->diff, region->start, region->size_bytes,
-						  (uint64_t *)region->shadow, from, to)
-				    : diff_memory(&engine->diff, region->start, region->shadow, from - region->start,
-						  to - from, region->flags & MEMWATCH_REGION_PINNED);
+		if (direct && !is_hashed(region) && i + 1 < list->n && list->spans[i + 1].start < region_end(region))
+			diff_expect(region->start, region->shadow, list->spans[i + 1].start - region->start);
+		int error = is_hashed(region) ? diff_hashed(&engine->diff, region->start, region->size_bytes,
+							    (uint64_t *)region->shadow, from, to)
+					      : diff_memory(&engine->diff, region->start, region->shadow,
+							    from - region->start, to - from, direct);
 		if (error)
 			return error;
 	}
@@ -99,7 +101,7 @@ static int diff_spans(struct engine *engine, struct region *region, const struct
 /* How many overwritten bytes the diff is to keep. */
 static size_t undo_max(const struct memwatch *watcher, const struct region *region)
 {
-	bool judged = region->meta && region->meta->when != MEMWATCH_WHEN_CHANGED;
+	bool judged = region_rules(region) && region_rules(region)->when != MEMWATCH_WHEN_CHANGED;
 	if (is_hashed(region))
 		return 0;
 	if (judged || watcher->patches)
@@ -109,14 +111,15 @@ static size_t undo_max(const struct memwatch *watcher, const struct region *regi
 
 /* --- the event --- */
 
-static void fill_shape(struct event *event, const struct region_meta *meta)
+static void fill_layout(struct event *event, const struct layout *layout)
 {
 	struct memwatch_event *public = &event->public;
-	public->format = event_text(event, meta->format ? meta->format : "");
-	public->item_bytes = meta->item_bytes;
-	public->fortran_order = meta->fortran_order;
-	public->shape = meta->n_dims ? event_bytes(event, meta->shape, meta->n_dims * sizeof *meta->shape) : NULL;
-	public->n_dims = public->shape ? meta->n_dims : 0;
+	public->format = event_text(event, layout->format ? layout->format : "");
+	public->item_bytes = layout->number.item_bytes;
+	public->fortran_order = layout->fortran_order;
+	public->shape = layout->n_dims ? event_bytes(event, layout->shape, layout->n_dims * sizeof *layout->shape)
+				       : NULL;
+	public->n_dims = public->shape ? layout->n_dims : 0;
 }
 
 /* The region's first bytes as they are known now; of a hashed region as memory has them. */
@@ -179,11 +182,11 @@ static void fill_keys(const struct memwatch *watcher, const struct region *regio
 
 static size_t room_for(const struct memwatch *watcher, const struct region *region)
 {
-	const struct region_meta *meta = region->meta;
-	size_t format = meta && meta->format ? strlen(meta->format) : 0;
-	size_t shape = meta ? meta->n_dims * sizeof *meta->shape : 0;
+	const struct layout *layout = region_layout(&watcher->engine->regions, region);
+	size_t format = layout->format ? strlen(layout->format) : 0;
+	size_t shape = layout->n_dims * sizeof *layout->shape;
 	size_t patch = watcher->patches ? watcher->engine->diff.undo_bytes + 8 : 0;
-	return patch + 2 * head_bytes(watcher, region) + shape + strlen(region->name) + format + 128;
+	return patch + 2 * head_bytes(watcher, region) + shape + strlen(region_name(region)) + format + 128;
 }
 
 static struct event *event_begin(const struct memwatch *watcher, const struct region *region, size_t n_ranges)
@@ -193,13 +196,11 @@ static struct event *event_begin(const struct memwatch *watcher, const struct re
 		return NULL;
 	struct memwatch_event *public = &event->public;
 	public->region_id = region_id(region);
-	public->name = event_text(event, region->name);
+	public->name = event_text(event, region_name(region));
 	public->size_bytes = public->old_bytes = public->new_bytes = region->size_bytes;
 	public->values = region->values;
-	public->item_bytes = 1;
 	public->backend = watcher->engine->backends[region->backend]->name;
-	if (region->meta)
-		fill_shape(event, region->meta);
+	fill_layout(event, region_layout(&watcher->engine->regions, region));
 	return event;
 }
 
@@ -223,7 +224,7 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
 	meta->last_seq = event->public.seq;
 	meta->last_time_ns = event->public.time_ns;
-	region->delivered++;
+	meta->delivered++;
 	watcher->ledger.delivered++;
 	watcher->attribution_by[event->public.where.attribution]++;
 	watcher->reason_by[event->public.where.reason]++;
@@ -235,13 +236,13 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 void emit_held(struct engine *engine, struct region *region)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
-	struct region_meta *meta = region->meta;
-	struct event *event = meta->held;
+	struct region_rules *rules = region_rules(region);
+	struct event *event = rules ? rules->held : NULL;
 	if (!event)
 		return;
-	meta->held = NULL;
-	meta->due_ns = time_monotonic_ns() + meta->interval_ns;
-	meta->coalesced--;
+	rules->held = NULL;
+	rules->due_ns = time_monotonic_ns() + rules->interval_ns;
+	region->meta->coalesced--;
 	watcher->ledger.coalesced--;
 	emit_append(watcher, region, event);
 }
@@ -249,8 +250,8 @@ void emit_held(struct engine *engine, struct region *region)
 /* Puts an event where an earlier one may wait; it then tells both changes. */
 static void hold(struct engine *engine, struct memwatch *watcher, struct region *region, struct event *event)
 {
-	struct region_meta *meta = region->meta;
-	const struct memwatch_event *earlier = meta->held ? &meta->held->public : NULL;
+	struct region_rules *rules = region_rules(region);
+	const struct memwatch_event *earlier = rules->held ? &rules->held->public : NULL;
 	if (earlier) {
 		struct memwatch_event *public = &event->public;
 		size_t n = head_bytes(watcher, region);
@@ -263,8 +264,8 @@ static void hold(struct engine *engine, struct memwatch *watcher, struct region 
 		emit_append(watcher, region, event);
 		return;
 	}
-	meta->held = event;
-	meta->coalesced++;
+	rules->held = event;
+	region->meta->coalesced++;
 	watcher->ledger.coalesced++;
 }
 
@@ -278,7 +279,7 @@ static void keep_version(struct engine *engine, struct memwatch *watcher, struct
 
 static bool is_early(const struct region *region)
 {
-	return is_limited(region) && (region->meta->held || time_monotonic_ns() < region->meta->due_ns);
+	return is_limited(region) && (region_rules(region)->held || time_monotonic_ns() < region_rules(region)->due_ns);
 }
 
 static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash,
@@ -307,7 +308,7 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 		return;
 	}
 	if (is_limited(region))
-		region->meta->due_ns = time_monotonic_ns() + region->meta->interval_ns;
+		region_rules(region)->due_ns = time_monotonic_ns() + region_rules(region)->interval_ns;
 	emit_append(watcher, region, event);
 }
 
@@ -348,7 +349,7 @@ static void judge(struct engine *engine, struct memwatch *watcher, struct region
 	if (!engine->diff.n_ranges) {
 		region->unchanged++;
 		watcher->ledger.unchanged++;
-	} else if (!when_holds(region, &engine->diff)) {
+	} else if (!when_holds(region_layout(&engine->regions, region)->number, region, &engine->diff)) {
 		emit_filtered(engine, watcher, region);
 	} else {
 		emit_change(engine, watcher, region, old_hash, author);
@@ -397,8 +398,7 @@ void emit_lost(struct engine *engine, struct region *region)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	struct event *event = region_meta(region) ? event_begin(watcher, region, 0) : NULL;
-	if (region->meta)
-		emit_held(engine, region);
+	emit_held(engine, region);
 	region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
 	region->flags |= REGION_LOST;

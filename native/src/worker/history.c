@@ -47,7 +47,8 @@ static void link_record(struct history *history, struct undo *undo)
 
 static void evict(struct history *history, const struct region_meta *meta)
 {
-	while (meta->history_budget && meta->history_bytes > meta->history_budget) {
+	uint64_t own_budget = meta->rules ? meta->rules->history_budget : 0;
+	while (own_budget && meta->history_bytes > own_budget) {
 		unlink_record(history, meta->oldest_undo);
 		history->n_evicted++;
 	}
@@ -158,7 +159,7 @@ static uint64_t oldest_version(const struct region *region)
 
 bool history_had(const struct region *region, uint64_t seq)
 {
-	if (seq && seq <= region_birth(region)->seq)
+	if (seq && seq <= region->added_seq)
 		return false;
 	return seq == region_last_seq(region) || seq < oldest_version(region) || history_has(region, seq);
 }
@@ -166,10 +167,10 @@ bool history_had(const struct region *region, uint64_t seq)
 static int missing(const struct region *region, uint64_t seq)
 {
 	if (seq > region_last_seq(region))
-		return error_set(-ENOENT, "\"%s\" has no version %llu", region->name, (unsigned long long)seq);
+		return error_set(-ENOENT, "\"%s\" has no version %llu", region_name(region), (unsigned long long)seq);
 	return error_set(-ENOENT,
 			 "version %llu of \"%s\" is not kept any more; the oldest kept is %llu (raise history_budget)",
-			 (unsigned long long)seq, region->name, (unsigned long long)oldest_version(region));
+			 (unsigned long long)seq, region_name(region), (unsigned long long)oldest_version(region));
 }
 
 int history_version(const struct region *region, uint64_t seq, uint64_t *ret_seq)

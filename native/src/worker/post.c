@@ -53,13 +53,14 @@ int emit_post(struct engine *engine, struct region *region, const struct memwatc
 	size_t limit = limit_of(watcher, region);
 	size_t n_old = min_u64(post->old_value ? post->old_bytes : 0, limit),
 	       n_new = min_u64(post->new_value ? post->new_bytes : 0, limit);
-	struct event *event =
-		region_meta(region) ? event_new(0, n_old + n_new + room_for(post) + strlen(region->name) + 64) : NULL;
+	struct event *event = region_meta(region)
+				      ? event_new(0, n_old + n_new + room_for(post) + strlen(region_name(region)) + 64)
+				      : NULL;
 	if (!event)
 		return error_set(-ENOMEM, "no memory for the event");
 	struct memwatch_event *public = &event->public;
 	public->region_id = region_id(region);
-	public->name = event_text(event, region->name);
+	public->name = event_text(event, region_name(region));
 	public->backend = event_text(event, post->backend ? post->backend : "external");
 	public->values = region->values;
 	public->item_bytes = 1;

@@ -436,7 +436,7 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 			-EINVAL,
 			"`precise` needs 1, 2, 4 or 8 bytes at an address that is a multiple of the size, with a full shadow; "
 			"\"%s\" has %llu at 0x%llx",
-			region->name, (unsigned long long)region->size_bytes, (unsigned long long)region->start);
+			region_name(region), (unsigned long long)region->size_bytes, (unsigned long long)region->start);
 	if (!automatic)
 		give_way(engine);
 	while (slot < &engine->precise.slots[POINTS - 1] && slot->region)

@@ -8,6 +8,6 @@
 #include "diff.h"
 
 /* Judges the changed elements of a numeric region, with their old values from the diff's undo. */
-bool when_holds(const struct region *region, const struct diff *diff);
+bool when_holds(struct number number, const struct region *region, const struct diff *diff);
 
 #endif

@@ -172,13 +172,14 @@ static uint64_t emit_due(struct engine *engine, bool all)
 	size_t kept = 0;
 	for (size_t i = 0; i < engine->n_held; i++) {
 		struct region *region = region_of(engine, engine->held[i]);
-		if (!region || !region->meta || !region->meta->held)
+		const struct region_rules *rules = region ? region_rules(region) : NULL;
+		if (!rules || !rules->held)
 			continue;
-		if (all || region->meta->due_ns <= now_ns) {
+		if (all || rules->due_ns <= now_ns) {
 			emit_held(engine, region);
 			continue;
 		}
-		next_ns = next_ns ? min_u64(next_ns, region->meta->due_ns) : region->meta->due_ns;
+		next_ns = next_ns ? min_u64(next_ns, rules->due_ns) : rules->due_ns;
 		engine->held[kept++] = engine->held[i];
 	}
 	engine->n_held = kept;
