@@ -3,6 +3,8 @@
  */
 #include "watching.h"
 
+#include <dirent.h>
+#include <sched.h>
 #include <setjmp.h>
 
 static memwatch *watcher_of_page(const char *backend, uint8_t **ret_memory)
@@ -448,4 +450,49 @@ TEST(the_library_prints_nothing)
 	dup2(out, 1);
 	dup2(err, 2);
 	CHECK_EQ(read(fds[0], &byte, 1), 0);
+}
+
+/* --- the scheduler ---------------------------------------------------------------------------------------------- */
+
+/* Of how many threads of that name is that the policy? */
+static int count_threads(const char *name, int policy)
+{
+	char path[300], comm[32] = "";
+	int n = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	CHECK(tasks != NULL);
+	for (const struct dirent *task; (task = readdir(tasks));) {
+		snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+		FILE *file = fopen(path, "r");
+		if (!file)
+			continue;
+		if (fscanf(file, "%31s", comm) == 1 && strcmp(comm, name) == 0)
+			n += sched_getscheduler(atoi(task->d_name)) == policy;
+		fclose(file);
+	}
+	closedir(tasks);
+	return n;
+}
+
+TEST(the_worker_preempts_nobody)
+{
+	uint8_t *memory;
+	const struct sched_param none = { 0 };
+	if (sched_setscheduler(0, SCHED_BATCH, &none) < 0 || sched_setscheduler(0, SCHED_OTHER, &none) < 0)
+		SKIP("a thread may not choose its scheduling here");
+	memwatch *watcher = watcher_of_page("auto", &memory);
+	CHECK_EQ(count_threads("memwatch", SCHED_BATCH), 1);
+	CHECK_EQ(count_threads("memwatch", SCHED_OTHER), 0);
+	CHECK_EQ(sched_getscheduler(0), SCHED_OTHER);
+	memwatch_close(watcher);
+}
+
+TEST(the_worker_of_a_real_time_thread_is_one_too)
+{
+	uint8_t *memory;
+	if (sched_setscheduler(0, SCHED_RR, &(struct sched_param){ .sched_priority = 1 }) < 0)
+		SKIP("no real-time scheduling here");
+	memwatch *watcher = watcher_of_page("auto", &memory);
+	CHECK_EQ(count_threads("memwatch", SCHED_RR), 1);
+	memwatch_close(watcher);
 }

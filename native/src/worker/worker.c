@@ -7,7 +7,8 @@
  * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page. Notes
  * taken while it collects may belong to either window: they explain changes of this one and are kept for the next.
  *
- * Cost is bounded: windows get wider when many pages are hot, passes keep a distance that is a multiple of what they took.
+ * Cost is bounded: windows get wider when many pages are hot, passes keep a distance that is a multiple of what they took. The thread
+ * takes its share of the CPUs, but preempts nobody: a pass in the middle of a writer's burst would lengthen it by that.
  *
  * Loss: without memory for the list of touched regions, pages stay in the `written` list and are looked at in the next pass.
  */
@@ -451,9 +452,17 @@ static bool work(struct engine *engine, struct plan *plan)
 	return !request.stop;
 }
 
+/* When it wakes on a CPU that a thread of the host uses, it waits for another CPU or the next tick; its share stays the same. */
+static void never_preempt(void)
+{
+	if (sched_getscheduler(0) == SCHED_OTHER)
+		sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
+}
+
 static void *run(void *arg)
 {
 	struct engine *engine = arg;
+	never_preempt();
 	struct plan plan = { .sweep_ns = engine->window_ns,
 			     .window_ns = engine->window_ns,
 			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
