@@ -6,8 +6,6 @@
 
 #include "watch.h"
 
-enum { SAMPLE_BATCH = 64 };
-
 enum memwatch_number sample_number(struct number number, const struct region *region,
 				   union memwatch_number_value *ret_value)
 {
@@ -23,8 +21,9 @@ enum memwatch_number sample_number(struct number number, const struct region *re
 	return number.kind;
 }
 
-static void fill_sample(const struct engine *engine, const struct region *region, struct memwatch_region_sample *sample)
+static void fill_nth_sample(const struct engine *engine, const struct region *region, void *samples, size_t i)
 {
+	struct memwatch_region_sample *sample = (struct memwatch_region_sample *)samples + i;
 	const struct region_meta *meta = region->meta;
 	sample->id = region_id(region);
 	sample->delivered = meta ? meta->delivered : 0;
@@ -37,23 +36,5 @@ static void fill_sample(const struct engine *engine, const struct region *region
 
 int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_sample *samples, size_t n)
 {
-	int error = watch_check(watcher);
-	if (error)
-		return error;
-	struct engine *engine = watcher->engine;
-	const struct region *region = NULL;
-	uint32_t slot = (uint32_t)*cursor + 1;
-	size_t count = 0, n_seen = 0;
-	worker_lock(engine);
-	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
-		if (region->watcher == watcher->index)
-			fill_sample(engine, region, &samples[count++]);
-		if (++n_seen % SAMPLE_BATCH == 0) {
-			worker_unlock(engine);
-			worker_lock(engine);
-		}
-	}
-	worker_unlock(engine);
-	*cursor = slot - 1;
-	return (int)count;
+	return watch_list(watcher, cursor, fill_nth_sample, samples, n);
 }

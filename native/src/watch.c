@@ -495,7 +495,7 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 	info->number = sample_number(layout->number, region, &info->value);
 }
 
-int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n)
+int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n)
 {
 	int error = watch_check(watcher);
 	if (error)
@@ -507,7 +507,7 @@ int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_re
 	worker_lock(engine);
 	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
 		if (region->watcher == watcher->index)
-			fill_info(engine, region, &infos[count++]);
+			fill(engine, region, items, count++);
 		if (++n_seen % LIST_BATCH == 0) {
 			worker_unlock(engine);
 			worker_lock(engine);
@@ -516,6 +516,16 @@ int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_re
 	worker_unlock(engine);
 	*cursor = slot - 1;
 	return (int)count;
+}
+
+static void fill_nth_info(const struct engine *engine, const struct region *region, void *infos, size_t i)
+{
+	fill_info(engine, region, (struct memwatch_region_info *)infos + i);
+}
+
+int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n)
+{
+	return watch_list(watcher, cursor, fill_nth_info, infos, n);
 }
 
 int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info)
