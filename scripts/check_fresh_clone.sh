@@ -25,6 +25,7 @@ clean_up() {
 	rm -rf --one-file-system "$place"
 }
 trap clean_up EXIT
+chmod 755 "$place" # some tests become an ordinary user
 
 # The mirror, its settings and the certificates trusted are this machine's own.
 make_debian() {

@@ -21,13 +21,12 @@
 
 /* --- watcher.c: who may be inside the native watcher, and when it may be closed --- */
 
-/* What must end before the watcher does: a sink, an exporter or a recorder. Linked while it is open. */
+/* What must end before the watcher does: an exporter or a recorder. Linked while it is open. */
 struct dependent {
 	struct dependent *next;
 	PyObject *object;            /* that it is a part of */
 	struct watcher *watcher;     /* a reference; NULL until it is linked */
 	void *native;                /* under the GIL; NULL as soon as somebody closes it */
-	void (*wake)(void *native);  /* makes a blocking call on it return; NULL: it has none */
 	void (*close)(void *native); /* called without the GIL, once, when nobody is inside */
 };
 

@@ -1,56 +1,64 @@
 /*
- * sink.c -- DESIGN: Sink, a cursor on a watcher's events. Reading blocks without the GIL on the reader's thread; the watcher's
- * close wakes it and closes the native sink when the reader is out. What a slow reader misses is counted natively.
+ * sink.c -- DESIGN: Sink, a cursor on a watcher's events. Reading blocks without the GIL on the reader's thread. The native sink
+ * outlives the watcher: what was told before the close is read after it, then the native close wakes who waits. What a slow
+ * reader misses is counted natively.
  */
 #include "convert.h"
+
+#include <memwatch/reader.h>
 
 #include <unistd.h>
 
 struct sink {
-	PyObject_HEAD struct dependent dependent; /* of which `native` is a memwatch_sink */
-	bool reading, abandoned;                  /* under the GIL: a read is under way; close it when that is out */
+	PyObject_HEAD struct watcher *watcher; /* a reference */
+	memwatch_sink *native;                 /* under the GIL; NULL once closed */
+	bool reading, abandoned;               /* under the GIL: a read is under way; close it when that is out */
 };
 
-static void wake_native(void *native)
+static int convert_since(PyObject *object, unsigned long long *ret_since)
 {
-	memwatch_sink_wake(native);
-}
-
-static void close_native(void *native)
-{
-	memwatch_sink_close(native);
+	*ret_since = PyLong_AsUnsignedLongLong(object);
+	return *ret_since == (unsigned long long)-1 && PyErr_Occurred() ? -1 : 0;
 }
 
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "watcher", "name", NULL };
+	static char *names[] = { "watcher", "name", "since", NULL };
 	struct watcher *watcher;
 	const char *name;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!s:Sink", names, &watcher_type, &watcher, &name))
+	PyObject *since = Py_None;
+	unsigned long long seq = 0;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!s|O:Sink", names, &watcher_type, &watcher, &name, &since) ||
+	    (since != Py_None && convert_since(since, &seq) < 0))
 		return NULL;
 	memwatch *native = watcher_native(watcher);
 	struct sink *self = native ? (struct sink *)type->tp_alloc(type, 0) : NULL;
 	if (!self)
 		return NULL;
-	memwatch_sink *sink;
-	int error = memwatch_sink_open(native, name, &sink);
+	int error = memwatch_sink_open(native, name, &self->native);
 	if (error < 0) {
+		self->native = NULL;
 		convert_error(error, memwatch_error());
 		Py_DECREF(self);
 		return NULL;
 	}
-	self->dependent.native = sink;
-	self->dependent.wake = wake_native;
-	self->dependent.close = close_native;
-	dependent_link(&self->dependent, (PyObject *)self, watcher);
+	if (since != Py_None)
+		memwatch_sink_seek(self->native, seq);
+	self->watcher = (struct watcher *)Py_NewRef((PyObject *)watcher);
 	return (PyObject *)self;
+}
+
+/* A forked child leaves the parent's alone. */
+static bool is_ours(const struct sink *self)
+{
+	return self->native && self->watcher->pid == getpid();
 }
 
 static PyObject *sink_wake(PyObject *object, PyObject *Py_UNUSED(unused))
 {
 	struct sink *self = (struct sink *)object;
-	if (self->dependent.native && watcher_is_open(self->dependent.watcher))
-		memwatch_sink_wake(self->dependent.native);
+	if (is_ours(self))
+		memwatch_sink_wake(self->native);
 	Py_RETURN_NONE;
 }
 
@@ -61,14 +69,18 @@ static PyObject *sink_close(PyObject *object, PyObject *Py_UNUSED(unused))
 		self->abandoned = true;
 		return sink_wake(object, NULL);
 	}
-	dependent_close(&self->dependent);
+	memwatch_sink *native = self->native;
+	self->native = NULL;
+	Py_BEGIN_ALLOW_THREADS
+	memwatch_sink_close(native); /* nothing in a forked child */
+	Py_END_ALLOW_THREADS
 	Py_RETURN_NONE;
 }
 
 static void sink_dealloc(PyObject *object)
 {
 	Py_DECREF(sink_close(object, NULL));
-	Py_XDECREF(((struct sink *)object)->dependent.watcher);
+	Py_XDECREF(((struct sink *)object)->watcher);
 	Py_TYPE(object)->tp_free(object);
 }
 
@@ -84,17 +96,18 @@ static PyObject *sink_read(PyObject *object, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nO:read", names, &limit, &timeout) ||
 	    (timeout_ms = convert_timeout(timeout)) < -1)
 		return NULL;
-	if (!self->dependent.native || self->abandoned || !watcher_is_open(self->dependent.watcher))
+	if (!self->native || self->abandoned)
 		Py_RETURN_NONE;
+	if (!is_ours(self)) {
+		watcher_native(self->watcher); /* says why not */
+		return NULL;
+	}
 	if (self->reading)
 		return PyErr_Format(PyExc_ValueError, "another thread is reading this sink");
-	if (!watcher_enter(self->dependent.watcher))
-		return NULL;
 	self->reading = true;
 	limit = limit < 1 ? 1 : limit > LIMIT_MAX ? LIMIT_MAX : limit;
 	Py_BEGIN_ALLOW_THREADS
-	n = memwatch_sink_read(self->dependent.native, events, (size_t)limit, timeout_ms);
-	watcher_leave(self->dependent.watcher);
+	n = memwatch_sink_read(self->native, events, (size_t)limit, timeout_ms);
 	Py_END_ALLOW_THREADS
 	self->reading = false;
 	if (self->abandoned)
@@ -111,8 +124,8 @@ static PyObject *sink_report(PyObject *object, PyObject *args)
 	int failed;
 	if (!PyArg_ParseTuple(args, "Kp:report", &duration_ns, &failed))
 		return NULL;
-	if (self->dependent.native && watcher_is_open(self->dependent.watcher))
-		memwatch_sink_report(self->dependent.native, duration_ns, failed);
+	if (is_ours(self))
+		memwatch_sink_report(self->native, duration_ns, failed);
 	Py_RETURN_NONE;
 }
 

@@ -1,7 +1,7 @@
 /*
  * watcher.c -- DESIGN: Watcher, a native watcher and who may be inside it. Python threads may call at any time, but the
  * native watcher may only be closed when nobody is inside. So a call that releases the GIL counts itself in and out, and
- * close() first refuses new calls, wakes the blocked readers, waits until the count is zero, then closes what depends on the
+ * close() first refuses new calls, waits until the count is zero, then closes what depends on the
  * watcher, then the native watcher. Calls that keep the GIL need no count: close() begins under the GIL. From then on what
  * depends on it is the close's alone, which owns a reference to each: others may let go of them meanwhile.
  *
@@ -99,15 +99,12 @@ static void wait_until_left(struct watcher *self)
 	pthread_mutex_unlock(&self->mutex);
 }
 
-/* Under the GIL: nobody else unlinks or frees a dependent from now on. Their readers are woken. */
+/* Under the GIL: nobody else unlinks or frees a dependent from now on. */
 static void claim_dependents(struct watcher *self)
 {
 	self->closing = true;
-	for (struct dependent *each = self->dependents; each; each = each->next) {
+	for (struct dependent *each = self->dependents; each; each = each->next)
 		Py_INCREF(each->object);
-		if (each->wake)
-			each->wake(each->native);
-	}
 }
 
 static void release_dependents(struct watcher *self)

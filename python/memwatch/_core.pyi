@@ -126,9 +126,9 @@ class Watcher:
 
 @final
 class Sink:
-    """A cursor on the watcher's events, from now on, with an account in stats. One thread at a time reads."""
+    """A cursor on the events after `since` (None: from now on), with an account in stats. One thread may read."""
 
-    def __init__(self, watcher: Watcher, name: str) -> None: ...
+    def __init__(self, watcher: Watcher, name: str, since: Optional[int] = None) -> None: ...
     def read(self, limit: int = 256, timeout: Optional[float] = None) -> Optional[list[Event]]:
         """Up to `limit` events; [] after the timeout or `wake`; None once the watcher is closed and all is read."""
 

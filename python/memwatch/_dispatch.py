@@ -70,9 +70,10 @@ class Dispatcher:
             return self._changed.wait_for(lambda: self._passed >= mine or self._seq >= newest or self._ended, timeout)
 
     def join(self, timeout: float) -> None:
-        """Waits for the thread, once the watcher is closed."""
+        """Once the watcher is closed: waits until all is delivered, but in a callback. No callback begins after it."""
         if not self.is_current_thread:
             self._thread.join(timeout)
+        self._sink.close()
 
     def _run(self) -> None:
         try:

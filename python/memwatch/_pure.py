@@ -396,16 +396,17 @@ class Watcher:
 
 
 class Sink:
-    """A cursor on a watcher's events, from now on, with an account in stats. One thread at a time reads."""
+    """A cursor on the events after `since` (None: from now on), with an account in stats. One thread may read."""
 
-    def __init__(self, watcher: Watcher, name: str) -> None:
+    def __init__(self, watcher: Watcher, name: str, since: Optional[int] = None) -> None:
         watcher._check_open()
         self._watcher = watcher
         self._name = name
         self._woken = False
         self._received = self._missed = self._failed = 0
         self._durations = _Histogram()
-        self._since = watcher._attach(self)
+        newest = watcher._attach(self)
+        self._since = newest if since is None else since
 
     def read(self, limit: int = 256, timeout: Optional[float] = None) -> Optional[list[Event]]:
         watcher = self._watcher
@@ -437,7 +438,7 @@ class Sink:
             "received": self._received,
             "missed": self._missed,
             "failed": self._failed,
-            "lag": self._watcher._newest - self._since,
+            "lag": max(self._watcher._newest - self._since, 0),
             "duration": self._durations.stats(),
         }
 

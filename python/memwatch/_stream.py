@@ -28,14 +28,12 @@ class EventStream:
         since: Optional[int],
         timeout: Optional[float],
     ) -> None:
-        self._core = watcher
         self._convert = convert
         self._timeout = timeout
         self._ready: deque[core.Event] = deque()
         self._reading = threading.Lock()
         self._seq = watcher.events_read(NEWEST, 0)[1]["newest"] if since is None else since  # of the last event read
-        self._sink = core.Sink(watcher, "events")
-        self._behind = True  # whether the log may hold events after _seq that came before the sink was opened
+        self._sink = core.Sink(watcher, "events", self._seq)
         self.missed = 0
         """Events that were gone before this stream came to them."""
 
@@ -45,28 +43,14 @@ class EventStream:
         self._ready.clear()
 
     def _fill(self, wait_s: Optional[float]) -> bool:
-        """Reads a batch into `_ready`. False once the watcher is closed."""
+        """Reads a batch into `_ready`. False once the watcher is closed and all is read."""
         with self._reading:
-            return self._fill_from_log() if self._behind else self._fill_from_sink(wait_s)
-
-    def _fill_from_log(self) -> bool:
-        events, cursor = self._core.events_read(self._seq, BATCH)
-        self.missed += cursor["missed"]
-        self._behind = bool(events)
-        if events:
-            self._ready.extend(events)
-            self._seq = events[-1].seq
-        return True
-
-    def _fill_from_sink(self, wait_s: Optional[float]) -> bool:
-        events = self._sink.read(BATCH, wait_s)
-        for event in events or ():
-            seq = event.seq
-            if seq > self._seq:
-                self.missed += seq - self._seq - 1
+            events = self._sink.read(BATCH, wait_s)
+            for event in events or ():
+                self.missed += event.seq - self._seq - 1
                 self._ready.append(event)
-                self._seq = seq
-        return events is not None
+                self._seq = event.seq
+            return events is not None
 
     def __iter__(self) -> EventStream:
         return self
@@ -75,7 +59,7 @@ class EventStream:
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._ready:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            if not self._fill(left) or (left == 0 and not self._ready and not self._behind):
+            if not self._fill(left) or (left == 0 and not self._ready):
                 raise StopIteration
         return self._convert(self._ready.popleft())
 

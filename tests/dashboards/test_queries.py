@@ -12,9 +12,10 @@ EMPTY = {
     "overview / annotation / Restarts": "no service restarts while the tests look",
     "variable / annotation / Restarts": "no service restarts while the tests look",
     "alert MemwatchWatcherClosed": "a service that closes its watcher closes its exporter too, except from C",
-    "alert MemwatchRingNearlyFull": "the worker empties the ring many times between two scrapes",
     "alert MemwatchHandlerLost": "nobody in the services replaces a signal handler",
 }
+# What may have data, or not.
+BY_CHANCE = {"MemwatchRingNearlyFull": "the worker empties the busy service's ring many times between two scrapes"}
 # Up to this comparison an alert's expression has a value whenever the exporter answers.
 COMPARISON = re.compile(r"\s(==|!=|<|>)\s")
 
@@ -47,8 +48,10 @@ def test_rules_record_data(world, rules):
 
 def test_alerts_have_data(world, rules, wait_for):
     for rule in rules["memwatch.alerts"]:
-        if f"alert {rule['alert']}" in EMPTY:
+        never = f"alert {rule['alert']}" in EMPTY
+        if never:
             assert not world.prometheus.now(rule["expr"]), f"{rule['alert']} has data now, take it off the list"
+        if never or rule["alert"] in BY_CHANCE:
             assert world.prometheus.now(COMPARISON.split(rule["expr"])[0]), rule["alert"]
         else:
             wait_for(partial(world.prometheus.now, rule["expr"]), what=f"data for {rule['alert']}")

@@ -136,7 +136,11 @@ def python3(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
     venv = tmp_path_factory.mktemp("venv")
     run(sys.executable, "-m", "venv", "--without-pip", str(venv), cwd=clone, env=environment())
     packages = run(
-        str(venv / "bin/python3"), "-c", "import site; print(*site.getsitepackages())", cwd=clone, env=environment()
+        str(venv / "bin/python3"),
+        "-c",
+        "import sysconfig; print(sysconfig.get_path('purelib'))",
+        cwd=clone,
+        env=environment(),
     )
     # What building and the examples need (setuptools, NumPy) comes from the environment that runs the tests; the
     # .pth files there, memwatch's among them, do not take effect in this way.

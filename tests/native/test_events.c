@@ -3,6 +3,8 @@
  */
 #include "watching.h"
 
+#include <memwatch/reader.h>
+
 /* --- the log ---------------------------------------------------------------------------------------------------- */
 
 static void change(memwatch *watcher, uint8_t *memory, int n)
@@ -176,6 +178,41 @@ TEST(a_sink_that_waits_hears_of_the_end)
 	memwatch_close(watcher);
 	pthread_join(thread, NULL);
 	CHECK_EQ(reader.result, -EPIPE);
+}
+
+/* The seq of the first event that a sink reads, when nobody will write any more. */
+static uint64_t first_read(memwatch_sink *sink, int n_expected)
+{
+	const struct memwatch_event *events[64];
+	CHECK_EQ(memwatch_sink_read(sink, events, 64, -1), n_expected);
+	uint64_t seq = events[0]->seq;
+	for (int i = 0; i < n_expected; i++)
+		memwatch_event_unref(events[i]);
+	CHECK_EQ(memwatch_sink_read(sink, events, 64, -1), -EPIPE);
+	return seq;
+}
+
+TEST(a_sink_reads_from_where_it_is_told_and_after_the_close)
+{
+	struct memwatch_sink_info infos[2];
+	uint8_t *memory = map_pages(1);
+	memwatch_sink *all, *later;
+	memwatch *watcher;
+	OK(memwatch_open(NULL, &watcher));
+	add_region(watcher, memory, 1, "a");
+	change(watcher, memory, 5);
+	OK(memwatch_sink_open(watcher, "all", &all));
+	OK(memwatch_sink_open(watcher, "later", &later));
+	memwatch_sink_seek(all, 0);
+	memwatch_sink_seek(later, 6);
+	CHECK_EQ(memwatch_sink_list(watcher, infos, 2), 2);
+	CHECK_EQ(infos[0].lag + infos[1].lag, 5); /* all of them, none */
+	change(watcher, memory, 3);
+	memwatch_close(watcher);
+	CHECK_EQ(first_read(all, 8), 1);
+	CHECK_EQ(first_read(later, 2), 7);
+	memwatch_sink_close(all);
+	memwatch_sink_close(later);
 }
 
 TEST(sinks_have_accounts_of_their_own)

@@ -73,6 +73,41 @@ def test_blocks_until_the_next_event(watcher, data):
     assert firsts(seen) == [1, 2]
 
 
+@pytest.mark.parametrize("since", [None, 0, 1])
+def test_what_was_told_before_the_close_is_read_after_it(watcher, data, since):
+    stream = watcher.events(since=since)
+    write(watcher, data, [1, 2, 3])
+    watcher.close()
+    assert firsts(stream) == [1, 2, 3][since or 0 :]
+    assert stream.missed == 0
+
+
+def test_what_is_gone_before_the_first_read_is_counted_after_the_close():
+    with memwatch.MemoryWatcher(event_capacity=16) as watcher:
+        data = memwatch.buffer(10)
+        watcher.watch(data, "data")
+        stream = watcher.events(since=10)
+        write(watcher, data, range(1, 51))
+    events = list(stream)
+    assert events[-1].seq == 50
+    assert stream.missed == 50 - 10 - len(events) > 0
+
+
+def test_since_after_the_newest_waits_for_those_after_it(watcher, data):
+    stream = watcher.events(since=2, timeout=0.2)
+    write(watcher, data, [1, 2, 3])
+    assert firsts(stream) == [3]
+    (sink,) = [sink for sink in watcher.get_stats()["sinks"] if sink["name"] == "events"]
+    assert sink["lag"] == 0
+
+
+def test_a_since_that_is_none_is_refused(watcher):
+    with pytest.raises(OverflowError):
+        watcher.events(since=-1)
+    with pytest.raises(TypeError):
+        watcher.events(since="newest")
+
+
 def test_close_from_another_thread_ends_it(watcher, data):
     stream = watcher.events()
     thread = threading.Thread(target=list, args=(stream,))

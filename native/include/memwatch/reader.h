@@ -35,6 +35,9 @@ MEMWATCH_API int memwatch_events_wait_or_wake(memwatch *watcher, uint64_t since,
 /* Ends the memwatch_events_wait_or_wake under way with that `woken`, or else the next one. */
 MEMWATCH_API void memwatch_events_wake(memwatch *watcher, int *woken);
 
+/* The next event that the sink reads is the one after `since`, or the oldest that is kept. Before its first read. */
+MEMWATCH_API void memwatch_sink_seek(memwatch_sink *sink, uint64_t since);
+
 /*
  * Tells the two kinds of -ENOENT of memwatch_load apart. 1: the key names a version that there is or was, also of a region that was
  * removed meanwhile; 0: no event can have given it out. -EINVAL not a key.

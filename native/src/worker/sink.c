@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "sink.h"
 
+#include <memwatch/reader.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -236,6 +237,13 @@ int memwatch_sink_read(struct memwatch_sink *sink, const struct memwatch_event *
 	return result;
 }
 
+void memwatch_sink_seek(struct memwatch_sink *sink, uint64_t since)
+{
+	pthread_mutex_lock(&sink->log->mutex);
+	sink->since = since;
+	pthread_mutex_unlock(&sink->log->mutex);
+}
+
 void memwatch_sink_wake(struct memwatch_sink *sink)
 {
 	log_wake(sink->log, &sink->woken);
@@ -256,11 +264,12 @@ int log_sinks(struct log *log, struct memwatch_sink_info *infos, size_t n)
 	for (const struct memwatch_sink *sink = log->sinks; sink; sink = sink->next, count++) {
 		if (count >= n)
 			continue;
-		infos[count] = (struct memwatch_sink_info){ .received = sink->received,
-							    .missed = sink->missed,
-							    .failed = sink->failed,
-							    .lag = log->newest - sink->since,
-							    .duration = sink->duration };
+		infos[count] =
+			(struct memwatch_sink_info){ .received = sink->received,
+						     .missed = sink->missed,
+						     .failed = sink->failed,
+						     .lag = log->newest > sink->since ? log->newest - sink->since : 0,
+						     .duration = sink->duration };
 		memcpy(infos[count].name, sink->name, sizeof sink->name);
 	}
 	pthread_mutex_unlock(&log->mutex);
