@@ -255,7 +255,7 @@ static bool read_evex(struct code *code)
 	code->prefix = prefixes[bytes[1] & 3];
 	code->vector_bytes = 16u << (bytes[2] >> 5 & 3);
 	code->masked = bytes[2] & 7;
-	return next(code, &code->opcode);
+	return code->vector_bytes <= 64 && next(code, &code->opcode); /* beyond that no CPU stores */
 }
 
 static bool read_legacy(struct code *code)

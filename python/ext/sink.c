@@ -15,21 +15,15 @@ struct sink {
 	bool reading, abandoned;               /* under the GIL: a read is under way; close it when that is out */
 };
 
-static int convert_since(PyObject *object, unsigned long long *ret_since)
-{
-	*ret_since = PyLong_AsUnsignedLongLong(object);
-	return *ret_since == (unsigned long long)-1 && PyErr_Occurred() ? -1 : 0;
-}
-
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "watcher", "name", "since", NULL };
 	struct watcher *watcher;
 	const char *name;
 	PyObject *since = Py_None;
-	unsigned long long seq = 0;
+	uint64_t seq = 0;
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!s|O:Sink", names, &watcher_type, &watcher, &name, &since) ||
-	    (since != Py_None && convert_since(since, &seq) < 0))
+	    convert_u64(since, "since", &seq) < 0)
 		return NULL;
 	memwatch *native = watcher_native(watcher);
 	struct sink *self = native ? (struct sink *)type->tp_alloc(type, 0) : NULL;

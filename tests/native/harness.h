@@ -141,6 +141,16 @@ static inline double harness_now_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+/* The same numbers in every run of a test. */
+static inline uint64_t harness_random(void)
+{
+	static uint64_t state = 88172645463325252u; /* xorshift64 */
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
 static inline double harness_limit_s(void)
 {
 	const char *text = getenv("MEMWATCH_TEST_LIMIT_S");

@@ -8,25 +8,15 @@
 
 enum { BYTES = 40000, ROUNDS = 400, FEW = 40 };
 
-static uint64_t seed = 88172645463325252u;
-
-static uint64_t next_random(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
 static uint8_t memory[BYTES], shadow[BYTES], before[BYTES], restored[BYTES];
 
 /* Some bytes, or some runs of bytes, at places that blocks do not know of. */
 static void change(size_t offset, size_t n)
 {
-	for (uint64_t changes = next_random() % FEW; changes; changes--) {
-		size_t at = offset + next_random() % n, run = 1 + next_random() % 8 * (next_random() % 30);
+	for (uint64_t changes = harness_random() % FEW; changes; changes--) {
+		size_t at = offset + harness_random() % n, run = 1 + harness_random() % 8 * (harness_random() % 30);
 		for (size_t i = at; i < at + run && i < offset + n; i++)
-			memory[i] = (uint8_t)next_random();
+			memory[i] = (uint8_t)harness_random();
 	}
 }
 
@@ -72,7 +62,7 @@ static void check_undo(const struct diff *diff)
 static void check_random_changes(struct diff *diff)
 {
 	for (int round = 0; round < ROUNDS; round++) {
-		size_t offset = next_random() % BYTES, n = 1 + next_random() % (BYTES - offset);
+		size_t offset = harness_random() % BYTES, n = 1 + harness_random() % (BYTES - offset);
 		memcpy(before, shadow, BYTES);
 		change(offset, n);
 		diff_reset(diff, 1 << 20);

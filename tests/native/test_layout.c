@@ -55,13 +55,11 @@ TEST(what_is_described_alike_is_one_record)
 	struct layouts layouts;
 	struct memwatch_region_options options;
 	char format[16];
-	uint64_t shape[2], random = 88172645463325252u;
+	uint64_t shape[2];
 	uint32_t taken, n_used = 0;
 	CHECK_EQ(layouts_init(&layouts), 0);
 	for (int round = 0; round < ROUNDS; round++) {
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
+		uint64_t random = harness_random();
 		unsigned n = (unsigned)(random >> 8) % KINDS;
 		describe(n, &options, format, shape);
 		n = twin_of(n, &options);

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#if defined(__SSE2__)
+#ifdef __x86_64__
 #include <immintrin.h>
 #endif
 
@@ -108,7 +108,7 @@ static uint8_t *undo_room(struct diff *diff, uint64_t offset, size_t n)
 	return diff->undo + diff->undo_bytes - n;
 }
 
-#if defined(__SSE2__)
+#ifdef __x86_64__
 /* A bit for each of 16 bytes that differs. */
 static inline uint64_t lane_mask(const uint8_t *a, const uint8_t *b)
 {
@@ -184,7 +184,7 @@ size_t diff_equal_blocks(const uint8_t *a, const uint8_t *b, size_t n)
 	return i;
 }
 
-#if defined(__x86_64__)
+#ifdef __x86_64__
 /* All ones in each byte that is equal. */
 __attribute__((target("avx2"))) static inline __m256i equal_lane(const uint8_t *a, const uint8_t *b)
 {
@@ -222,7 +222,7 @@ __attribute__((target("avx2"))) static size_t equal_blocks_avx2(const uint8_t *a
 int diff_init(struct diff *diff)
 {
 	*diff = (struct diff){ .scratch = mem_map(DIFF_SCRATCH), .equal_blocks = diff_equal_blocks };
-#if defined(__x86_64__)
+#ifdef __x86_64__
 	if (__builtin_cpu_supports("avx2"))
 		diff->equal_blocks = equal_blocks_avx2;
 #endif
