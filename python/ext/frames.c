@@ -125,7 +125,7 @@ static enum owner owner_of(const PyCodeObject *code)
 }
 
 /* Whether memwatch itself is at work: in its own code, or in locks of the threading module that it uses. */
-static bool is_memwatch_at_work(struct _PyInterpreterFrame *frame)
+static bool is_memwatch_at_work(interpreter_frame *frame)
 {
 	for (unsigned walked = 0; frame && walked < WALK_MAX; walked++, frame = frame->previous) {
 		PyCodeObject *code = frame_code(frame);
@@ -137,7 +137,7 @@ static bool is_memwatch_at_work(struct _PyInterpreterFrame *frame)
 }
 
 /* Collects up to `depth` complete frames of the running stack, innermost first, without memwatch's own. */
-static unsigned collect(struct _PyInterpreterFrame *frame, struct _PyInterpreterFrame **frames, unsigned depth)
+static unsigned collect(interpreter_frame *frame, interpreter_frame **frames, unsigned depth)
 {
 	unsigned n = 0;
 	for (unsigned walked = 0; frame && n < depth && walked < WALK_MAX; walked++, frame = frame->previous) {
@@ -207,7 +207,7 @@ static struct memo_key key_of(const struct content *content, int instruction, ui
 }
 
 /* The memo first: a line is found by decoding the code's table of lines from its beginning. */
-static uint32_t locate(struct content *content, struct _PyInterpreterFrame *frame, uint32_t caller)
+static uint32_t locate(struct content *content, interpreter_frame *frame, uint32_t caller)
 {
 	PyCodeObject *code = frame_code(frame);
 	int instruction = frame_instruction(frame, code);
@@ -224,13 +224,13 @@ static uint32_t locate(struct content *content, struct _PyInterpreterFrame *fram
 /* Signal-safe. Outermost first, so that each location knows its caller's number. */
 static uint32_t hook(void *Py_UNUSED(ucontext), unsigned depth)
 {
-	struct _PyInterpreterFrame *frames[MEMWATCH_STACK_MAX];
+	interpreter_frame *frames[MEMWATCH_STACK_MAX];
 	PyThreadState *state = PyGILState_GetThisThreadState();
 	struct content content = { 0 };
 	uint32_t location = 0;
 	if (!state)
 		return 0;
-	struct _PyInterpreterFrame *running = frame_running(state);
+	interpreter_frame *running = frame_running(state);
 	if (is_memwatch_at_work(running))
 		return MEMWATCH_LOCATION_OWN;
 	unsigned n = collect(running, frames, depth < MEMWATCH_STACK_MAX ? depth : MEMWATCH_STACK_MAX);

@@ -308,6 +308,38 @@ TEST_DIES(a_trap_chain_from_after_ends_in_the_trap, SIGTRAP)
 		pause();
 }
 
+/* --- a fault on its way while its page is given back ------------------------------------------------------------- */
+
+static _Atomic bool stop_writing;
+
+static void *write_without_end(void *memory)
+{
+	for (uint8_t value = 0; !atomic_load_explicit(&stop_writing, memory_order_relaxed); value++)
+		poke(memory, value);
+	return NULL;
+}
+
+/* With mprotect the page is open when the fault's signal comes, and no longer known to be ours. */
+BACKEND_TEST(a_writer_survives_every_unwatch)
+{
+	pthread_t thread;
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend(backend);
+	CHECK(pthread_create(&thread, NULL, write_without_end, memory) == 0);
+	for (double n = 0; n < of_load(8000); n++)
+		OK(memwatch_region_remove(watcher, add_region(watcher, memory, PAGE, "a")));
+	memwatch_close(watcher);
+	atomic_store(&stop_writing, true);
+	pthread_join(thread, NULL);
+}
+
+TEST_DIES(writing_a_page_that_was_watched_and_is_read_only_is_a_crash, SIGSEGV)
+{
+	memwatch_close(watcher_of_page("mprotect", &page));
+	CHECK(mprotect(page, PAGE, PROT_READ) == 0);
+	poke(page, 2);
+}
+
 /* --- the rest --------------------------------------------------------------------------------------------------- */
 
 static _Atomic int n_delivered;

@@ -175,6 +175,61 @@ def test_a_thread_that_blocks_every_signal(backend, recorder, in_thread):
         assert [event.new_value[0] for event in recorder] == [1, 2, 3, 4, 5]
 
 
+#: The interpreter's own memory is watched, a word of this thread's state or of a generator at a time. What calls leave
+#: on the C stack stands in records that the interpreter has published and not yet filled in when it writes there.
+WATCH_THE_INTERPRETER = """
+import ctypes, json, re, sys, threading, memwatch
+
+class Key:
+    def __lt__(self, other):
+        return False
+
+    def __repr__(self):
+        return "key"
+
+def count():
+    n = 0
+    while True:
+        n += 1
+        yield n
+
+compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda a, b: 0)
+numbers, counter, decode = (ctypes.c_int * 20)(), count(), json.JSONDecoder(object_hook=len).decode
+state = ctypes.pythonapi.PyThreadState_Get
+state.restype = ctypes.c_void_p
+calls = [
+    lambda: sorted(map(float, range(9)), key=lambda x: -x),
+    lambda: re.sub("a", lambda match: str(next(counter)), "banana"),
+    lambda: decode('[{"a": 1.5}, {"b": {"c": 2}}]'),
+    lambda: ctypes.CDLL(None).qsort(numbers, 20, 4, compare),
+    lambda: sorted([Key(), Key(), Key()]),
+    lambda: "%.17g %r %s" % (next(counter) / 7, Key(), [Key(), {1: Key()}]),
+    lambda: float(sum(map(next, [counter] * 5))),
+    lambda: max(range(9), key=lambda x: next(counter)),
+]
+
+def run(backend):
+    for what, start, size in ("state", state(), 96), ("generator", id(counter), counter.__sizeof__()):
+        for offset in range(0, size, 4):
+            with memwatch.MemoryWatcher(backend=backend) as watcher:
+                watcher.watch((ctypes.c_ubyte * 4).from_address(start + offset), what)
+                for call in calls * 8:
+                    call()
+                    watcher.flush()
+
+thread = threading.Thread(target=run, args=sys.argv[1:])
+thread.start()
+thread.join()
+print("survived")
+"""
+
+
+@pytest.mark.parametrize("backend", ["auto", "mprotect"])
+def test_the_interpreter_is_caught_between_any_two_of_its_instructions(backend, run_python):
+    result = run_python(WATCH_THE_INTERPRETER, backend, options=())
+    assert (result.returncode, result.stdout) == (0, "survived\n"), result.stderr
+
+
 CRASH = """
 import ctypes, faulthandler, resource, sys, os
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -5,6 +5,9 @@
  * The handler marks before and after it opens the page, the worker clears the mark, then closes the page, then reads: a
  * mark that is set belongs to a page that may have been written, whatever the two do at once.
  *
+ * A page that is given back is opened first. A fault on it may be on its way to its thread then, as long as that thread does not run:
+ * so pages that were ours are known for ever (a bit each), and a store into one is tried again before the fault is somebody else's.
+ *
  * Its price: a system call that writes into a closed page fails with EFAULT, and a thread that blocks SIGSEGV is killed by
  * its own write, and one whose alternate signal stack shares a page with a region by its next fault. Pages of mappings that are
  * not plain read-write memory, of the caller's stack, and of the alternate signal stacks of threads that have watched or opened, are refused.
@@ -23,6 +26,8 @@ enum { MAPPINGS = 64, SIGNAL_STACKS = 16 };
 
 static struct page_set pages;                    /* under the engine's lock; the handler reads */
 static struct page_set written_pages;            /* the handler marks, the worker clears */
+static struct page_set former_pages;             /* ever given back; under the engine's lock; the handler reads */
+static _Atomic uint64_t n_changes;               /* how often pages were about to be closed or opened */
 static struct span signal_stacks[SIGNAL_STACKS]; /* under the engine's lock, with their count: the latest seen */
 static size_t n_signal_stacks;
 static void on_segv(int signal, siginfo_t *info, void *context);
@@ -51,19 +56,35 @@ static void open_page(uint64_t address)
 	page_set_mark(&written_pages, page);
 }
 
+/*
+ * Whether a store into a page that was ours should be tried again: one that faulted before the page was opened succeeds then. When it
+ * faults once more although no page was closed or opened since, somebody else made it read-only. `now` was read before the set of pages.
+ */
+static bool try_again(uint64_t address, uint64_t now)
+{
+	static _Thread_local uint64_t tried_address __attribute__((tls_model("initial-exec")));
+	static _Thread_local uint64_t tried_at __attribute__((tls_model("initial-exec")));
+	bool tried = tried_address == address && tried_at == now;
+	tried_address = address;
+	tried_at = now;
+	return !tried && page_set_has(&former_pages, address);
+}
+
 static void on_segv(int signal, siginfo_t *info, void *context)
 {
 	int error = errno;
 	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
 	struct ring *ring = fault_enter();
-	bool ours = info->si_code == SEGV_ACCERR && is_write(context) && page_set_has(&pages, address);
+	uint64_t now = atomic_load(&n_changes);
+	bool store = info->si_code == SEGV_ACCERR && is_write(context);
+	bool ours = store && page_set_has(&pages, address);
 	if (ours) {
 		if (ring)
 			fault_note(ring, address, context);
 		open_page(address);
 	}
 	fault_leave();
-	if (!ours)
+	if (!ours && !(store && try_again(address, now)))
 		fault_chain_pass(&chain, signal, info, context);
 	errno = error;
 }
@@ -109,25 +130,33 @@ static bool may_protect(struct span span)
 	return at >= span.end;
 }
 
+static void disarm(struct span span)
+{
+	atomic_fetch_add(&n_changes, 1);
+	mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ | PROT_WRITE);
+	/* In this order: a handler that does not find the page among ours finds it among the former ones. */
+	page_set_add(&former_pages, span);
+	page_set_remove(&pages, span);
+	page_set_remove(&written_pages, span);
+}
+
 static int arm(struct span span)
 {
 	if (!may_protect(span))
 		return -ENOTSUP;
+	atomic_fetch_add(&n_changes, 1);
 	int error = page_set_reserve(&written_pages, span);
 	if (!error)
+		error = page_set_reserve(&former_pages, span);
+	if (!error)
 		error = page_set_add(&pages, span);
-	if (!error && mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ) < 0)
-		error = -errno;
-	if (error)
+	if (error) {
 		page_set_remove(&pages, span);
+	} else if (mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ) < 0) {
+		error = -errno;
+		disarm(span); /* a part of it may be closed */
+	}
 	return error;
-}
-
-static void disarm(struct span span)
-{
-	mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ | PROT_WRITE);
-	page_set_remove(&pages, span);
-	page_set_remove(&written_pages, span);
 }
 
 static int collect(struct span span, struct span_list *written)
