@@ -1,6 +1,6 @@
 /*
- * frames_cpython.h -- a CPython frame, by version: 3.11, 3.12, 3.13. Included by frames.c alone, after Python.h with
- * Py_BUILD_CORE. Three questions, each answered without following a pointer that may not be one:
+ * frames_cpython.h -- a CPython frame, by version: 3.11, 3.12, 3.13. Included by frames.c alone, after memo.h and
+ * Python.h with Py_BUILD_CORE. Three questions, each answered without following a pointer that may not be one:
  *   frame_running      the innermost frame of a thread's state, NULL when it runs none or when that cannot be told now
  *   frame_code         its code object; NULL for what has no line: an entry frame of the interpreter, a frame whose first
  *                      instruction has not run yet (its function's arguments are still being bound)
@@ -78,6 +78,16 @@ static inline bool is_entry(const interpreter_frame *frame)
 #endif
 }
 
+/* How many words a frame of this code takes. */
+static inline uint32_t code_frame_words(const PyCodeObject *code)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	return (uint32_t)code->co_framesize;
+#else
+	return (uint32_t)code->co_nlocalsplus + (uint32_t)code->co_stacksize + (uint32_t)FRAME_SPECIALS_SIZE;
+#endif
+}
+
 /* --- a frame that is known to be one --- */
 
 static inline bool is_aligned(const void *pointer)
@@ -128,14 +138,37 @@ static inline bool is_alive(PyObject *object)
 	return Py_REFCNT(object) > 0 && (uint64_t)Py_REFCNT(object) <= UINT32_MAX;
 }
 
-static inline bool has_live_code(const interpreter_frame *frame)
+static inline struct memo_key code_key(const void *code)
+{
+	uint64_t address = (uint64_t)(uintptr_t)code;
+	return (struct memo_key){ address >> 4 | address << 60, UINT64_MAX };
+}
+
+/*
+ * Whether the code need not be asked for: it was found alive before, and the frame ends where a frame of it would and where
+ * the thread's stack of frames does. So it is the frame that was pushed last, and holds a reference to its code.
+ */
+static inline bool is_pushed_last(const PyThreadState *state, const interpreter_frame *frame)
+{
+	struct memo_key key = code_key(frame_executable(frame));
+	uint32_t n_words = memo_find(&key);
+	return n_words && (PyObject *const *)frame + n_words == (PyObject *const *)state->datastack_top;
+}
+
+static inline bool has_live_code(const PyThreadState *state, const interpreter_frame *frame)
 {
 	void *object = frame_executable(frame);
-	PyCodeObject *code = is_readable(object) ? code_or_null(object) : NULL;
+	bool known = is_pushed_last(state, frame);
+	PyCodeObject *code = known || is_readable(object) ? code_or_null(object) : NULL;
 	if (!code || !is_alive(object))
 		return false;
 	Py_ssize_t at = frame_pointer(frame) - _PyCode_CODE(code);
-	return at >= -1 && at < Py_SIZE(code);
+	if (at < -1 || at >= Py_SIZE(code))
+		return false;
+	struct memo_key key = code_key(code);
+	if (!known)
+		memo_keep(&key, code_frame_words(code));
+	return true;
 }
 
 /* Whether a frame's owner says that it is running: a generator, which it lies in. */
@@ -170,19 +203,19 @@ static inline interpreter_frame *frame_running(PyThreadState *state)
 {
 	enum { ENTRIES = 4 };
 	interpreter_frame *frame = frame_claimed(state);
+	/* An entry frame is innermost for some instructions only, so that a longer row of them is none. */
 	for (unsigned entries = 0; frame && entries < ENTRIES; entries++, frame = frame->previous) {
 		enum place place = is_aligned(frame) ? frame_place(state, frame) : NOWHERE;
 		if (place == NOWHERE)
 			return NULL;
-		if (place == ON_FRAME_STACK)
-			return frame->owner == FRAME_OWNED_BY_THREAD && has_live_code(frame) ? frame : NULL;
-		if (!is_readable(frame) || !is_readable_too(&frame->localsplus, frame))
+		if (place == ELSEWHERE && (!is_readable(frame) || !is_readable_too(&frame->localsplus, frame)))
 			return NULL;
-		if (!is_entry(frame))
-			return frame->owner == FRAME_OWNED_BY_GENERATOR && is_of_running_generator(frame) &&
-					       has_live_code(frame)
-				       ? frame
-				       : NULL;
+		if (place == ELSEWHERE && is_entry(frame))
+			continue;
+		bool owned = place == ON_FRAME_STACK
+				     ? frame->owner == FRAME_OWNED_BY_THREAD
+				     : frame->owner == FRAME_OWNED_BY_GENERATOR && is_of_running_generator(frame);
+		return owned && has_live_code(state, frame) ? frame : NULL;
 	}
 	return NULL;
 }

@@ -45,8 +45,10 @@ NAMED = re.compile(r"R_X86_64_\S+\s+([A-Za-z_][\w.]*)")
 PLACED = re.compile(r"R_X86_64_P\w+32\s+(\.text[\w.]*)([+-]0x[0-9a-f]+)")
 
 #: What the frame hook of the Python extension takes of the interpreter: reads without a lock or a reference, and types.
-OF_PYTHON = {"PyCode_Addr2Line", "PyGILState_GetThisThreadState", "memwatch_location_intern"}
-OF_PYTHON |= {"PyAsyncGen_Type", "PyCode_Type", "PyCoro_Type", "PyGen_Type"}
+OF_PYTHON = {
+    *("PyCode_Addr2Line", "PyGILState_GetThisThreadState", "memwatch_location_intern"),
+    *("PyAsyncGen_Type", "PyCode_Type", "PyCoro_Type", "PyGen_Type"),
+}
 
 Key = tuple[str, str]
 
