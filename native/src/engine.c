@@ -10,7 +10,7 @@
 
 #include "fault/fault.h"
 #include "fault/watchpoint.h"
-#include "location.h"
+#include "base/location.h"
 
 #include <string.h>
 #include <time.h>

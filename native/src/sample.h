@@ -4,7 +4,7 @@
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
-#include "region.h"
+#include "base/region.h"
 
 /* What a numeric scalar holds whose values may be shown. Untouched when it is MEMWATCH_NUMBER_NONE. Under the engine's lock. */
 enum memwatch_number sample_number(struct number number, const struct region *region,

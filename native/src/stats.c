@@ -3,7 +3,7 @@
  * microseconds.
  */
 #include "engine.h"
-#include "location.h"
+#include "base/location.h"
 #include "watch.h"
 
 #include "fault/fault.h"

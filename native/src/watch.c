@@ -8,9 +8,9 @@
 #include "watch.h"
 
 #include "edge.h"
-#include "number.h"
+#include "base/number.h"
 #include "sample.h"
-#include "secret.h"
+#include "base/secret.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -60,14 +60,14 @@ def test_a_second_build_does_nothing_and_says_nothing() -> None:
 
 
 def test_verbose_shows_the_commands(tmp_path) -> None:
-    target = f"{tmp_path}/obj/native/src/base.o"
-    assert make(f"B={tmp_path}", target).splitlines() == ["  CC     native/src/base.c"]
+    target = f"{tmp_path}/obj/native/src/base/base.o"
+    assert make(f"B={tmp_path}", target).splitlines() == ["  CC     native/src/base/base.c"]
     os.unlink(target)
     assert " -o " in make(f"B={tmp_path}", "V=1", target)
 
 
 def test_other_flags_build_again(tmp_path) -> None:
-    target = f"{tmp_path}/obj/native/src/base.o"
+    target = f"{tmp_path}/obj/native/src/base/base.o"
     make(f"B={tmp_path}", target)
     assert make(f"B={tmp_path}", target) == ""
     assert "CC" in make(f"B={tmp_path}", "CFLAGS=-O0", target)

@@ -4,7 +4,7 @@
  */
 #include "watching.h"
 
-#include "region.h"
+#include "base/region.h"
 
 enum { SMALL = 100000, SMALL_BYTES = 16, HUGE_PAGES = 1 << 18 };
 

@@ -4,7 +4,7 @@
  */
 #include "harness.h"
 
-#include "layout.h"
+#include "base/layout.h"
 
 enum { KINDS = 300, ROUNDS = 20000, EACH_MAX = 50 };
 

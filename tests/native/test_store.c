@@ -3,7 +3,7 @@
  */
 #include "harness.h"
 
-#include "store.h"
+#include "base/store.h"
 
 #include <sys/mman.h>
 

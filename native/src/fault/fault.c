@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "fault.h"
 
-#include "../location.h"
+#include "../base/location.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #ifndef FAULT_H
 #define FAULT_H
 
-#include "../backend.h"
+#include "../base/backend.h"
 
 #include <signal.h>
 

@@ -4,7 +4,7 @@
 #ifndef FILTER_H
 #define FILTER_H
 
-#include "../pages.h"
+#include "../base/pages.h"
 
 /* Loads maps and program; -errno where the process may not. */
 int filter_open(const struct page_set *pages);

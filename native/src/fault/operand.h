@@ -4,7 +4,7 @@
 #ifndef OPERAND_H
 #define OPERAND_H
 
-#include "../hits.h"
+#include "../base/hits.h"
 
 /*
  * The thread of `context` has just stored to the variable, which then had `value`: was that its own? By any thread, for its own

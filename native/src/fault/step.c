@@ -14,7 +14,7 @@
 #define _GNU_SOURCE
 #include "step.h"
 
-#include "../store.h"
+#include "../base/store.h"
 
 #include <signal.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #ifndef STEP_H
 #define STEP_H
 
-#include "../backend.h"
+#include "../base/backend.h"
 
 enum { STEP_MASK_WORDS = PAGE_BYTES / 64 };
 

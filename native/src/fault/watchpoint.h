@@ -4,8 +4,8 @@
 #ifndef WATCHPOINT_H
 #define WATCHPOINT_H
 
-#include "../hits.h"
-#include "../ring.h"
+#include "../base/hits.h"
+#include "../base/ring.h"
 
 extern const struct hit_source fault_watchpoint;
 

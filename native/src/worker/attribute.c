@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include "worker.h"
 
-#include "../location.h"
+#include "../base/location.h"
 
 #include <fcntl.h>
 #include <stdio.h>

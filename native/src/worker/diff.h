@@ -4,7 +4,7 @@
 #ifndef DIFF_H
 #define DIFF_H
 
-#include "../base.h"
+#include "../base/base.h"
 
 enum { DIFF_BLOCK = 64, DIFF_SCRATCH = 64 << 10 };
 

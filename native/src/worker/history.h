@@ -5,8 +5,8 @@
 #ifndef HISTORY_H
 #define HISTORY_H
 
-#include "../event.h"
-#include "../region.h"
+#include "../base/event.h"
+#include "../base/region.h"
 #include "diff.h"
 
 struct undo {

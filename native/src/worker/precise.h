@@ -5,8 +5,8 @@
 #ifndef PRECISE_H
 #define PRECISE_H
 
-#include "../hits.h"
-#include "../region.h"
+#include "../base/hits.h"
+#include "../base/region.h"
 
 struct engine;
 

@@ -7,7 +7,7 @@
 #ifndef SINK_H
 #define SINK_H
 
-#include "../event.h"
+#include "../base/event.h"
 
 struct log {
 	pthread_mutex_t mutex;

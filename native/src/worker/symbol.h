@@ -6,7 +6,7 @@
 #ifndef SYMBOL_H
 #define SYMBOL_H
 
-#include "../base.h"
+#include "../base/base.h"
 
 struct symbol {
 	const char *symbol; /* the function as the symbol table spells it, "" when unknown */

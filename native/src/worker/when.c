@@ -4,7 +4,7 @@
  */
 #include "when.h"
 
-#include "../number.h"
+#include "../base/number.h"
 
 #include <math.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #ifndef WHEN_H
 #define WHEN_H
 
-#include "../region.h"
+#include "../base/region.h"
 #include "diff.h"
 
 /* Judges the changed elements of a numeric region, with their old values from the diff's undo. */

@@ -5,7 +5,7 @@
  */
 #include "who.h"
 
-#include "../store.h"
+#include "../base/store.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
 #ifndef WHO_H
 #define WHO_H
 
-#include "../ring.h"
+#include "../base/ring.h"
 #include "diff.h"
 
 struct taken {

@@ -7,8 +7,8 @@
 #ifndef WORKER_H
 #define WORKER_H
 
-#include "../backend.h"
-#include "../region.h"
+#include "../base/backend.h"
+#include "../base/region.h"
 #include "diff.h"
 #include "history.h"
 #include "precise.h"
