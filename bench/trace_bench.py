@@ -20,8 +20,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from memwatch._scope import attribute_target, name_target
-from memwatch._trace import TraceAdapter
-from memwatch._trace_targets import ItemTarget, Target
+from memwatch._trace.adapter import TraceAdapter
+from memwatch._trace.targets import ItemTarget, Target
 from memwatch.testing import Recorder
 
 N_ITERATIONS = 100_000

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 from memwatch._errors import Error
 from memwatch._native import core
-from memwatch._trace_values import Frozen, freeze, same, shown_bytes
+from memwatch._trace.values import Frozen, freeze, same, shown_bytes
 from memwatch._tracker import TrackerAdapter
 
 _SHARE = 0.1  # of one core that the comparisons may use

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Optional
 
 from memwatch._errors import Error
-from memwatch._trace_pure import Glance, Spot, call_step, guarded, instruction_callback, is_line_step, line_step
+from memwatch._trace.pure import Glance, Spot, call_step, guarded, instruction_callback, is_line_step, line_step
 
 __all__ = ["Glance", "Spot", "call_step", "guarded", "instruction_callback", "is_line_step", "line_step"]
 

@@ -22,8 +22,8 @@ from types import (
 )
 from typing import Any, Optional, Union
 
-from memwatch._trace_frames import cell_of, is_dead, local_value, local_values, user_frame
-from memwatch._trace_targets import (
+from memwatch._trace.frames import cell_of, is_dead, local_value, local_values, user_frame
+from memwatch._trace.targets import (
     AttributeTarget,
     CellTarget,
     ItemTarget,
@@ -33,7 +33,7 @@ from memwatch._trace_targets import (
     is_computed,
     names_of_object,
 )
-from memwatch._trace_values import MISSING, class_attribute, instance_attributes, slot_attributes
+from memwatch._trace.values import MISSING, class_attribute, instance_attributes, slot_attributes
 
 Globs = Union[str, Iterable[str], None]
 

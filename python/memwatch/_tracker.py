@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from memwatch._trace_watch import Emitter
+from memwatch._trace.watch import Emitter
 
 
 class TrackerAdapter:

@@ -9,7 +9,7 @@ what an adapter must keep.
 from __future__ import annotations
 
 from memwatch._polling import PollingAdapter
-from memwatch._trace import TraceAdapter
+from memwatch._trace.adapter import TraceAdapter
 from memwatch._tracker import TrackerAdapter
 
 __all__ = ["MprotectAdapter", "PollingAdapter", "TraceAdapter", "TrackerAdapter"]

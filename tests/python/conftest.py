@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from memwatch._trace import TraceAdapter
+from memwatch._trace.adapter import TraceAdapter
 from memwatch.testing import RecordingWatcher
 
 ENGINES = ["settrace"] + (["monitoring"] if sys.version_info >= (3, 12) else [])

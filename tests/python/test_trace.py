@@ -10,7 +10,7 @@ import types
 import pytest
 
 from memwatch._scope import watch_attr, watch_name
-from memwatch._trace import TraceAdapter
+from memwatch._trace.adapter import TraceAdapter
 from memwatch.testing import RecordingWatcher
 
 from .conftest import here, line, values
@@ -239,7 +239,7 @@ def test_locals_are_let_go_of_with_the_function(traced):
 
 def test_an_inlined_comprehension_leaves_the_name_alone(traced, events):
     if traced.engine == "settrace" and sys.version_info >= (3, 12):
-        pytest.skip("lines are too coarse for that, see _trace_settrace.py")
+        pytest.skip("lines are too coarse for that, see _trace/settrace.py")
     value = 1
     watch_name(traced, here(), "value")
     doubled = [value * 2 for value in (5, 6, 7)]

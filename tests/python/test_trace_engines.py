@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from memwatch._scope import watch_name
-from memwatch._trace import TraceAdapter
-from memwatch._trace_targets import NamespaceTarget
+from memwatch._trace.adapter import TraceAdapter
+from memwatch._trace.targets import NamespaceTarget
 from memwatch.testing import RecordingWatcher
 
 needs_monitoring = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")

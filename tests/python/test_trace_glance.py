@@ -8,12 +8,13 @@ import weakref
 
 import pytest
 
-from memwatch import _core, _trace_pure
-from memwatch._trace_values import freeze
+from memwatch import _core
+from memwatch._trace import pure as trace_pure
+from memwatch._trace.values import freeze
 
 from .conftest import here
 
-CORES = [_core, _trace_pure]
+CORES = [_core, trace_pure]
 
 
 class Plain:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from memwatch._scope import attribute_target
-from memwatch._trace_targets import CellTarget, ItemTarget, NamespaceTarget
+from memwatch._trace.targets import CellTarget, ItemTarget, NamespaceTarget
 
 N_PROGRAMS = 25
 NAMES = ["g", "c", "o.a", "d['k']", "li[1]"]

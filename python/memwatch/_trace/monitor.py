@@ -23,9 +23,9 @@ from typing import Any, Optional
 
 from memwatch._errors import Error
 from memwatch._native import core
-from memwatch._trace_frames import other_frames, runs, user_frames
-from memwatch._trace_index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
-from memwatch._trace_watch import Watch
+from memwatch._trace.frames import other_frames, runs, user_frames
+from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
+from memwatch._trace.watch import Watch
 
 _TOOL_NAME = "memwatch"
 _TOOL_IDS = (5, 4, 3, 2, 1, 0)

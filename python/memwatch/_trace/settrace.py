@@ -23,10 +23,10 @@ from types import CodeType, FrameType
 from typing import Any, Callable, Optional
 
 from memwatch._native import core
-from memwatch._trace_code import Site
-from memwatch._trace_frames import other_frames, runs, stack, user_frames
-from memwatch._trace_index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
-from memwatch._trace_watch import Watch
+from memwatch._trace.code import Site
+from memwatch._trace.frames import other_frames, runs, stack, user_frames
+from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
+from memwatch._trace.watch import Watch
 
 Tracer = Callable[[FrameType, str, Any], Any]
 _YIELDS = frozenset(("YIELD_VALUE", "SEND", "RESUME", "RETURN_GENERATOR"))

@@ -1,7 +1,7 @@
 """Which instructions of a code object can change what a name holds.
 
 DESIGN  Bytecode is read, never source. `scan(code)` lists the code's *sites*: the instructions that bind or delete a
-name, store an attribute or an item, or call something. A target (see _trace_targets) picks those that concern it. The
+name, store an attribute or an item, or call something. A target (see `targets.py`) picks those that concern it. The
 monitoring engine then asks for one callback at the instruction after a site, the settrace engine for one after the
 site's line. What a site stores into is found by following the stack symbolically through straight-line code: its
 `owner` is the path of names (`("self", "items")`), or None where that cannot be told; it decides whether an answer may

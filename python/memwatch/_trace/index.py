@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from types import CodeType, FrameType
 
 from memwatch._native import core
-from memwatch._trace_code import Kind, Site, names_of, scan, strings_of
-from memwatch._trace_frames import is_own
-from memwatch._trace_targets import ItemTarget, LocalTarget
-from memwatch._trace_watch import Watch
+from memwatch._trace.code import Kind, Site, names_of, scan, strings_of
+from memwatch._trace.frames import is_own
+from memwatch._trace.targets import ItemTarget, LocalTarget
+from memwatch._trace.watch import Watch
 
 Pair = tuple[Site, Watch]
 

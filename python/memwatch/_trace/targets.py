@@ -14,9 +14,9 @@ from types import CellType, CodeType, FrameType, GetSetDescriptorType, MemberDes
 from typing import Any, Callable, Final, Optional, Union
 
 from memwatch._native import core
-from memwatch._trace_code import Kind, Path, Site, slot_names
-from memwatch._trace_frames import local_value, local_values, slot_of, slot_value
-from memwatch._trace_values import LIMIT, MISSING, class_attribute, instance_attributes
+from memwatch._trace.code import Kind, Path, Site, slot_names
+from memwatch._trace.frames import local_value, local_values, slot_of, slot_value
+from memwatch._trace.values import LIMIT, MISSING, class_attribute, instance_attributes
 
 ELSEWHERE: Final = object()
 """What a frame's local reads as in any other frame: nothing can be said."""

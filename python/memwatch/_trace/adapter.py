@@ -19,12 +19,12 @@ from types import FrameType
 from typing import Any, Optional, Protocol, Union
 
 from memwatch._errors import Error
-from memwatch._trace_frames import is_dead, user_frame
-from memwatch._trace_monitor import MonitoringEngine
-from memwatch._trace_settrace import SettraceEngine
-from memwatch._trace_targets import ObjectTarget, Target, names_of_object
-from memwatch._trace_values import freeze
-from memwatch._trace_watch import Counters, Options, Watch
+from memwatch._trace.frames import is_dead, user_frame
+from memwatch._trace.monitor import MonitoringEngine
+from memwatch._trace.settrace import SettraceEngine
+from memwatch._trace.targets import ObjectTarget, Target, names_of_object
+from memwatch._trace.values import freeze
+from memwatch._trace.watch import Counters, Options, Watch
 from memwatch._tracker import TrackerAdapter
 
 _SWEEP_SHARE = 0.005

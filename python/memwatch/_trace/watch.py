@@ -18,10 +18,10 @@ from types import FrameType
 from typing import Any, Optional, Protocol
 
 from memwatch._native import core
-from memwatch._trace_code import Kind, Site
-from memwatch._trace_frames import Location, locations, thread_name
-from memwatch._trace_targets import ELSEWHERE, Target, resolve
-from memwatch._trace_values import DEPTH, MISSING, Attributes, Deep, Frozen, freeze, same, same_value, shown_bytes
+from memwatch._trace.code import Kind, Site
+from memwatch._trace.frames import Location, locations, thread_name
+from memwatch._trace.targets import ELSEWHERE, Target, resolve
+from memwatch._trace.values import DEPTH, MISSING, Attributes, Deep, Frozen, freeze, same, same_value, shown_bytes
 
 TRACKS = ("value", "binding")
 

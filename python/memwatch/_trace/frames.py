@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from types import CellType, CodeType, FrameType
 from typing import Any, Optional
 
-from memwatch._trace_code import slot_names
-from memwatch._trace_values import MISSING
+from memwatch._trace.code import slot_names
+from memwatch._trace.values import MISSING
 
 Location = tuple[str, str, int]
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _CO_OPTIMIZED = 1
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _FRAME_DATA = 3 * _POINTER  # PyFrameObject: reference count, type, f_back, then the pointer to the frame's data
