@@ -1,9 +1,9 @@
 /*
  * memwatch.c -- DESIGN: watchers: opened, flushed, closed, their log and their callback. Everything here runs on its caller's
- * thread. See engine.c for what watchers share, watch.c for regions, stats.c for numbers.
+ * thread. See lifetime.c for what watchers share, watch.c for regions, stats.c for numbers.
  */
 #define _GNU_SOURCE
-#include "engine.h"
+#include "lifetime.h"
 #include "watch.h"
 
 #include <stdlib.h>
@@ -92,7 +92,7 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	error = log_new(options.event_capacity, options.event_budget, &watcher->log);
 	if (error)
 		goto free_watcher;
-	error = engine_join(&options, watcher);
+	error = lifetime_join(&options, watcher);
 	if (error)
 		goto unref_log;
 	*ret_watcher = watcher;
@@ -123,11 +123,11 @@ void memwatch_close(memwatch *watcher)
 	memwatch_flush(watcher, CLOSE_FLUSH_MS);
 	dispatcher_stop(&watcher->dispatcher, true);
 	log_close(watcher->log);
-	worker_lock(watcher->engine);
+	engine_lock(watcher->engine);
 	watch_remove_all(watcher->engine, watcher);
 	history_fini(&watcher->history);
-	worker_unlock(watcher->engine);
-	engine_leave(watcher);
+	engine_unlock(watcher->engine);
+	lifetime_leave(watcher);
 	log_unref(watcher->log);
 	pthread_mutex_destroy(&watcher->callback_lock);
 	mem_free(watcher);

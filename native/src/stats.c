@@ -2,7 +2,7 @@
  * stats.c -- DESIGN: gathers what the parts count. Under the engine's lock, so that a ledger is seen whole; scrapes take it for
  * microseconds.
  */
-#include "engine.h"
+#include "lifetime.h"
 #include "base/location.h"
 #include "watch.h"
 
@@ -83,10 +83,10 @@ int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
 	if (error)
 		return error;
 	memset(ret_stats, 0, sizeof *ret_stats);
-	worker_lock(watcher->engine);
+	engine_lock(watcher->engine);
 	fill_watcher(watcher, ret_stats);
 	fill_engine(watcher->engine, ret_stats);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return 0;
 }
 
@@ -97,7 +97,7 @@ int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos
 	if (error)
 		return error;
 	if (!watcher)
-		engine_probe();
+		lifetime_probe();
 	const struct engine_notes *notes = engine_notes();
 	for (size_t b = 0; b < n && b < BACKENDS; b++) {
 		infos[b] = (struct memwatch_backend_info){ .name = names[b], .usable = notes->usable[b] };

@@ -12,7 +12,7 @@ static struct region *hold_versions(memwatch *watcher, uint64_t id, int *ret_err
 	struct region *region = watch_hold_values(watcher, id, ret_error);
 	if (region && (!region->start || region->flags & MEMWATCH_REGION_HASHED)) {
 		*ret_error = error_set(-ENOENT, "no versions of \"%s\" are kept", region_name(region));
-		worker_unlock(watcher->engine);
+		engine_unlock(watcher->engine);
 		region = NULL;
 	}
 	return region;
@@ -27,7 +27,7 @@ int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t s
 		return error;
 	int64_t size_bytes = (int64_t)region->size_bytes;
 	error = history_load(region, seq, buffer, (size_t)min_u64(size, region->size_bytes));
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return error ? error : size_bytes;
 }
 
@@ -52,10 +52,10 @@ int memwatch_key_known(memwatch *watcher, const char *key)
 		error = watch_check(watcher);
 	if (error)
 		return error;
-	worker_lock(watcher->engine);
+	engine_lock(watcher->engine);
 	const struct region *region = region_by_id(&watcher->engine->regions, id, watcher->index);
 	bool known = region ? history_had(region, seq) : region_was(&watcher->engine->regions, id);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return known;
 }
 
@@ -72,7 +72,7 @@ int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void
 		error = history_version(region, seq, &version);
 	if (!error)
 		error = history_load(region, version, buffer, (size_t)min_u64(size, region->size_bytes));
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return error ? error : size_bytes;
 }
 
@@ -98,7 +98,7 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 	}
 	if (!error)
 		*ret_seq = version;
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return error;
 }
 
@@ -117,7 +117,7 @@ int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const
 		events[count] = &undo->event->public;
 		memwatch_event_ref(events[count++]);
 	}
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return (int)count;
 }
 
@@ -136,7 +136,7 @@ int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t siz
 					  (unsigned long long)region->size_bytes);
 		else
 			error = history_blame(region, offset, size_bytes, work, blames, n);
-		worker_unlock(watcher->engine);
+		engine_unlock(watcher->engine);
 	}
 	mem_free(work);
 	return error;
@@ -165,7 +165,7 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 				  region_name(region));
 	else
 		error = emit_post(watcher->engine, region, post, &seq);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	if (!error && ret_seq)
 		*ret_seq = seq;
 	return error;

@@ -313,9 +313,9 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 	error = newcomer_init(&new, options.name ? options.name : free_name, &options);
 	if (error)
 		return error;
-	worker_lock(watcher->engine);
+	engine_lock(watcher->engine);
 	error = enter(watcher, &new, &options, &id);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	if (!error && ret_id)
 		*ret_id = id;
 	return error;
@@ -360,15 +360,15 @@ int memwatch_region_remove(memwatch *watcher, uint64_t id)
 	if (error)
 		return error;
 	struct engine *engine = watcher->engine;
-	worker_lock(engine);
+	engine_lock(engine);
 	struct region *region = region_by_id(&engine->regions, id, watcher->index);
 	struct span span = region ? span_of(region->start, region->size_bytes) : (struct span){ 0 };
-	worker_unlock(engine);
+	engine_unlock(engine);
 	if (!region)
 		return unknown(id);
 	if (span.start)
 		worker_pass(engine, span);
-	worker_lock(engine);
+	engine_lock(engine);
 	region = region_by_id(&engine->regions, id, watcher->index);
 	if (region && region->flags & REGION_PENDING) { /* a pass is in the middle of it */
 		region->flags |= REGION_WRITTEN;
@@ -376,7 +376,7 @@ int memwatch_region_remove(memwatch *watcher, uint64_t id)
 	}
 	if (region)
 		leave(engine, watcher, region);
-	worker_unlock(engine);
+	engine_unlock(engine);
 	return region ? 0 : unknown(id);
 }
 
@@ -387,11 +387,11 @@ int memwatch_region_find(memwatch *watcher, const char *name, uint64_t *ret_id)
 	int error = watch_check(watcher);
 	if (error)
 		return error;
-	worker_lock(watcher->engine);
+	engine_lock(watcher->engine);
 	const struct region *region = region_by_name(&watcher->engine->regions, name, watcher->index);
 	if (region)
 		*ret_id = region_id(region);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return region ? 0 : error_set(-ENOENT, "no region is named \"%s\"", name);
 }
 
@@ -399,10 +399,10 @@ struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error)
 {
 	if ((*ret_error = watch_check(watcher)))
 		return NULL;
-	worker_lock(watcher->engine);
+	engine_lock(watcher->engine);
 	struct region *region = region_by_id(&watcher->engine->regions, id, watcher->index);
 	if (!region) {
-		worker_unlock(watcher->engine);
+		engine_unlock(watcher->engine);
 		*ret_error = unknown(id);
 	}
 	return region;
@@ -414,7 +414,7 @@ struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
 	if (region && region->values != MEMWATCH_VALUES_FULL) {
 		*ret_error = error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full",
 				       region_name(region));
-		worker_unlock(watcher->engine);
+		engine_unlock(watcher->engine);
 		region = NULL;
 	}
 	return region;
@@ -432,7 +432,7 @@ int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, s
 	else if (n && !(region->flags & MEMWATCH_REGION_HASHED))
 		memcpy(buffer, region->shadow, n);
 	*ret_seq = region_last_seq(region);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return (int64_t)n;
 }
 
@@ -453,7 +453,7 @@ int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summ
 		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region_name(region));
 	else
 		number_summary(number, region->shadow, region->size_bytes / number.item_bytes, ret_summary);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return error;
 }
 
@@ -504,16 +504,16 @@ int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *item
 	const struct region *region = NULL;
 	uint32_t slot = (uint32_t)*cursor + 1;
 	size_t count = 0, n_seen = 0;
-	worker_lock(engine);
+	engine_lock(engine);
 	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
 		if (region->watcher == watcher->index)
 			fill(engine, region, items, count++);
 		if (++n_seen % LIST_BATCH == 0) {
-			worker_unlock(engine);
-			worker_lock(engine);
+			engine_unlock(engine);
+			engine_lock(engine);
 		}
 	}
-	worker_unlock(engine);
+	engine_unlock(engine);
 	*cursor = slot - 1;
 	return (int)count;
 }
@@ -535,6 +535,6 @@ int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_reg
 	if (!region)
 		return error;
 	fill_info(watcher->engine, region, ret_info);
-	worker_unlock(watcher->engine);
+	engine_unlock(watcher->engine);
 	return 0;
 }

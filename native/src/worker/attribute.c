@@ -28,7 +28,7 @@ static void read_name(struct thread_name *name)
 /* As the system has it, read once a pass. */
 static const char *thread_name(struct engine *engine, int32_t thread_id)
 {
-	struct thread_name *name = &engine->names[(uint32_t)thread_id % THREAD_NAMES];
+	struct thread_name *name = &engine->pass.names[(uint32_t)thread_id % THREAD_NAMES];
 	if (name->thread_id != thread_id) {
 		name->thread_id = thread_id;
 		read_name(name);
@@ -43,15 +43,15 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 	const struct backend *const *backends = engine->backends;
 	if (backends[BACKEND_POLL] && page_set_has(backends[BACKEND_POLL]->pages, changed))
 		return MEMWATCH_REASON_POLLING;
-	if (atomic_load(&engine->ring.dropped) != engine->dropped_before)
+	if (atomic_load(&engine->ring.dropped) != engine->pass.dropped_before)
 		return MEMWATCH_REASON_RING_FULL;
 	if (backends[BACKEND_MPROTECT] && page_set_has(backends[BACKEND_MPROTECT]->pages, changed))
 		return MEMWATCH_REASON_UNKNOWN;
 	if (!engine->source)
 		return engine->no_source;
-	if (emit_span_holds(&engine->unseen, changed))
+	if (emit_span_holds(&engine->pass.unseen, changed))
 		return MEMWATCH_REASON_UNKNOWN;
-	return engine->source->absence(engine->last_full_ns);
+	return engine->source->absence(engine->pass.last_full_ns);
 }
 
 static void fill_where(struct engine *engine, struct event *event, const struct taken *note, bool ip_is_after)
@@ -96,7 +96,7 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 	const struct taken *note = find_note(engine, region, &where->attribution, &own);
 	if (!note) {
 		where->reason = own ? MEMWATCH_REASON_UNKNOWN : reason_of(engine, region);
-		engine->silent_change = true;
+		engine->pass.silent_change = true;
 	}
 	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT)
 		precise_suggest(engine, region);

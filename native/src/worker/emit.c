@@ -49,13 +49,13 @@ static bool is_limited(const struct region *region)
 
 static bool head_reserve(struct engine *engine, size_t n)
 {
-	if (n <= engine->head_capacity)
+	if (n <= engine->pass.head_capacity)
 		return true;
-	uint8_t *head = mem_grow(engine->head, n);
+	uint8_t *head = mem_grow(engine->pass.head, n);
 	if (!head)
 		return false;
-	engine->head = head;
-	engine->head_capacity = n;
+	engine->pass.head = head;
+	engine->pass.head_capacity = n;
 	return true;
 }
 
@@ -137,7 +137,7 @@ static void fill_values(struct engine *engine, struct memwatch *watcher, const s
 	struct memwatch_event *public = &event->public;
 	size_t head = head_bytes(watcher, region);
 	public->preview_bytes = preview_bytes(watcher, region);
-	public->old_preview = head && !is_hashed(region) ? event_bytes(event, engine->head, head) : NULL;
+	public->old_preview = head && !is_hashed(region) ? event_bytes(event, engine->pass.head, head) : NULL;
 	public->new_preview = head ? new_head(event, region, head) : NULL;
 	if (is_inline(watcher, region)) {
 		public->old_value = public->old_preview;
@@ -335,7 +335,7 @@ static bool diff_begin(struct engine *engine, struct memwatch *watcher, const st
 	if (!head_reserve(engine, head))
 		return false;
 	if (head)
-		memcpy(engine->head, region->shadow, head);
+		memcpy(engine->pass.head, region->shadow, head);
 	*ret_old_hash = region->values == MEMWATCH_VALUES_HASH && !is_hashed(region)
 				? diff_hash(region->shadow, region->size_bytes)
 				: 0;
@@ -379,9 +379,9 @@ void emit_region(struct engine *engine, struct region *region)
 	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
 	if (region->point || !diff_begin(engine, watcher, region, &old_hash))
 		return; /* what has a watchpoint is told by precise.c, write by write */
-	int error = diff_spans(engine, region, &engine->written);
+	int error = diff_spans(engine, region, &engine->pass.written);
 	if (!error)
-		error = diff_spans(engine, region, &engine->polled);
+		error = diff_spans(engine, region, &engine->pass.polled);
 	if (!error && !was_written && !engine->diff.n_ranges)
 		return; /* polled, and nothing new: not a detection */
 	region->detected++;

@@ -228,7 +228,7 @@ static void tell_unexplained(struct engine *engine, struct precise_slot *slot, s
 		slot->missed--;
 	merged.merged = take_missed(engine, slot, region);
 	emit_value(engine, region, &value, &merged);
-	engine->silent_change = true;
+	engine->pass.silent_change = true;
 }
 
 static enum memwatch_reason reason_of(const struct precise_slot *slot, uint64_t n_lost)
@@ -538,6 +538,6 @@ void precise_pass(struct engine *engine, bool force)
 			continue;
 		look_at(engine, slot, force, silenced);
 		demote(engine, slot, now_ns);
-		worker_yield(engine);
+		engine_yield(engine);
 	}
 }

@@ -43,30 +43,6 @@ struct plan {
 	uint64_t tick_ns;       /* when the source wants to be asked again, 0: no wish */
 };
 
-/* --- the lock --- */
-
-void worker_lock(struct engine *engine)
-{
-	atomic_fetch_add(&engine->n_waiting, 1);
-	pthread_mutex_lock(&engine->lock);
-	atomic_fetch_sub(&engine->n_waiting, 1);
-}
-
-void worker_unlock(struct engine *engine)
-{
-	pthread_mutex_unlock(&engine->lock);
-}
-
-void worker_yield(struct engine *engine)
-{
-	if (!atomic_load(&engine->n_waiting))
-		return;
-	pthread_mutex_unlock(&engine->lock);
-	for (int i = 0; i < 1000 && atomic_load(&engine->n_waiting); i++)
-		sched_yield();
-	pthread_mutex_lock(&engine->lock);
-}
-
 /* --- collecting --- */
 
 /*
@@ -78,12 +54,12 @@ static void collect_unseen(struct engine *engine, struct span span)
 	struct page_set *unseen = engine->source ? engine->source->unseen : NULL;
 	struct span run;
 	for (uint64_t at = span.start; unseen && page_set_next(unseen, at, span.end, &run); at = run.end) {
-		if (span_list_add(&engine->written, run.start, run.end))
+		if (span_list_add(&engine->pass.written, run.start, run.end))
 			return;
 		page_set_remove(unseen, run);
 		if (engine->source->closing())
 			page_set_add(unseen, run);
-		span_list_add(&engine->unseen, run.start, run.end);
+		span_list_add(&engine->pass.unseen, run.start, run.end);
 	}
 }
 
@@ -93,7 +69,7 @@ static void collect_all(struct engine *engine)
 		const struct backend *backend = engine->backends[b];
 		struct span run;
 		for (uint64_t at = 0; backend && page_set_next(backend->pages, at, ADDRESS_END, &run); at = run.end)
-			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
+			backend->collect(run, b == BACKEND_POLL ? &engine->pass.polled : &engine->pass.written);
 	}
 	collect_unseen(engine, (struct span){ 0, ADDRESS_END });
 }
@@ -105,7 +81,7 @@ static void collect_span(struct engine *engine, struct span span)
 		struct span run;
 		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run);
 		     at = run.end)
-			backend->collect(run, b == BACKEND_POLL ? &engine->polled : &engine->written);
+			backend->collect(run, b == BACKEND_POLL ? &engine->pass.polled : &engine->pass.written);
 	}
 	collect_unseen(engine, span);
 }
@@ -116,7 +92,7 @@ static void collect_span(struct engine *engine, struct span span)
  */
 static void collect_noted(struct engine *engine)
 {
-	struct span_list *noted = &engine->noted;
+	struct span_list *noted = &engine->pass.noted;
 	uint64_t last = UINT64_MAX;
 	noted->n = 0;
 	for (uint32_t i = 0; i < engine->who.n; i++) {
@@ -192,10 +168,10 @@ static void touch(struct region *region, void *arg)
 	struct engine *engine = arg;
 	if (region->flags & REGION_PENDING)
 		return;
-	if (list_add(&engine->touched, &engine->n_touched, &engine->touched_capacity, ticket_of(region)))
+	if (list_add(&engine->pass.touched, &engine->pass.n_touched, &engine->pass.touched_capacity, ticket_of(region)))
 		region->flags |= REGION_PENDING;
 	else
-		engine->touch_failed = true;
+		engine->pass.touch_failed = true;
 }
 
 static void touch_written(struct region *region, void *arg)
@@ -207,17 +183,17 @@ static void touch_written(struct region *region, void *arg)
 static void touch_spans(struct engine *engine)
 {
 	uint64_t n_pages = 0;
-	span_list_sort(&engine->written);
-	span_list_sort(&engine->polled);
-	span_list_sort(&engine->unseen);
-	for (size_t i = 0; i < engine->written.n; i++) {
-		const struct span *span = &engine->written.spans[i];
+	span_list_sort(&engine->pass.written);
+	span_list_sort(&engine->pass.polled);
+	span_list_sort(&engine->pass.unseen);
+	for (size_t i = 0; i < engine->pass.written.n; i++) {
+		const struct span *span = &engine->pass.written.spans[i];
 		n_pages += (span->end - span->start) / PAGE_BYTES;
 		region_overlapping(&engine->regions, span->start, span->end, touch_written, engine);
 	}
-	for (size_t i = 0; i < engine->polled.n; i++)
-		region_overlapping(&engine->regions, engine->polled.spans[i].start, engine->polled.spans[i].end, touch,
-				   engine);
+	for (size_t i = 0; i < engine->pass.polled.n; i++)
+		region_overlapping(&engine->regions, engine->pass.polled.spans[i].start,
+				   engine->pass.polled.spans[i].end, touch, engine);
 	atomic_fetch_add(&engine->n_pages_written, n_pages);
 }
 
@@ -234,18 +210,18 @@ static void announce(struct engine *engine)
 
 static void emit_touched(struct engine *engine)
 {
-	for (size_t i = 0; i < engine->n_touched; i++) {
-		struct region *region = region_of(engine, engine->touched[i]);
+	for (size_t i = 0; i < engine->pass.n_touched; i++) {
+		struct region *region = region_of(engine, engine->pass.touched[i]);
 		if (region && region->flags & REGION_PENDING && !(region->flags & REGION_LOST))
 			emit_region(engine, region);
 		if (i % ANNOUNCE_EVERY == ANNOUNCE_EVERY - 1)
 			announce(engine);
-		worker_yield(engine);
+		engine_yield(engine);
 	}
-	engine->n_touched = 0;
-	if (!engine->touch_failed)
-		engine->written.n = engine->polled.n = 0;
-	engine->touch_failed = false;
+	engine->pass.n_touched = 0;
+	if (!engine->pass.touch_failed)
+		engine->pass.written.n = engine->pass.polled.n = 0;
+	engine->pass.touch_failed = false;
 }
 
 /* --- vanished memory --- */
@@ -260,12 +236,13 @@ static bool is_mapped(uint64_t address)
 static void check_memory(struct engine *engine)
 {
 	for (int i = 0; i < CHECKS_A_SWEEP; i++) {
-		struct region *region = region_next(&engine->regions, engine->check_slot, &engine->check_slot);
+		struct region *region =
+			region_next(&engine->regions, engine->pass.check_slot, &engine->pass.check_slot);
 		if (!region) {
-			engine->check_slot = 0;
+			engine->pass.check_slot = 0;
 			return;
 		}
-		engine->check_slot++;
+		engine->pass.check_slot++;
 		if (!region->start || region->flags & (MEMWATCH_REGION_PINNED | REGION_LOST))
 			continue;
 		if (!is_mapped(region->start) || !is_mapped(region_end(region) - 1))
@@ -300,10 +277,10 @@ static void answer(struct engine *engine, uint64_t ticket)
 
 static void begin_full(struct engine *engine)
 {
-	engine->last_full_ns = engine->this_full_ns;
-	engine->this_full_ns = time_monotonic_ns();
-	engine->dropped_before = engine->dropped_now;
-	engine->dropped_now = atomic_load(&engine->ring.dropped);
+	engine->pass.last_full_ns = engine->pass.this_full_ns;
+	engine->pass.this_full_ns = time_monotonic_ns();
+	engine->pass.dropped_before = engine->pass.dropped_now;
+	engine->pass.dropped_now = atomic_load(&engine->ring.dropped);
 	if (engine->source)
 		engine->source->mark();
 }
@@ -327,11 +304,11 @@ static void resolve_notes(struct engine *engine)
 /* Under both locks. `forced`: somebody waits for it. */
 static void pass(struct engine *engine, bool full, bool forced, struct span asked)
 {
-	engine->silent_change = false;
-	engine->unseen.n = 0;
-	memset(engine->names, 0, sizeof engine->names);
+	engine->pass.silent_change = false;
+	engine->pass.unseen.n = 0;
+	memset(engine->pass.names, 0, sizeof engine->pass.names);
 	who_drain(&engine->who, &engine->ring);
-	engine->pass_ns = time_realtime_ns();
+	engine->pass.start_ns = time_realtime_ns();
 	if (full) {
 		begin_full(engine);
 		collect_all(engine);
@@ -347,7 +324,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	emit_touched(engine);
 	if (full)
 		check_memory(engine);
-	who_keep(&engine->who, engine->pass_ns);
+	who_keep(&engine->who, engine->pass.start_ns);
 	atomic_fetch_add(&engine->n_passes, 1);
 }
 
@@ -366,10 +343,10 @@ static void plan_window(struct engine *engine, struct plan *plan, uint64_t n_not
 static void plan_sweep(struct engine *engine, struct plan *plan, uint64_t took_ns, uint64_t now_ns)
 {
 	bool polls = engine->backends[BACKEND_POLL] && atomic_load(&engine->backends[BACKEND_POLL]->pages->n_pages);
-	uint64_t least_ns = max_u64(engine->window_ns, took_ns * (engine->silent_change ? PASS_SHARE : 0));
+	uint64_t least_ns = max_u64(engine->window_ns, took_ns * (engine->pass.silent_change ? PASS_SHARE : 0));
 	uint64_t most_ns = max_u64(max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns),
 				   took_ns * (polls ? POLL_SHARE : SWEEP_SHARE));
-	plan->sweep_ns = engine->silent_change ? least_ns : min_u64(plan->sweep_ns * 2, most_ns);
+	plan->sweep_ns = engine->pass.silent_change ? least_ns : min_u64(plan->sweep_ns * 2, most_ns);
 	plan->next_sweep_ns = now_ns + plan->sweep_ns;
 	atomic_store(&engine->sweep_ns, plan->sweep_ns);
 }
@@ -443,7 +420,7 @@ static bool work(struct engine *engine, struct plan *plan)
 		announce(engine);
 		uint64_t now_ns = time_monotonic_ns(), took_ns = time_cpu_ns() - cpu_ns;
 		plan_window(engine, plan, n_notes, took_ns, now_ns);
-		if (sweep || engine->silent_change)
+		if (sweep || engine->pass.silent_change)
 			plan_sweep(engine, plan, took_ns, now_ns);
 		pthread_mutex_unlock(&engine->lock);
 		pthread_mutex_unlock(&engine->pass_lock);
@@ -483,10 +460,10 @@ static void *run(void *arg)
 void worker_pass(struct engine *engine, struct span span)
 {
 	pthread_mutex_lock(&engine->pass_lock);
-	worker_lock(engine);
+	engine_lock(engine);
 	pass(engine, false, true, span);
 	announce(engine);
-	worker_unlock(engine);
+	engine_unlock(engine);
 	pthread_mutex_unlock(&engine->pass_lock);
 }
 

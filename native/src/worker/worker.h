@@ -1,102 +1,13 @@
 /*
- * worker.h -- the engine that all watchers of a process share, and the thread that turns written pages into events.
- *
- * `lock` guards regions, watchers, page sets, histories and everything that a pass uses. The worker holds it for a pass, but
- * lets others in between regions (worker_yield). Callers take it with worker_lock, which tells the worker to.
+ * worker.h -- the thread that turns written pages into events.
  */
 #ifndef WORKER_H
 #define WORKER_H
 
-#include "../base/backend.h"
-#include "../base/region.h"
-#include "diff.h"
-#include "history.h"
-#include "precise.h"
-#include "sink.h"
-#include "symbol.h"
-#include "who.h"
-
-enum { WATCHERS_MAX = 255, THREAD_NAMES = 16 };
-
-struct thread_name {
-	int32_t thread_id;
-	char text[20];
-};
-
-struct memwatch {
-	struct engine *engine;
-	uint32_t generation; /* of forks, when it was opened */
-	uint8_t index;       /* in the engine */
-	uint8_t backend;     /* enum backend_id that its regions ask for */
-	bool strict;         /* asked for by name */
-	bool patches;
-	uint32_t inline_threshold, preview_size;
-	uint64_t epoch, start_time_ns;
-	uint64_t n_regions, tracked_bytes;
-	struct memwatch_ledger ledger;
-	uint64_t dropped_by[MEMWATCH_DROPS], attribution_by[3], reason_by[MEMWATCH_REASONS];
-	struct memwatch_histogram latency;
-	struct log *log;
-	struct history history;
-	struct dispatcher dispatcher;
-	pthread_mutex_t callback_lock;
-};
-
-struct engine {
-	pthread_mutex_t lock;
-	_Atomic int n_waiting;
-	struct ring ring;
-	struct regions regions;
-	struct memwatch *watchers[WATCHERS_MAX + 1];
-	unsigned n_watchers;
-	const struct backend *backends[BACKENDS]; /* those that are open, else NULL */
-	const struct source *source;              /* open, or NULL */
-	enum memwatch_reason no_source;           /* why there is none */
-	const struct hit_source *hits;
-	uint64_t window_ns;
-	double budget;
-
-	/* Requests; under `request_lock`. */
-	pthread_mutex_t request_lock;
-	pthread_cond_t pass_done;
-	uint64_t asked, answered; /* tickets: a full pass that began after `asked` was raised sets `answered` */
-	bool stopping;
-
-	/* A pass's: under pass_lock, which is taken before `lock` and kept while a pass lets others have that. */
-	pthread_mutex_t pass_lock;
-	pthread_t thread;
-	struct who who;
-	struct precise precise; /* under the lock */
-	struct diff diff;
-	struct symbol_table *symbols;
-	struct span_list written, polled;
-	struct span_list noted;  /* those that a partial pass collects for their notes */
-	struct span_list unseen; /* those of `written` that were open for a moment without trace */
-	uint64_t *touched;       /* ids of regions that a pass has to look at */
-	size_t n_touched, touched_capacity;
-	uint8_t *head; /* the old beginning of a region, before it is diffed */
-	size_t head_capacity;
-	uint64_t *held; /* ids of regions with a held event */
-	size_t n_held, held_capacity;
-	uint32_t check_slot;                    /* where the search for vanished memory goes on */
-	uint64_t dropped_now, dropped_before;   /* of the ring: when this full pass began, and the one before it */
-	uint64_t last_full_ns, this_full_ns;    /* CLOCK_MONOTONIC: when the last full passes began */
-	uint64_t handler_lost;                  /* what backends count of it */
-	uint64_t pass_ns;                       /* CLOCK_REALTIME: when this pass began to collect */
-	struct thread_name names[THREAD_NAMES]; /* of writers, for one pass */
-	bool touch_failed;  /* no memory to list a touched region: keep the spans for the next pass */
-	bool silent_change; /* this pass found a change without a note */
-
-	/* Shown in stats. */
-	_Atomic uint64_t n_passes, n_pages_written, sweep_ns;
-};
+#include "engine.h"
 
 int worker_start(struct engine *engine);
 void worker_stop(struct engine *engine);
-
-void worker_lock(struct engine *engine);
-void worker_unlock(struct engine *engine);
-void worker_yield(struct engine *engine);
 
 /* Has a full pass look at everything, and waits for it. 0 or -ETIMEDOUT. Blocks; not with the lock. */
 int worker_flush(struct engine *engine, uint64_t deadline_ns);

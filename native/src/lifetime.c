@@ -1,15 +1,16 @@
 /*
- * engine.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `door` is held while a watcher comes or
+ * lifetime.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `door` is held while a watcher comes or
  * goes. Backends open when a watcher first wants them and stay open until the engine ends; poll is always open, since it takes what the others cannot.
  *
  * In the child of a fork there is no worker: the child forgets the engine (its memory is the parent's copy, and is left alone), gives up the
  * descriptors and makes its pages ordinary memory.
  */
 #define _GNU_SOURCE
-#include "engine.h"
+#include "lifetime.h"
 
 #include "fault/fault.h"
 #include "fault/watchpoint.h"
+#include "worker/worker.h"
 #include "base/location.h"
 
 #include <string.h>
@@ -143,7 +144,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->pass_done, &attr);
 	pthread_condattr_destroy(&attr);
-	engine->this_full_ns = engine->last_full_ns = time_monotonic_ns();
+	engine->pass.this_full_ns = engine->pass.last_full_ns = time_monotonic_ns();
 	int error = location_open();
 	if (!error)
 		error = ring_init(&engine->ring, options->ring_capacity);
@@ -163,13 +164,13 @@ static void engine_fini(struct engine *engine)
 	who_fini(&engine->who);
 	precise_fini(&engine->precise);
 	symbol_table_close(engine->symbols);
-	span_list_fini(&engine->written);
-	span_list_fini(&engine->polled);
-	span_list_fini(&engine->noted);
-	span_list_fini(&engine->unseen);
-	mem_free(engine->touched);
+	span_list_fini(&engine->pass.written);
+	span_list_fini(&engine->pass.polled);
+	span_list_fini(&engine->pass.noted);
+	span_list_fini(&engine->pass.unseen);
+	mem_free(engine->pass.touched);
 	mem_free(engine->held);
-	mem_free(engine->head);
+	mem_free(engine->pass.head);
 	pthread_cond_destroy(&engine->pass_done);
 	pthread_mutex_destroy(&engine->pass_lock);
 	pthread_mutex_destroy(&engine->request_lock);
@@ -204,7 +205,7 @@ static int engine_begin(const struct memwatch_options *options)
 
 static void engine_end(struct engine *engine)
 {
-	worker_lock(engine);
+	engine_lock(engine);
 	if (engine->source)
 		engine->source->close();
 	engine->source = NULL;
@@ -214,7 +215,7 @@ static void engine_end(struct engine *engine)
 			engine->backends[b]->close();
 		engine->backends[b] = NULL;
 	}
-	worker_unlock(engine);
+	engine_unlock(engine);
 	worker_stop(engine);
 	engine_fini(engine);
 	the_engine = NULL;
@@ -253,16 +254,16 @@ static int slot_take(struct engine *engine, struct memwatch *watcher)
 	return error_set(-ENOSPC, "%d watchers are open, which is the limit; close some first", WATCHERS_MAX);
 }
 
-int engine_join(const struct memwatch_options *options, struct memwatch *watcher)
+int lifetime_join(const struct memwatch_options *options, struct memwatch *watcher)
 {
 	pthread_mutex_lock(&door);
 	int error = the_engine ? fits(the_engine, options) : engine_begin(options);
 	if (!error) {
-		worker_lock(the_engine);
+		engine_lock(the_engine);
 		error = backend_choose(the_engine, options, watcher);
 		if (!error)
 			error = slot_take(the_engine, watcher);
-		worker_unlock(the_engine);
+		engine_unlock(the_engine);
 		watcher->engine = the_engine;
 		if (error && !the_engine->n_watchers)
 			engine_end(the_engine);
@@ -271,32 +272,32 @@ int engine_join(const struct memwatch_options *options, struct memwatch *watcher
 	return error;
 }
 
-void engine_leave(struct memwatch *watcher)
+void lifetime_leave(struct memwatch *watcher)
 {
 	struct engine *engine = watcher->engine;
 	pthread_mutex_lock(&door);
-	worker_lock(engine);
+	engine_lock(engine);
 	engine->watchers[watcher->index] = NULL;
 	engine->n_watchers--;
-	worker_unlock(engine);
+	engine_unlock(engine);
 	if (!engine->n_watchers)
 		engine_end(engine);
 	pthread_mutex_unlock(&door);
 }
 
-void engine_probe(void)
+void lifetime_probe(void)
 {
 	struct memwatch_options options;
 	memwatch_options_init(&options);
 	pthread_mutex_lock(&door);
 	int error = the_engine ? 0 : engine_begin(&options);
 	if (!error) {
-		worker_lock(the_engine);
+		engine_lock(the_engine);
 		for (int b = 0; b < BACKENDS; b++)
 			backend_open(the_engine, (enum backend_id)b);
 		if (the_engine->backends[BACKEND_UFFD])
 			source_open(the_engine);
-		worker_unlock(the_engine);
+		engine_unlock(the_engine);
 		if (!the_engine->n_watchers)
 			engine_end(the_engine);
 	}

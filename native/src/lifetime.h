@@ -1,10 +1,10 @@
 /*
- * engine.h -- the one engine of the process: made with the first watcher, gone with the last.
+ * lifetime.h -- the one engine of the process: made with the first watcher, gone with the last.
  */
-#ifndef ENGINE_H
-#define ENGINE_H
+#ifndef LIFETIME_H
+#define LIFETIME_H
 
-#include "worker/worker.h"
+#include "worker/engine.h"
 
 /* Notes of backends and of the source: why not, or what to know. */
 struct engine_notes {
@@ -17,12 +17,12 @@ struct engine_notes {
  * Joins the engine, or makes it, with the backend that `options` ask for; the watcher's slot and backend are set. -EBUSY,
  * -ENOTSUP, -ENOMEM with a sentence.
  */
-int engine_join(const struct memwatch_options *options, struct memwatch *watcher);
+int lifetime_join(const struct memwatch_options *options, struct memwatch *watcher);
 /* Leaves it; the last one ends it. The watcher has no regions any more. */
-void engine_leave(struct memwatch *watcher);
+void lifetime_leave(struct memwatch *watcher);
 
 /* Probes all backends, with or without an engine. */
-void engine_probe(void);
+void lifetime_probe(void);
 const struct engine_notes *engine_notes(void);
 
 #endif

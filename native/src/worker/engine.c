@@ -1,0 +1,32 @@
+/*
+ * engine.c -- the lock that watchers and the worker share. Any thread but a handler's.
+ *
+ * A mutex is not fair: a worker that lets it go and takes it again at once would keep everybody out for a whole pass. So those
+ * who wait count themselves, and the worker steps aside until they had it.
+ */
+#define _GNU_SOURCE
+#include "engine.h"
+
+#include <sched.h>
+
+void engine_lock(struct engine *engine)
+{
+	atomic_fetch_add(&engine->n_waiting, 1);
+	pthread_mutex_lock(&engine->lock);
+	atomic_fetch_sub(&engine->n_waiting, 1);
+}
+
+void engine_unlock(struct engine *engine)
+{
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_yield(struct engine *engine)
+{
+	if (!atomic_load(&engine->n_waiting))
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	for (int i = 0; i < 1000 && atomic_load(&engine->n_waiting); i++)
+		sched_yield();
+	pthread_mutex_lock(&engine->lock);
+}

@@ -1,0 +1,106 @@
+/*
+ * engine.h -- the engine that all watchers of a process share, and its locks.
+ *
+ * `lock` guards regions, watchers, page sets, histories and everything that a pass uses. The worker holds it for a pass, but
+ * lets others in between regions (engine_yield). Callers take it with engine_lock, which tells the worker to.
+ *
+ * `pass_lock` is taken before `lock`, and kept while a pass lets others have that: there is one pass at a time.
+ */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include "../base/backend.h"
+#include "../base/region.h"
+#include "diff.h"
+#include "history.h"
+#include "precise.h"
+#include "sink.h"
+#include "symbol.h"
+#include "who.h"
+
+enum { WATCHERS_MAX = 255, THREAD_NAMES = 16 };
+
+struct thread_name {
+	int32_t thread_id;
+	char text[20];
+};
+
+struct memwatch {
+	struct engine *engine;
+	uint32_t generation; /* of forks, when it was opened */
+	uint8_t index;       /* in the engine */
+	uint8_t backend;     /* enum backend_id that its regions ask for */
+	bool strict;         /* asked for by name */
+	bool patches;
+	uint32_t inline_threshold, preview_size;
+	uint64_t epoch, start_time_ns;
+	uint64_t n_regions, tracked_bytes;
+	struct memwatch_ledger ledger;
+	uint64_t dropped_by[MEMWATCH_DROPS], attribution_by[3], reason_by[MEMWATCH_REASONS];
+	struct memwatch_histogram latency;
+	struct log *log;
+	struct history history;
+	struct dispatcher dispatcher;
+	pthread_mutex_t callback_lock;
+};
+
+/* What one pass uses, and what one hands to the next. Under pass_lock: whoever runs the pass. */
+struct pass {
+	struct span_list written, polled;
+	struct span_list noted;  /* those that a partial pass collects for their notes */
+	struct span_list unseen; /* those of `written` that were open for a moment without trace */
+	uint64_t *touched;       /* tickets of regions that it has to look at */
+	size_t n_touched, touched_capacity;
+	uint8_t *head; /* the old beginning of a region, before it is diffed */
+	size_t head_capacity;
+	struct thread_name names[THREAD_NAMES]; /* of writers */
+	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
+	uint32_t check_slot;                    /* where the search for vanished memory goes on */
+	uint64_t dropped_now, dropped_before;   /* of the ring: when this full pass began, and the one before it */
+	uint64_t last_full_ns, this_full_ns;    /* CLOCK_MONOTONIC: when the last full passes began */
+	bool touch_failed;  /* no memory to list a touched region: keep the spans for the next pass */
+	bool silent_change; /* it found a change without a note */
+};
+
+struct engine {
+	pthread_mutex_t lock;
+	_Atomic int n_waiting; /* for `lock`: callers count themselves, the worker reads */
+	struct ring ring;
+	struct regions regions;
+	struct memwatch *watchers[WATCHERS_MAX + 1];
+	unsigned n_watchers;
+	const struct backend *backends[BACKENDS]; /* those that are open, else NULL */
+	const struct source *source;              /* open, or NULL */
+	enum memwatch_reason no_source;           /* why there is none */
+	const struct hit_source *hits;
+	uint64_t window_ns;
+	double budget;
+	struct precise precise;
+	uint64_t *held; /* tickets of regions with a held event */
+	size_t n_held, held_capacity;
+	uint64_t handler_lost; /* what backends count of it */
+
+	/* Requests; under `request_lock`. */
+	pthread_mutex_t request_lock;
+	pthread_cond_t pass_done;
+	uint64_t asked, answered; /* tickets: a full pass that began after `asked` was raised sets `answered` */
+	bool stopping;
+
+	pthread_mutex_t pass_lock;
+	pthread_t thread;
+	struct pass pass;
+	struct who who;               /* under pass_lock */
+	struct diff diff;             /* under the lock */
+	struct symbol_table *symbols; /* under pass_lock */
+
+	/* Shown in stats. */
+	_Atomic uint64_t n_passes, n_pages_written, sweep_ns;
+};
+
+/* Takes the lock, ahead of the worker. Blocks. */
+void engine_lock(struct engine *engine);
+void engine_unlock(struct engine *engine);
+/* On the worker, in the middle of a pass: lets those have the lock who wait for it. */
+void engine_yield(struct engine *engine);
+
+#endif
