@@ -14,10 +14,10 @@ closed.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
-if TYPE_CHECKING:
-    from memwatch._watcher import MemoryWatcher
+from memwatch._native import core
 
 OBJECTS_MAX = 4096
 
@@ -51,17 +51,27 @@ class Objects:
 class Emitter:
     """One adapter's way into one watcher."""
 
-    def __init__(self, watcher: MemoryWatcher) -> None:
-        self._watcher = watcher
+    def __init__(
+        self,
+        watcher: core.Watcher,
+        objects: Objects,
+        retire: Callable[[int], None],
+        has_callbacks: Callable[[], bool],
+    ) -> None:
+        """`retire`: called with the id of a region that has ended. `has_callbacks`: whether anybody wants objects."""
+        self._core = watcher
+        self._objects = objects
+        self._retire = retire
+        self._has_callbacks = has_callbacks
 
     def add(self, name: Optional[str], *, values: Optional[str] = None) -> int:
         """A region without memory; its id."""
-        return self._watcher._core.region_add_external(name, values=values or "auto")
+        return self._core.region_add_external(name, values=values or "auto")
 
     def remove(self, region_id: int) -> None:
         """Ends the region; KeyError when it is unknown."""
-        self._watcher._core.region_remove(region_id)
-        self._watcher._retire(region_id)
+        self._core.region_remove(region_id)
+        self._retire(region_id)
 
     def post(
         self,
@@ -81,11 +91,11 @@ class Emitter:
         note: str = "",
     ) -> int:
         """Appends an event; its seq, 0 when the watcher is closed."""
-        core, objects = self._watcher._core, self._watcher._objects
-        if core.closed:
+        objects = self._objects
+        if self._core.closed:
             return 0
         with objects.lock:
-            seq = core.post(
+            seq = self._core.post(
                 region_id,
                 old=old,
                 new=new,
@@ -97,7 +107,7 @@ class Emitter:
                 reason=reason,
                 backend=backend,
             )
-            if self._watcher._has_callbacks:
+            if self._has_callbacks():
                 objects.used = True
                 objects.put(seq, (old_object, new_object), note)
         return seq

@@ -1,10 +1,36 @@
-"""The interface of adapters."""
+"""The interface of adapters, and of what they are bound to."""
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Any, Optional, Protocol
 
-from memwatch._trace.watch import Emitter
+
+class Emitter(Protocol):
+    """What an adapter is bound to: its way into the watcher's log."""
+
+    def add(self, name: str, *, values: Optional[str] = None) -> int:
+        """Registers a region without memory; its id. ValueError when the name is in use."""
+
+    def remove(self, region_id: int) -> None: ...
+
+    def post(
+        self,
+        region_id: int,
+        *,
+        old: Optional[bytes],
+        new: Optional[bytes],
+        old_object: object = None,
+        new_object: object = None,
+        attribution: str = "exact",
+        reason: str = "none",
+        frames: Sequence[tuple[str, str, int]] = (),
+        thread_id: int = 0,
+        thread_name: str = "",
+        backend: str = "trace",
+        time_ns: int = 0,
+        note: str = "",
+    ) -> int: ...
 
 
 class TrackerAdapter:

@@ -345,7 +345,6 @@ class MemoryWatcher:
 
     # --- delivery, on the dispatcher's thread ---
 
-    @property
     def _has_callbacks(self) -> bool:
         return self._dispatcher is not None
 
@@ -397,7 +396,7 @@ class MemoryWatcher:
     def _bind(self, adapter: Any) -> None:
         bind = getattr(adapter, "bind", None)
         if bind is not None:
-            bind(Emitter(self))
+            bind(Emitter(self._core, self._objects, self._retire, self._has_callbacks))
         self._adapters[getattr(adapter, "name", type(adapter).__name__)] = adapter
 
     def _adapter_named(self, name: str) -> Any:

@@ -13,15 +13,16 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
 from memwatch._native import core
 from memwatch._trace.code import Kind, Site
-from memwatch._trace.frames import Location, locations, thread_name
+from memwatch._trace.frames import locations, thread_name
 from memwatch._trace.targets import ELSEWHERE, Target, resolve
 from memwatch._trace.values import DEPTH, MISSING, Attributes, Deep, Frozen, freeze, same, same_value, shown_bytes
+from memwatch._tracker import Emitter
 
 TRACKS = ("value", "binding")
 
@@ -30,33 +31,6 @@ _CHARGE_NS = 200_000  # at most, for one comparison: what is more is another thr
 _SHARE = 0.5  # of the elapsed time that comparisons may use
 _MEMORY = ("last", "inplace", "_frozen", "_deep", "_copy", "_shown")
 _EXACT_CONTAINERS = (list, dict, set, deque, bytearray)
-
-
-class Emitter(Protocol):
-    """What an adapter is bound to: its way into the watcher's log."""
-
-    def add(self, name: str, *, values: Optional[str] = None) -> int:
-        """Registers a region without memory; its id. ValueError when the name is in use."""
-
-    def remove(self, region_id: int) -> None: ...
-
-    def post(
-        self,
-        region_id: int,
-        *,
-        old: Optional[bytes],
-        new: Optional[bytes],
-        old_object: object = None,
-        new_object: object = None,
-        attribution: str = "exact",
-        reason: str = "none",
-        frames: Sequence[Location] = (),
-        thread_id: int = 0,
-        thread_name: str = "",
-        backend: str = "trace",
-        time_ns: int = 0,
-        note: str = "",
-    ) -> int: ...
 
 
 class Options:
