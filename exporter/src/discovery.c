@@ -7,7 +7,7 @@
  */
 #include "discovery.h"
 
-#include "json.h"
+#include "text/json.h"
 
 #include <errno.h>
 #include <fcntl.h>

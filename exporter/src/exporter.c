@@ -8,10 +8,10 @@
 #include <memwatch/exporter.h>
 
 #include "discovery.h"
-#include "feed.h"
-#include "http.h"
-#include "listen.h"
-#include "pump.h"
+#include "feeds/feed.h"
+#include "routes.h"
+#include "http/listen.h"
+#include "feeds/pump.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -352,7 +352,7 @@ static int start(struct memwatch_exporter *exporter, const struct memwatch_expor
 	error = listen_somewhere(exporter, options);
 	if (error < 0)
 		return error;
-	error = http_start(exporter, options->connection_limit);
+	error = routes_start(exporter, options->connection_limit);
 	if (error < 0)
 		return fail(error, "The server did not start: %s.",
 			    exporter->access.tls ? "look at the TLS files" : strerror(-error));
@@ -403,7 +403,7 @@ void memwatch_exporter_close(memwatch_exporter *exporter)
 	list_remove(exporter);
 	feeds_stop(&exporter->feeds);
 	pump_stop(&exporter->pump);
-	http_stop(exporter);
+	routes_stop(exporter);
 	destroy(exporter);
 }
 

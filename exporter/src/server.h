@@ -2,7 +2,7 @@
  * server.h -- the running exporter and one request: what the files of this directory share.
  *
  *   exporter.c     open and close, options                      any thread
- *   http.c         libmicrohttpd, routing, checks               HTTP thread
+ *   routes.c       libmicrohttpd, routing, checks               HTTP thread
  *   reply.c        every answer                                 HTTP thread
  *   metrics.c      /metrics, with variables.c and labels.c      HTTP thread
  *   status.c       /api/v1/status, regions, health              HTTP thread
@@ -15,13 +15,13 @@
 #ifndef MEMWATCH_EXPORTER_SERVER_H
 #define MEMWATCH_EXPORTER_SERVER_H
 
-#include "access.h"
-#include "ask.h"
-#include "connections.h"
-#include "floor.h"
-#include "labels.h"
-#include "lines.h"
-#include "query.h"
+#include "http/access.h"
+#include "feeds/ask.h"
+#include "http/connections.h"
+#include "metrics/floor.h"
+#include "metrics/labels.h"
+#include "feeds/lines.h"
+#include "http/query.h"
 
 #include <memwatch/exporter.h>
 #include <memwatch/reader.h>

@@ -6,9 +6,9 @@
  */
 #include "status.h"
 
-#include "json.h"
-#include "metrics.h"
-#include "reply.h"
+#include "text/json.h"
+#include "metrics/metrics.h"
+#include "http/reply.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>

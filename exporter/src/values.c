@@ -7,8 +7,8 @@
  */
 #include "values.h"
 
-#include "json.h"
-#include "reply.h"
+#include "text/json.h"
+#include "http/reply.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
  * floor_check.c -- reads lines "delivered coalesced missed" as successive states of a watcher, writes what a scrape would show:
  * "detected coalesced missed".
  */
-#include "floor.h"
+#include "metrics/floor.h"
 
 #include <inttypes.h>
 #include <stdio.h>

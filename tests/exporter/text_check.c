@@ -2,7 +2,7 @@
  * text_check.c -- writes, for each double on standard input (16 hexadecimal digits a line), what text_double() makes of
  * it; for "s N" what text_seconds() makes of N nanoseconds.
  */
-#include "text.h"
+#include "text/text.h"
 
 #include <locale.h>
 #include <stdio.h>

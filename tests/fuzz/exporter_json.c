@@ -4,9 +4,9 @@
  * DESIGN. The input becomes an event. Its JSON must be read by cJSON, be valid UTF-8 on one line and within a bound;
  * its name as a label must be valid UTF-8 without a bare quote or line end.
  */
-#include "digits.h"
-#include "json.h"
-#include "number.h"
+#include "text/digits.h"
+#include "text/json.h"
+#include "text/number_json.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>

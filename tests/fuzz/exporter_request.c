@@ -4,9 +4,9 @@
  * DESIGN. The input is lines: the request target, then header values. Beside the sanitizers, a few things that must
  * always hold are checked with abort().
  */
-#include "access.h"
-#include "ask.h"
-#include "query.h"
+#include "http/access.h"
+#include "feeds/ask.h"
+#include "http/query.h"
 
 #include <stdlib.h>
 

@@ -14,9 +14,9 @@
 #include "feed.h"
 
 #include "ask.h"
-#include "json.h"
+#include "text/json.h"
 #include "pump.h"
-#include "reply.h"
+#include "http/reply.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
  * DESIGN. HTTP thread. Ten thousand variables are thirty thousand samples, of which each costs what copying its label costs and what
  * writing its number costs, and nothing else.
  */
-#include "digits.h"
+#include "text/digits.h"
 #include "family.h"
 
 /* The start of a variable's sample, with room for the rest; where that goes. NULL without memory. */

@@ -7,7 +7,7 @@
  */
 #include "query.h"
 
-#include "text.h"
+#include "text/text.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,10 +1,10 @@
 /*
- * number.c -- numbers out of bytes.
+ * number_json.c -- numbers out of bytes.
  *
  * DESIGN. Pure functions, called on the HTTP thread. JSON readers keep numbers as doubles: what a double cannot hold
  * exactly is written as a string.
  */
-#include "number.h"
+#include "number_json.h"
 
 #include <math.h>
 #include <string.h>

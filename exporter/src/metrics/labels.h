@@ -4,7 +4,7 @@
 #ifndef MEMWATCH_EXPORTER_LABELS_H
 #define MEMWATCH_EXPORTER_LABELS_H
 
-#include "text.h"
+#include "text/text.h"
 
 #include <assert.h>
 #include <memwatch/reader.h>

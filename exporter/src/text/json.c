@@ -7,7 +7,7 @@
  */
 #include "json.h"
 
-#include "number.h"
+#include "number_json.h"
 
 static const uint64_t ns_per_ms = 1000000;
 

@@ -6,7 +6,7 @@
  */
 #include "reply.h"
 
-#include "json.h"
+#include "text/json.h"
 
 static const unsigned status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 404, 405, 406,
 						     410, 413, 414, 421, 431, 500, 503, 0 };

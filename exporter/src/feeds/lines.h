@@ -4,7 +4,7 @@
 #ifndef MEMWATCH_EXPORTER_LINES_H
 #define MEMWATCH_EXPORTER_LINES_H
 
-#include "text.h"
+#include "text/text.h"
 
 #include <memwatch/memwatch.h>
 

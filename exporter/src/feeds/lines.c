@@ -8,7 +8,7 @@
  */
 #include "lines.h"
 
-#include "json.h"
+#include "text/json.h"
 
 #include <errno.h>
 #include <stdlib.h>

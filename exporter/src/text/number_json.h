@@ -1,8 +1,8 @@
 /*
- * number.h -- reads items of a region by their format, as one letter of Python's struct module.
+ * number_json.h -- reads items of a region by their format, as one letter of Python's struct module.
  */
-#ifndef MEMWATCH_EXPORTER_NUMBER_H
-#define MEMWATCH_EXPORTER_NUMBER_H
+#ifndef MEMWATCH_EXPORTER_NUMBER_JSON_H
+#define MEMWATCH_EXPORTER_NUMBER_JSON_H
 
 #include "text.h"
 

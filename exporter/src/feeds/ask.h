@@ -5,7 +5,7 @@
 #define MEMWATCH_EXPORTER_ASK_H
 
 #include "lines.h"
-#include "query.h"
+#include "http/query.h"
 
 #include <stdint.h>
 

@@ -9,7 +9,7 @@
 #include "metrics.h"
 
 #include "family.h"
-#include "reply.h"
+#include "http/reply.h"
 
 #include <errno.h>
 

@@ -1,5 +1,5 @@
 /*
- * http.c -- takes requests from libmicrohttpd, checks them, finds who answers.
+ * routes.c -- takes requests from libmicrohttpd, checks them, finds who answers.
  *
  * DESIGN. One daemon with one internal thread, "memwatch-http" from the first connection on (libmicrohttpd does not
  * let it be named earlier), on epoll; a thread a connection would be a thousand threads in somebody's service. What
@@ -10,13 +10,13 @@
  * asks for. Addresses are compared byte for byte. Signals that are sent to the process are blocked while the thread is
  * created, so that the host's handlers never run on it.
  */
-#include "http.h"
+#include "routes.h"
 
-#include "feed.h"
-#include "metrics.h"
-#include "page.h"
-#include "pump.h"
-#include "reply.h"
+#include "feeds/feed.h"
+#include "metrics/metrics.h"
+#include "http/page.h"
+#include "feeds/pump.h"
+#include "http/reply.h"
 #include "status.h"
 #include "values.h"
 
@@ -322,7 +322,7 @@ static void forget_closed_socket(struct memwatch_exporter *exporter, const struc
 		exporter->listen_fd = -1;
 }
 
-int http_start(struct memwatch_exporter *exporter, uint32_t connection_limit)
+int routes_start(struct memwatch_exporter *exporter, uint32_t connection_limit)
 {
 	sigset_t foreign, before;
 	struct stat socket = { 0 };
@@ -341,11 +341,11 @@ int http_start(struct memwatch_exporter *exporter, uint32_t connection_limit)
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error < 0 && exporter->daemon != NULL)
-		http_stop(exporter);
+		routes_stop(exporter);
 	return error;
 }
 
-void http_stop(struct memwatch_exporter *exporter)
+void routes_stop(struct memwatch_exporter *exporter)
 {
 	MHD_stop_daemon(exporter->daemon);
 	exporter->daemon = NULL;
