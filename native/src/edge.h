@@ -4,7 +4,7 @@
 #ifndef EDGE_H
 #define EDGE_H
 
-#include "worker/worker.h"
+#include "worker/engine.h"
 
 /* The region came into the treap or left it: the source of notes learns which bytes neighbours may write. */
 void edge_came(struct engine *engine, const struct region *region);

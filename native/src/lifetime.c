@@ -10,6 +10,7 @@
 
 #include "fault/fault.h"
 #include "fault/watchpoint.h"
+#include "worker/precise.h"
 #include "worker/worker.h"
 #include "base/location.h"
 
@@ -152,6 +153,8 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 		error = regions_init(&engine->regions);
 	if (!error)
 		error = diff_init(&engine->diff);
+	if (!error)
+		error = precise_open(engine);
 	engine->symbols = symbol_table_open();
 	return error;
 }
@@ -162,14 +165,14 @@ static void engine_fini(struct engine *engine)
 	ring_fini(&engine->ring);
 	diff_fini(&engine->diff);
 	who_fini(&engine->who);
-	precise_fini(&engine->precise);
+	precise_close(engine);
 	symbol_table_close(engine->symbols);
 	span_list_fini(&engine->pass.written);
 	span_list_fini(&engine->pass.polled);
 	span_list_fini(&engine->pass.noted);
 	span_list_fini(&engine->pass.unseen);
-	mem_free(engine->pass.touched);
-	mem_free(engine->held);
+	region_list_fini(&engine->pass.touched);
+	region_list_fini(&engine->held);
 	mem_free(engine->pass.head);
 	pthread_cond_destroy(&engine->pass_done);
 	pthread_mutex_destroy(&engine->pass_lock);

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "lifetime.h"
 #include "watch.h"
+#include "worker/worker.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -180,7 +181,7 @@ void memwatch_sink_close(memwatch_sink *sink)
 int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n)
 {
 	int error = watch_check(watcher);
-	return error ? error : log_sinks(watcher->log, infos, n);
+	return error ? error : sink_list(watcher->log, infos, n);
 }
 
 int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwatch_event *event, void *arg), void *arg)

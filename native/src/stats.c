@@ -7,6 +7,7 @@
 #include "watch.h"
 
 #include "fault/fault.h"
+#include "worker/precise.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,10 +71,7 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 	stats->sweep_ms = (uint32_t)(atomic_load(&engine->sweep_ns) / NS_PER_MS);
 	stats->stack_depth = fault_depth();
 	stats->native_memory_bytes = mem_total();
-	stats->watchpoints = POINTS;
-	stats->watchpoints_used = precise_used(engine);
-	stats->watchpoint_hits = engine->precise.n_hits;
-	stats->watchpoint_missed = engine->precise.n_missed;
+	precise_stats(engine, stats);
 	location_stats(&stats->locations, &stats->locations_dropped);
 }
 

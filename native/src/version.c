@@ -3,6 +3,7 @@
  * long as a copy takes.
  */
 #include "watch.h"
+#include "worker/post.h"
 
 #include <string.h>
 
@@ -164,7 +165,7 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions",
 				  region_name(region));
 	else
-		error = emit_post(watcher->engine, region, post, &seq);
+		error = post_event(watcher->engine, region, post, &seq);
 	engine_unlock(watcher->engine);
 	if (!error && ret_seq)
 		*ret_seq = seq;

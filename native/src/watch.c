@@ -11,6 +11,9 @@
 #include "base/number.h"
 #include "sample.h"
 #include "base/secret.h"
+#include "worker/emit.h"
+#include "worker/precise.h"
+#include "worker/worker.h"
 
 #include <stdio.h>
 #include <string.h>

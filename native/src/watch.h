@@ -4,7 +4,7 @@
 #ifndef WATCH_H
 #define WATCH_H
 
-#include "worker/worker.h"
+#include "worker/engine.h"
 
 #include <memwatch/reader.h>
 

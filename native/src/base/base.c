@@ -142,6 +142,25 @@ void span_list_sort(struct span_list *list)
 	list->n = n + 1;
 }
 
+size_t span_list_after(const struct span_list *list, uint64_t address)
+{
+	size_t low = 0, high = list->n;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (list->spans[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+bool span_list_holds(const struct span_list *list, uint64_t address)
+{
+	size_t i = span_list_after(list, address);
+	return i < list->n && list->spans[i].start <= address;
+}
+
 void span_list_fini(struct span_list *list)
 {
 	mem_free(list->spans);

@@ -78,6 +78,10 @@ struct span_list {
 int span_list_add(struct span_list *list, uint64_t start, uint64_t end);
 /* Orders by start and merges. */
 void span_list_sort(struct span_list *list);
+/* Of a sorted list: the first span that ends after `address`. */
+size_t span_list_after(const struct span_list *list, uint64_t address);
+/* Of a sorted list. */
+bool span_list_holds(const struct span_list *list, uint64_t address);
 void span_list_fini(struct span_list *list);
 
 /* Sets this thread's error sentence and returns `error`. */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { CHUNK_BYTES = 64 << 10, HEAD_BYTES = 64, CLASSES = 19, BIG = CLASSES };
+enum { CHUNK_BYTES = 64 << 10, HEAD_BYTES = 64, CLASSES = 19, BIG = CLASSES, RESERVE_FIRST = 64 };
 
 struct chunk {
 	struct chunk *next, *prev;   /* of the class's chunks that have room */
@@ -200,6 +200,23 @@ void *mem_grow(void *memory, size_t size_bytes)
 		memcpy(grown, memory, before);
 	mem_free(memory);
 	return grown;
+}
+
+bool mem_reserve(void *array, size_t *capacity, size_t wanted, size_t item_bytes)
+{
+	size_t n = *capacity ? *capacity : RESERVE_FIRST;
+	void *items;
+	if (wanted <= *capacity)
+		return true;
+	while (n < wanted)
+		n *= 2;
+	memcpy(&items, array, sizeof items);
+	items = n > SIZE_MAX / item_bytes ? NULL : mem_grow(items, n * item_bytes);
+	if (!items)
+		return false;
+	memcpy(array, &items, sizeof items);
+	*capacity = n;
+	return true;
 }
 
 void *mem_trim(void *memory, size_t size_bytes)

@@ -224,6 +224,16 @@ struct region *region_by_id(const struct regions *regions, uint64_t id, uint8_t 
 	return region->shadow && region->watcher == watcher && region->generation == id >> 24 ? region : NULL;
 }
 
+uint64_t region_ticket(const struct region *region)
+{
+	return region_id(region) | (uint64_t)region->watcher << 56;
+}
+
+struct region *region_by_ticket(const struct regions *regions, uint64_t ticket)
+{
+	return region_by_id(regions, ticket << 8 >> 8, (uint8_t)(ticket >> 56));
+}
+
 bool region_was(const struct regions *regions, uint64_t id)
 {
 	uint32_t slot = (uint32_t)id & REGIONS_MAX;
@@ -245,6 +255,20 @@ struct region *region_next(const struct regions *regions, uint32_t slot, uint32_
 		}
 	}
 	return NULL;
+}
+
+bool region_list_add(struct region_list *list, const struct region *region)
+{
+	if (!mem_reserve(&list->tickets, &list->capacity, list->n + 1, sizeof *list->tickets))
+		return false;
+	list->tickets[list->n++] = region_ticket(region);
+	return true;
+}
+
+void region_list_fini(struct region_list *list)
+{
+	mem_free(list->tickets);
+	*list = (struct region_list){ 0 };
 }
 
 /* --- the treap --- */

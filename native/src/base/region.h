@@ -72,6 +72,12 @@ struct regions {
 	struct layouts layouts;
 };
 
+/* Regions to be looked at later. */
+struct region_list {
+	uint64_t *tickets;
+	size_t n, capacity;
+};
+
 int regions_init(struct regions *regions);
 void regions_fini(struct regions *regions);
 
@@ -95,9 +101,17 @@ uint64_t region_id(const struct region *region);
 struct region *region_by_id(const struct regions *regions, uint64_t id, uint8_t watcher);
 /* Did a region that was removed have that id? */
 bool region_was(const struct regions *regions, uint64_t id);
+/* An id with its watcher, in one word: what lists of regions keep while regions may go. Never 0. */
+uint64_t region_ticket(const struct region *region);
+/* The region, or NULL when it is gone. */
+struct region *region_by_ticket(const struct regions *regions, uint64_t ticket);
 struct region *region_by_name(const struct regions *regions, const char *name, uint8_t watcher);
 /* The used record at or after `slot` (from 1), or NULL. */
 struct region *region_next(const struct regions *regions, uint32_t slot, uint32_t *ret_slot);
+
+/* False without memory. */
+bool region_list_add(struct region_list *list, const struct region *region);
+void region_list_fini(struct region_list *list);
 
 /* Calls `visit` for each region in the treap that holds bytes of [start, end), in order of start. It must not change the treap. */
 typedef void region_visit(struct region *region, void *arg);

@@ -3,7 +3,7 @@
  * lock.
  */
 #define _GNU_SOURCE
-#include "worker.h"
+#include "attribute.h"
 
 #include "../base/location.h"
 
@@ -49,7 +49,7 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 		return MEMWATCH_REASON_UNKNOWN;
 	if (!engine->source)
 		return engine->no_source;
-	if (emit_span_holds(&engine->pass.unseen, changed))
+	if (span_list_holds(&engine->pass.unseen, changed))
 		return MEMWATCH_REASON_UNKNOWN;
 	return engine->source->absence(engine->pass.last_full_ns);
 }
@@ -98,8 +98,8 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 		where->reason = own ? MEMWATCH_REASON_UNKNOWN : reason_of(engine, region);
 		engine->pass.silent_change = true;
 	}
-	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT)
-		precise_suggest(engine, region);
+	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT && engine->hits->n_free())
+		candidate_suggest(&engine->candidates, region);
 	return note;
 }
 

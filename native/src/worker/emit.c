@@ -9,8 +9,9 @@
  * next event is right.
  */
 #define _GNU_SOURCE
-#include "worker.h"
+#include "emit.h"
 
+#include "attribute.h"
 #include "when.h"
 
 #include <string.h>
@@ -59,30 +60,10 @@ static bool head_reserve(struct engine *engine, size_t n)
 	return true;
 }
 
-/* The first span that ends after `address`. */
-static size_t span_after(const struct span_list *list, uint64_t address)
-{
-	size_t low = 0, high = list->n;
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-		if (list->spans[middle].end <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-bool emit_span_holds(const struct span_list *list, uint64_t address)
-{
-	size_t i = span_after(list, address);
-	return i < list->n && list->spans[i].start <= address;
-}
-
 static int diff_spans(struct engine *engine, struct region *region, const struct span_list *list)
 {
 	bool direct = region->flags & MEMWATCH_REGION_PINNED;
-	size_t i = span_after(list, region->start);
+	size_t i = span_list_after(list, region->start);
 	for (; i < list->n && list->spans[i].start < region_end(region); i++) {
 		uint64_t from = max_u64(list->spans[i].start, region->start);
 		uint64_t to = min_u64(list->spans[i].end, region_end(region));
@@ -260,13 +241,33 @@ static void hold(struct engine *engine, struct memwatch *watcher, struct region 
 			memcpy((uint8_t *)(uintptr_t) public->old_preview, earlier->old_preview, n);
 		public->old_hash = earlier->old_hash;
 		memwatch_event_unref(earlier);
-	} else if (!worker_hold(engine, region)) {
+	} else if (!region_list_add(&engine->held, region)) {
 		emit_append(watcher, region, event);
 		return;
 	}
 	rules->held = event;
 	region->meta->coalesced++;
 	watcher->ledger.coalesced++;
+}
+
+uint64_t emit_due(struct engine *engine, bool all)
+{
+	uint64_t now_ns = time_monotonic_ns(), next_ns = 0;
+	size_t kept = 0;
+	for (size_t i = 0; i < engine->held.n; i++) {
+		struct region *region = region_by_ticket(&engine->regions, engine->held.tickets[i]);
+		const struct region_rules *rules = region ? region_rules(region) : NULL;
+		if (!rules || !rules->held)
+			continue;
+		if (all || rules->due_ns <= now_ns) {
+			emit_held(engine, region);
+			continue;
+		}
+		next_ns = next_ns ? min_u64(next_ns, rules->due_ns) : rules->due_ns;
+		engine->held.tickets[kept++] = engine->held.tickets[i];
+	}
+	engine->held.n = kept;
+	return next_ns;
 }
 
 /* --- a region in a pass --- */

@@ -11,9 +11,9 @@
 
 #include "../base/backend.h"
 #include "../base/region.h"
+#include "candidates.h"
 #include "diff.h"
 #include "history.h"
-#include "precise.h"
 #include "sink.h"
 #include "symbol.h"
 #include "who.h"
@@ -47,11 +47,10 @@ struct memwatch {
 /* What one pass uses, and what one hands to the next. Under pass_lock: whoever runs the pass. */
 struct pass {
 	struct span_list written, polled;
-	struct span_list noted;  /* those that a partial pass collects for their notes */
-	struct span_list unseen; /* those of `written` that were open for a moment without trace */
-	uint64_t *touched;       /* tickets of regions that it has to look at */
-	size_t n_touched, touched_capacity;
-	uint8_t *head; /* the old beginning of a region, before it is diffed */
+	struct span_list noted;     /* those that a partial pass collects for their notes */
+	struct span_list unseen;    /* those of `written` that were open for a moment without trace */
+	struct region_list touched; /* what it has to look at */
+	uint8_t *head;              /* the old beginning of a region, before it is diffed */
 	size_t head_capacity;
 	struct thread_name names[THREAD_NAMES]; /* of writers */
 	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
@@ -75,10 +74,10 @@ struct engine {
 	const struct hit_source *hits;
 	uint64_t window_ns;
 	double budget;
-	struct precise precise;
-	uint64_t *held; /* tickets of regions with a held event */
-	size_t n_held, held_capacity;
-	uint64_t handler_lost; /* what backends count of it */
+	struct candidates candidates;
+	struct precise *precise; /* its own */
+	struct region_list held; /* regions with a held event */
+	uint64_t handler_lost;   /* what backends count of it */
 
 	/* Requests; under `request_lock`. */
 	pthread_mutex_t request_lock;

@@ -45,7 +45,7 @@ static void link_record(struct history *history, struct undo *undo)
 	history->n_versions++;
 }
 
-static void evict(struct history *history, const struct region_meta *meta)
+static void shrink(struct history *history, const struct region_meta *meta)
 {
 	uint64_t own_budget = meta->rules ? meta->rules->history_budget : 0;
 	while (own_budget && meta->history_bytes > own_budget) {
@@ -104,7 +104,7 @@ void history_add(struct history *history, struct region *region, struct diff *di
 	undo->seq = undo->before_seq = region->meta->last_seq;
 	undo->n_bytes = diff->undo_bytes;
 	link_record(history, undo);
-	evict(history, region->meta);
+	shrink(history, region->meta);
 }
 
 void history_name(struct history *history, struct region *region, struct event *event)
@@ -118,7 +118,7 @@ void history_name(struct history *history, struct region *region, struct event *
 	undo->seq = event->public.seq;
 	history->bytes += event->size_bytes;
 	region->meta->history_bytes += event->size_bytes;
-	evict(history, region->meta);
+	shrink(history, region->meta);
 }
 
 /* Was the record's change made after version `seq`? */

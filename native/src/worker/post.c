@@ -2,7 +2,9 @@
  * post.c -- DESIGN: events that somebody else found (adapters), for regions without memory; they go the same way to the same sinks. Runs on
  * its caller's thread, under the engine's lock.
  */
-#include "worker.h"
+#include "post.h"
+
+#include "emit.h"
 
 #include <string.h>
 
@@ -47,7 +49,7 @@ static const uint8_t *copy_value(struct event *event, const void *value, size_t 
 	return value && limit ? event_bytes(event, value, n) : NULL;
 }
 
-int emit_post(struct engine *engine, struct region *region, const struct memwatch_post *post, uint64_t *ret_seq)
+int post_event(struct engine *engine, struct region *region, const struct memwatch_post *post, uint64_t *ret_seq)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	size_t limit = limit_of(watcher, region);

@@ -15,7 +15,7 @@
 #define _GNU_SOURCE
 #include "precise.h"
 
-#include "worker.h"
+#include "emit.h"
 
 #include <sched.h>
 #include <string.h>
@@ -29,31 +29,63 @@
 #define LEASE_NS (10 * NS_PER_S)     /* how long a region keeps an automatic one; then it has to need it again */
 #define HIT_COST_NS 12000            /* what a hit costs its writer, see docs/performance.md */
 
-enum { SUGGESTIONS = 3, LOOK_BACK = 256, ODD_MIN = 20, YIELDS = 10, NAP_US = 100, PENDING_MAX = 1 << 16 };
+enum { LOOK_BACK = 256, ODD_MIN = 20, YIELDS = 10, NAP_US = 100, PENDING_MAX = 1 << 16 };
 
-static uint64_t key_of(const struct region *region)
+/* A region that has a watchpoint. */
+struct precise_slot {
+	uint64_t region;  /* id, and above it its watcher; 0: free */
+	uint32_t point;   /* the watchpoint's number */
+	bool automatic;   /* lent: it can be taken back */
+	bool fresh;       /* notes may explain what it finds first */
+	bool blocked;     /* writes by threads that block SIGTRAP were found */
+	bool due;         /* to be looked at again */
+	struct hit *hits; /* not yet told, ordered by n; the worker's */
+	uint32_t n_hits, capacity;
+	uint64_t next;                    /* the n of the next hit to be told */
+	uint64_t received;                /* from the ring */
+	uint64_t missed;                  /* writes that no event has told yet */
+	uint64_t balance;                 /* writes counted less hits, when nothing was on its way */
+	uint64_t odd_least, odd_since_ns; /* the same while it is more than the balance; since 0: it is not */
+	unsigned n_odd;                   /* how often it was seen so */
+	uint64_t n_seen, n_seen_odd;      /* hits at the last sample, and at those that were odd */
+	uint64_t lease_end_ns;            /* an automatic one's */
+	uint64_t period_start_ns, n_in_period;
+};
+
+struct precise {
+	_Atomic bool due; /* one of the slots is; set under the lock */
+	struct precise_slot slots[POINTS];
+	uint64_t n_hits, n_missed; /* shown in stats */
+};
+
+int precise_open(struct engine *engine)
 {
-	return region_id(region) | (uint64_t)region->watcher << 56;
+	engine->precise = mem_alloc(sizeof *engine->precise);
+	return engine->precise ? 0 : error_set(-ENOMEM, "no memory for the table of watchpoints");
 }
 
-static struct region *region_of(const struct engine *engine, const struct precise_slot *slot)
+void precise_close(struct engine *engine)
 {
-	return slot->region ? region_by_id(&engine->regions, slot->region << 8 >> 8, (uint8_t)(slot->region >> 56))
-			    : NULL;
+	for (unsigned i = 0; engine->precise && i < POINTS; i++)
+		mem_free(engine->precise->slots[i].hits);
+	mem_free(engine->precise);
+	engine->precise = NULL;
 }
 
-void precise_fini(struct precise *precise)
-{
-	for (unsigned i = 0; i < POINTS; i++)
-		mem_free(precise->slots[i].hits);
-}
-
-unsigned precise_used(const struct engine *engine)
+static unsigned n_used(const struct engine *engine)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < POINTS; i++)
-		n += engine->precise.slots[i].region != 0;
+		n += engine->precise->slots[i].region != 0;
 	return n;
+}
+
+void precise_stats(const struct engine *engine, struct memwatch_stats *stats)
+{
+	stats->watchpoints = POINTS;
+	stats->watchpoints_used = n_used(engine);
+	stats->watchpoint_hits = engine->precise->n_hits;
+	stats->watchpoint_missed = engine->precise->n_missed;
 }
 
 /* --- taking hits from the ring --- */
@@ -101,7 +133,7 @@ static void drain(struct engine *engine)
 {
 	struct hit hit;
 	while (engine->hits->pop(&hit)) {
-		struct precise_slot *slot = slot_of_point(&engine->precise, hit.point);
+		struct precise_slot *slot = slot_of_point(engine->precise, hit.point);
 		if (slot)
 			receive(slot, &hit);
 	}
@@ -112,7 +144,7 @@ unsigned precise_drain(struct engine *engine, uint64_t *ret_ips, unsigned n)
 	unsigned found = 0;
 	drain(engine);
 	for (unsigned s = 0; s < POINTS; s++) {
-		const struct precise_slot *slot = &engine->precise.slots[s];
+		const struct precise_slot *slot = &engine->precise->slots[s];
 		for (uint32_t i = 0; i < slot->n_hits && found < n; i++)
 			if (!i || slot->hits[i].ip != slot->hits[i - 1].ip)
 				ret_ips[found++] = slot->hits[i].ip - 1;
@@ -122,7 +154,7 @@ unsigned precise_drain(struct engine *engine, uint64_t *ret_ips, unsigned n)
 
 bool precise_waiting(struct engine *engine)
 {
-	return atomic_load(&engine->precise.due) || engine->hits->waiting();
+	return atomic_load(&engine->precise->due) || engine->hits->waiting();
 }
 
 /* --- is a trap on its way? --- */
@@ -160,7 +192,7 @@ static void agree(struct engine *engine, struct precise_slot *slot, struct regio
 	uint64_t n_came = slot->balance - odd, n_untold = min_u64(n_came, slot->missed);
 	slot->balance = odd;
 	slot->missed -= n_untold;
-	engine->precise.n_missed -= n_came;
+	engine->precise->n_missed -= n_came;
 	slot->odd_since_ns = 0;
 	take_back(engine, region, n_came - n_untold);
 }
@@ -169,7 +201,7 @@ static void agree(struct engine *engine, struct precise_slot *slot, struct regio
 static void give_up(struct engine *engine, struct precise_slot *slot)
 {
 	slot->missed += slot->odd_least - slot->balance;
-	engine->precise.n_missed += slot->odd_least - slot->balance;
+	engine->precise->n_missed += slot->odd_least - slot->balance;
 	slot->balance = slot->odd_least;
 	slot->odd_since_ns = 0;
 	slot->blocked = true;
@@ -243,8 +275,8 @@ static void tell_hit(struct engine *engine, struct precise_slot *slot, struct re
 	slot->next = hit->n + 1;
 	slot->missed += n_lost;
 	slot->n_in_period++;
-	engine->precise.n_missed += n_lost;
-	engine->precise.n_hits++;
+	engine->precise->n_missed += n_lost;
+	engine->precise->n_hits++;
 	if (memcmp(region->shadow, &hit->old_value, size) != 0)
 		tell_unexplained(engine, slot, region, hit->old_value,
 				 &(struct author){ .reason = reason_of(slot, n_lost) });
@@ -327,7 +359,7 @@ static bool settle(struct engine *engine, struct precise_slot *slot, struct regi
 		struct author author = { .reason = silenced ? MEMWATCH_REASON_TRACED : reason_of(slot, n_lost) };
 		slot->next += n_lost;
 		slot->missed += n_lost;
-		engine->precise.n_missed += n_lost;
+		engine->precise->n_missed += n_lost;
 		tell_unexplained(engine, slot, region, value,
 				 slot->fresh && author.reason == MEMWATCH_REASON_KERNEL ? NULL : &author);
 	}
@@ -366,7 +398,7 @@ static int look(struct engine *engine, struct precise_slot *slot, struct region 
  */
 static void look_at(struct engine *engine, struct precise_slot *slot, bool force, bool silenced)
 {
-	struct region *region = region_of(engine, slot);
+	struct region *region = region_by_ticket(&engine->regions, slot->region);
 	uint64_t end_ns = time_monotonic_ns() + (force ? FORCED_NS : PATIENCE_NS);
 	uint64_t flood_end_ns = time_monotonic_ns() + FLOOD_NS, n_first = 0;
 	bool was_calm = false;
@@ -391,17 +423,10 @@ static void look_at(struct engine *engine, struct precise_slot *slot, bool force
 	}
 	tell(engine, slot, region, force ? slot->n_hits : n_ready(slot));
 	slot->due = true;
-	atomic_store(&engine->precise.due, true);
+	atomic_store(&engine->precise->due, true);
 }
 
 /* --- coming and going --- */
-
-bool precise_fits(const struct region *region)
-{
-	uint64_t n = region->size_bytes;
-	return region->start && (n == 1 || n == 2 || n == 4 || n == 8) && !(region->start & (n - 1)) &&
-	       !(region->flags & (MEMWATCH_REGION_HASHED | REGION_LOST));
-}
 
 static void slot_free(struct engine *engine, struct precise_slot *slot)
 {
@@ -413,7 +438,7 @@ void precise_remove(struct engine *engine, struct region *region)
 {
 	if (!region->point)
 		return;
-	slot_free(engine, &engine->precise.slots[region->point - 1]);
+	slot_free(engine, &engine->precise->slots[region->point - 1]);
 	region->point = 0;
 }
 
@@ -421,17 +446,17 @@ void precise_remove(struct engine *engine, struct region *region)
 static void give_way(struct engine *engine)
 {
 	for (unsigned i = 0; i < POINTS && !engine->hits->n_free(); i++) {
-		struct region *region = region_of(engine, &engine->precise.slots[i]);
-		if (region && engine->precise.slots[i].automatic)
+		struct region *region = region_by_ticket(&engine->regions, engine->precise->slots[i].region);
+		if (region && engine->precise->slots[i].automatic)
 			precise_remove(engine, region);
 	}
 }
 
 int precise_add(struct engine *engine, struct region *region, bool automatic)
 {
-	struct precise_slot *slot = engine->precise.slots;
+	struct precise_slot *slot = engine->precise->slots;
 	uint64_t value = 0, now_ns = time_monotonic_ns();
-	if (!precise_fits(region))
+	if (!candidate_fits(region))
 		return error_set(
 			-EINVAL,
 			"`precise` needs 1, 2, 4 or 8 bytes at an address that is a multiple of the size, with a full shadow; "
@@ -439,7 +464,7 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 			region_name(region), (unsigned long long)region->size_bytes, (unsigned long long)region->start);
 	if (!automatic)
 		give_way(engine);
-	while (slot < &engine->precise.slots[POINTS - 1] && slot->region)
+	while (slot < &engine->precise->slots[POINTS - 1] && slot->region)
 		slot++;
 	memcpy(&value, region->shadow, region->size_bytes);
 	uint32_t point;
@@ -448,7 +473,7 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 		return error;
 	*slot = (struct precise_slot){ .hits = slot->hits,
 				       .capacity = slot->capacity,
-				       .region = key_of(region),
+				       .region = region_ticket(region),
 				       .point = point,
 				       .automatic = automatic,
 				       .fresh = true,
@@ -456,61 +481,28 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 				       .next = 1,
 				       .lease_end_ns = now_ns + LEASE_NS,
 				       .period_start_ns = now_ns };
-	region->point = (uint8_t)(slot - engine->precise.slots + 1);
-	atomic_store(&engine->precise.due, true);
+	region->point = (uint8_t)(slot - engine->precise->slots + 1);
+	atomic_store(&engine->precise->due, true);
 	return 0;
 }
 
 /* --- automatic ones --- */
 
-static struct precise_candidate *candidate_of(struct precise *precise, uint64_t key)
-{
-	struct precise_candidate *oldest = precise->candidates;
-	for (unsigned i = 0; i < POINTS; i++) {
-		if (precise->candidates[i].region == key)
-			return &precise->candidates[i];
-		if (precise->candidates[i].since_ns < oldest->since_ns)
-			oldest = &precise->candidates[i];
-	}
-	*oldest = (struct precise_candidate){ .region = key };
-	return oldest;
-}
-
-void precise_suggest(struct engine *engine, const struct region *region)
-{
-	uint64_t now_ns = time_monotonic_ns();
-	if (region->point || region->precise != MEMWATCH_PRECISE_AUTO || !precise_fits(region) ||
-	    !engine->hits->n_free())
-		return;
-	struct precise_candidate *candidate = candidate_of(&engine->precise, key_of(region));
-	if (candidate->since_ns > now_ns)
-		return;
-	if (now_ns - candidate->since_ns > NS_PER_S) {
-		candidate->since_ns = now_ns;
-		candidate->n = 0;
-	}
-	candidate->n++;
-}
-
 static void promote(struct engine *engine)
 {
-	for (unsigned i = 0; i < POINTS; i++) {
-		struct precise_candidate *candidate = &engine->precise.candidates[i];
-		if (candidate->n < SUGGESTIONS)
-			continue;
-		uint64_t key = candidate->region;
-		struct region *region = region_by_id(&engine->regions, key << 8 >> 8, (uint8_t)(key >> 56));
-		candidate->n = 0;
-		if (region && !region->point && precise_fits(region) && engine->hits->n_free() &&
-		    precise_add(engine, region, true))
-			candidate->since_ns = time_monotonic_ns() + LEASE_NS; /* the machine has none */
+	uint64_t ticket;
+	while ((ticket = candidate_next(&engine->candidates))) {
+		struct region *region = region_by_ticket(&engine->regions, ticket);
+		if (region && !region->point && candidate_fits(region) && engine->hits->n_free() &&
+		    precise_add(engine, region, true)) /* the machine has none */
+			candidate_postpone(&engine->candidates, ticket, time_monotonic_ns() + LEASE_NS);
 	}
 }
 
 /* An automatic watchpoint that costs more than the budget, or whose time is over, is given back. */
 static void demote(struct engine *engine, struct precise_slot *slot, uint64_t now_ns)
 {
-	struct region *region = region_of(engine, slot);
+	struct region *region = region_by_ticket(&engine->regions, slot->region);
 	uint64_t took_ns = now_ns - slot->period_start_ns;
 	bool dear = false;
 	if (!region || !slot->automatic)
@@ -521,7 +513,7 @@ static void demote(struct engine *engine, struct precise_slot *slot, uint64_t no
 		slot->n_in_period = 0;
 	}
 	if (dear)
-		candidate_of(&engine->precise, slot->region)->since_ns = now_ns + LEASE_NS;
+		candidate_postpone(&engine->candidates, slot->region, now_ns + LEASE_NS);
 	if (dear || (now_ns >= slot->lease_end_ns && !slot->n_hits && !slot->due))
 		precise_remove(engine, region);
 }
@@ -529,11 +521,11 @@ static void demote(struct engine *engine, struct precise_slot *slot, uint64_t no
 void precise_pass(struct engine *engine, bool force)
 {
 	uint64_t now_ns = time_monotonic_ns();
-	bool silenced = precise_used(engine) && engine->hits->tick(now_ns);
-	atomic_store(&engine->precise.due, false);
+	bool silenced = n_used(engine) && engine->hits->tick(now_ns);
+	atomic_store(&engine->precise->due, false);
 	promote(engine);
 	for (unsigned i = 0; i < POINTS; i++) {
-		struct precise_slot *slot = &engine->precise.slots[i];
+		struct precise_slot *slot = &engine->precise->slots[i];
 		if (!slot->region)
 			continue;
 		look_at(engine, slot, force, silenced);

@@ -15,6 +15,9 @@
 #define _GNU_SOURCE
 #include "worker.h"
 
+#include "emit.h"
+#include "precise.h"
+
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -112,63 +115,12 @@ static void collect_noted(struct engine *engine)
 
 /* --- touched regions --- */
 
-/* An id with its watcher, as the lists of regions keep them. */
-static uint64_t ticket_of(const struct region *region)
-{
-	return region_id(region) | (uint64_t)region->watcher << 56;
-}
-
-static struct region *region_of(const struct engine *engine, uint64_t ticket)
-{
-	return region_by_id(&engine->regions, ticket << 8 >> 8, (uint8_t)(ticket >> 56));
-}
-
-static bool list_add(uint64_t **list, size_t *n, size_t *capacity, uint64_t ticket)
-{
-	if (*n == *capacity) {
-		size_t wanted = *capacity ? *capacity * 2 : 256;
-		uint64_t *grown = mem_grow(*list, wanted * sizeof *grown);
-		if (!grown)
-			return false;
-		*list = grown;
-		*capacity = wanted;
-	}
-	(*list)[(*n)++] = ticket;
-	return true;
-}
-
-bool worker_hold(struct engine *engine, struct region *region)
-{
-	return list_add(&engine->held, &engine->n_held, &engine->held_capacity, ticket_of(region));
-}
-
-/* Lets held events go whose time has come, or all of them. Returns when the next is due, 0: none waits. */
-static uint64_t emit_due(struct engine *engine, bool all)
-{
-	uint64_t now_ns = time_monotonic_ns(), next_ns = 0;
-	size_t kept = 0;
-	for (size_t i = 0; i < engine->n_held; i++) {
-		struct region *region = region_of(engine, engine->held[i]);
-		const struct region_rules *rules = region ? region_rules(region) : NULL;
-		if (!rules || !rules->held)
-			continue;
-		if (all || rules->due_ns <= now_ns) {
-			emit_held(engine, region);
-			continue;
-		}
-		next_ns = next_ns ? min_u64(next_ns, rules->due_ns) : rules->due_ns;
-		engine->held[kept++] = engine->held[i];
-	}
-	engine->n_held = kept;
-	return next_ns;
-}
-
 static void touch(struct region *region, void *arg)
 {
 	struct engine *engine = arg;
 	if (region->flags & REGION_PENDING)
 		return;
-	if (list_add(&engine->pass.touched, &engine->pass.n_touched, &engine->pass.touched_capacity, ticket_of(region)))
+	if (region_list_add(&engine->pass.touched, region))
 		region->flags |= REGION_PENDING;
 	else
 		engine->pass.touch_failed = true;
@@ -210,15 +162,15 @@ static void announce(struct engine *engine)
 
 static void emit_touched(struct engine *engine)
 {
-	for (size_t i = 0; i < engine->pass.n_touched; i++) {
-		struct region *region = region_of(engine, engine->pass.touched[i]);
+	for (size_t i = 0; i < engine->pass.touched.n; i++) {
+		struct region *region = region_by_ticket(&engine->regions, engine->pass.touched.tickets[i]);
 		if (region && region->flags & REGION_PENDING && !(region->flags & REGION_LOST))
 			emit_region(engine, region);
 		if (i % ANNOUNCE_EVERY == ANNOUNCE_EVERY - 1)
 			announce(engine);
 		engine_yield(engine);
 	}
-	engine->pass.n_touched = 0;
+	engine->pass.touched.n = 0;
 	if (!engine->pass.touch_failed)
 		engine->pass.written.n = engine->pass.polled.n = 0;
 	engine->pass.touch_failed = false;

@@ -1,0 +1,49 @@
+/*
+ * log.h -- the log of a watcher's events.
+ *
+ *   who may run together    log_append: the worker, or whoever posts, under the engine's lock
+ *                           everything else: any thread, any time; one short mutex
+ */
+#ifndef LOG_H
+#define LOG_H
+
+#include "../base/event.h"
+
+struct log {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed; /* an event came, or the log closes */
+	struct event **slots;   /* a circle of `capacity`, by seq */
+	uint64_t capacity, budget_bytes;
+	uint64_t oldest, newest, bytes, n_evicted;
+	struct memwatch_sink *sinks;
+	uint32_t generation; /* of forks */
+	unsigned n_refs;
+	unsigned n_inside; /* threads in a waiting call */
+	bool closing;
+	bool unannounced; /* appended since the last announcement */
+};
+
+/* With one reference, the watcher's; each open sink has another. */
+int log_new(uint64_t capacity, uint64_t budget_bytes, struct log **ret_log);
+/* Wakes the readers, waits until they are out. Sinks read what is left and then learn that it is the end. */
+void log_close(struct log *log);
+void log_unref(struct log *log);
+/* Gives the event its seq and takes over its reference. Evicts the oldest when the log is full. Wakes nobody. */
+uint64_t log_append(struct log *log, struct event *event);
+/* Wakes the readers if something was appended. */
+void log_announce(struct log *log);
+/* The newest seq, 0: there is none yet. */
+uint64_t log_newest(struct log *log);
+/* `woken` NULL: nothing but an event, the timeout or the end wakes it. */
+int log_wait(struct log *log, uint64_t since, int timeout_ms, int *woken);
+void log_wake(struct log *log, int *woken);
+int log_read(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
+	     struct memwatch_cursor *ret_cursor);
+void log_stats(struct log *log, struct memwatch_stats *stats);
+
+/* With the mutex held. The wait, for something after `*since`; `woken` (may be NULL) ends it too. */
+int log_wait_locked(struct log *log, const uint64_t *since, int timeout_ms, int *woken);
+int log_read_locked(struct log *log, uint64_t since, const struct memwatch_event **events, size_t n,
+		    struct memwatch_cursor *ret_cursor);
+
+#endif
