@@ -13,6 +13,7 @@
 #include "worker/precise.h"
 #include "worker/worker.h"
 #include "base/location.h"
+#include "base/syscalls.h"
 
 #include <string.h>
 #include <time.h>
@@ -191,6 +192,7 @@ static int engine_begin(const struct memwatch_options *options)
 		pthread_atfork(before_fork, in_parent, in_child);
 		prepared = true;
 	}
+	syscalls_probe();
 	int error = engine_init(engine, options);
 	if (!error)
 		error = backend_open(engine, BACKEND_POLL);

@@ -7,6 +7,7 @@
 #include "fault.h"
 
 #include "../base/location.h"
+#include "../base/syscalls.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -14,9 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -199,60 +198,9 @@ void fault_chain_pass(struct fault_chain *chain, int signal, siginfo_t *info, vo
 
 /* --- what the system allows --- */
 
-struct probe {
-	long number, a, b, c, d, e;
-};
-
-static int probe_run(void *arg)
-{
-	const struct probe *p = arg;
-	long result = syscall(p->number, p->a, p->b, p->c, p->d, p->e);
-	_exit(result < 0 ? errno & 0xff : 0);
-}
-
-/* Is a seccomp filter in place? */
-static bool filtered(void)
-{
-	char text[4096];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	const char *line = strstr(text, "Seccomp:");
-	return !line || atoi(line + 8) != 0;
-}
-
-int fault_probe_syscall(long number, long a, long b, long c, long d, long e)
-{
-	enum { STACK_BYTES = 64 << 10 };
-	struct probe probe = { number, a, b, c, d, e };
-	int status = 0;
-	if (!filtered())
-		return 0;
-	char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (stack == MAP_FAILED)
-		return -ENOMEM;
-	/* No SIGCHLD and no atfork handlers: the host does not learn of this child. */
-	pid_t child = clone(probe_run, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, &probe);
-	if (child > 0 && waitpid(child, &status, __WALL) < 0)
-		child = -1;
-	munmap(stack, STACK_BYTES);
-	if (child < 0)
-		return -EAGAIN;
-	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
-}
-
 bool fault_traced(void)
 {
-	char text[2048];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	const char *line = strstr(text, "TracerPid:");
-	return line && atoi(line + 10) != 0;
+	return status_number("/proc/self/status", "TracerPid:") > 0;
 }
 
 /* One round over the threads: attaches to those that are not in `known` yet. */

@@ -60,12 +60,6 @@ void fault_chain_keep(struct fault_chain *chain);
 /* Hands a foreign signal on with its siginfo intact: to the handler before, or to the default action by returning. Signal-safe. */
 void fault_chain_pass(struct fault_chain *chain, int signal, siginfo_t *info, void *context);
 
-/*
- * Does the system call exist and is it allowed? Tried in a throw-away child when a seccomp filter is in place, since that
- * may kill. 0, or -errno; -EPERM when the child was killed.
- */
-int fault_probe_syscall(long number, long a, long b, long c, long d, long e);
-
 /* Puts the handler of SIGTRAP in front, the first time or again. 0 or -errno. */
 int fault_trap_hold(void);
 /* Does a debugger trace the process? It would stop at each of our signals. */

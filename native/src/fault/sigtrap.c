@@ -17,6 +17,8 @@
 #include "step.h"
 #include "watchpoint.h"
 
+#include "../base/syscalls.h"
+
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
@@ -251,10 +253,10 @@ static int open_sigtrap(struct ring *ring, const struct page_set *pages, double 
 	int error = step_open(uffd_rearm);
 	if (error)
 		return error;
-	error = fault_probe_syscall(SYS_perf_event_open, 0, 0, -1, -1, 0);
-	if (error == -EPERM || error == -ENOSYS)
+	error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
+	if (error)
 		return refuse(error, note, note_size);
-	filter_on = fault_probe_syscall(SYS_bpf, -1, 0, 0, 0, 0) != -EPERM && filter_open(pages) == 0;
+	filter_on = !syscall_refused(SYSCALL_BPF) && filter_open(pages) == 0;
 	error = fault_chain_install(&chain);
 	if (!error)
 		error = fault_each_thread(attach, NULL);

@@ -10,6 +10,8 @@
 #define _GNU_SOURCE
 #include "fault.h"
 
+#include "../base/syscalls.h"
+
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
@@ -199,7 +201,9 @@ static int open_descriptors(char *note, size_t note_size)
 	struct uffdio_api api = { .api = UFFD_API,
 				  .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 					      UFFD_FEATURE_WP_UNPOPULATED };
-	int error = fault_probe_syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY, 0, 0, 0, 0);
+	int error = syscall_refused(SYSCALL_USERFAULTFD);
+	if (!error)
+		error = syscall_refused(SYSCALL_PAGEMAP_SCAN);
 	uffd = error ? -1 : (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	if (uffd < 0) {
 		snprintf(note, note_size,

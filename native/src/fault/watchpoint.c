@@ -17,6 +17,8 @@
 #include "fault.h"
 #include "operand.h"
 
+#include "../base/syscalls.h"
+
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
 #include <sched.h>
@@ -272,9 +274,10 @@ static int prepare(void)
 		/* Pairs with the load in ring_slot. */
 		atomic_store_explicit(&own.slots, slots, memory_order_release);
 	}
-	if (fault_probe_syscall(SYS_perf_event_open, 0, 0, -1, -1, 0) == -EPERM)
-		return refuse(-EPERM);
-	int error = fault_trap_hold();
+	int error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
+	if (error)
+		return refuse(error);
+	error = fault_trap_hold();
 	return error < 0 ? error_set(error, "the handler of SIGTRAP cannot be installed: %s", strerror(-error)) : 0;
 }
 
