@@ -38,11 +38,11 @@ static PyMethodDef methods[] = {
 	{ "intern", intern, METH_VARARGS, NULL },
 	{ "probe", stats_probe, METH_NOARGS, NULL },
 	{ "own_set", frames_own_set, METH_VARARGS, NULL },
-	{ "guarded", ask_guarded, METH_O, NULL },
-	{ "call_step", spot_call_step, METH_VARARGS, NULL },
-	{ "line_step", spot_line_step, METH_VARARGS, NULL },
-	{ "is_line_step", spot_is_line_step, METH_O, NULL },
-	{ "instruction_callback", spot_instruction_callback, METH_VARARGS, NULL },
+	{ "guarded", trace_call_guarded, METH_O, NULL },
+	{ "call_step", trace_spot_call_step, METH_VARARGS, NULL },
+	{ "line_step", trace_spot_line_step, METH_VARARGS, NULL },
+	{ "is_line_step", trace_spot_is_line_step, METH_O, NULL },
+	{ "instruction_callback", trace_spot_instruction_callback, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -101,9 +101,9 @@ static int add_recorder(PyObject *module)
 
 static int add_trace(PyObject *module)
 {
-	if (spot_init() < 0 || add_type(module, "Glance", &glance_type) < 0)
+	if (trace_spot_init() < 0 || add_type(module, "Glance", &trace_glance_type) < 0)
 		return -1;
-	return add_type(module, "Spot", &spot_type);
+	return add_type(module, "Spot", &trace_spot_type);
 }
 
 static int fill(PyObject *module)

@@ -9,32 +9,32 @@
 
 #include <frameobject.h>
 
-/* --- glance.c --- */
+/* --- trace_glance.c --- */
 
-extern PyTypeObject glance_type;
+extern PyTypeObject trace_glance_type;
 
 /* Whether the name certainly holds what it held, as seen from the frame that runs. Leaves no exception. */
-bool glance_is_unchanged(PyObject *glance, PyFrameObject *frame);
+bool trace_glance_is_unchanged(PyObject *glance, PyFrameObject *frame);
 
-/* --- ask.c --- */
+/* --- trace_call.c --- */
 
 /* Calls a function of an engine on the user's thread. NULL without an exception: it could not be asked now. */
-PyObject *ask(PyObject *function, PyObject *const *args, size_t n_args);
+PyObject *trace_call(PyObject *function, PyObject *const *args, size_t n_args);
 /* guarded(function): a function that is called so, and answers None where it could not be. */
-PyObject *ask_guarded(PyObject *module, PyObject *function);
+PyObject *trace_call_guarded(PyObject *module, PyObject *function);
 
-/* --- spot.c --- */
+/* --- trace_spot.c --- */
 
-extern PyTypeObject spot_type;
+extern PyTypeObject trace_spot_type;
 /* Before the functions below. */
-int spot_init(void);
+int trace_spot_init(void);
 
 /* line_step(lines, spot=None, idle=None, on_return=None): a frame's trace function. */
-PyObject *spot_line_step(PyObject *module, PyObject *args);
-PyObject *spot_is_line_step(PyObject *module, PyObject *object);
+PyObject *trace_spot_line_step(PyObject *module, PyObject *args);
+PyObject *trace_spot_is_line_step(PyObject *module, PyObject *object);
 /* call_step(steps, watches, slow): a thread's trace function. */
-PyObject *spot_call_step(PyObject *module, PyObject *args);
+PyObject *trace_spot_call_step(PyObject *module, PyObject *args);
 /* instruction_callback(table, disable): a function for sys.monitoring's INSTRUCTION events. */
-PyObject *spot_instruction_callback(PyObject *module, PyObject *args);
+PyObject *trace_spot_instruction_callback(PyObject *module, PyObject *args);
 
 #endif

@@ -1,4 +1,4 @@
-"""What the engines call while nothing changes, in pure Python: the surface of `glance.c` and `spot.c`.
+"""What the engines call while nothing changes, in pure Python: the surface of `trace_glance.c` and `trace_spot.c`.
 
 DESIGN  Functions that Python calls for each line or instruction have all they need in their closures. A name of a
 namespace, the most common, is compared here; for every other a `Glance` is never certain, and what looks closer is

@@ -1,12 +1,12 @@
 /*
- * glance.c -- DESIGN: Glance, the quick half of a check: does a watched name certainly hold what it held? The engines ask
- * after every line or instruction that can change it, on the thread that ran it, so the answer costs a look-up and some
- * comparisons of addresses. "No" means only that Python has to look closer (Watch.check): the value changed, or cannot be
- * read here without running code of the user, or what it holds is too long to be compared here.
+ * trace_glance.c -- DESIGN: Glance, the quick half of a check: does a watched name certainly hold what it held? The
+ * engines ask after every line or instruction that can change it, on the thread that ran it, so the answer costs a look-up
+ * and some comparisons of addresses. "No" means only that Python has to look closer (Watch.check): the value changed, or
+ * cannot be read here without running code of the user, or what it holds is too long to be compared here.
  *
  * Owns the value and the copied items that it compares with; of what it reads from it owns what Python gave it, a weak
- * reference where the target has one. A frame is kept as an address and never followed: the frame that runs is compared with
- * it, and a watch tells whether a frame has ended by its references.
+ * reference where the target has one. A frame is kept as an address and never followed: the frame that runs is compared
+ * with it, and a watch tells whether a frame has ended by its references.
  */
 #define Py_BUILD_CORE 1
 #include "trace.h"
@@ -159,7 +159,7 @@ static bool contents_are_unchanged(const struct glance *self)
 	return object_is_unchanged(self->last, self->keys, self->items);
 }
 
-bool glance_is_unchanged(PyObject *object, PyFrameObject *frame)
+bool trace_glance_is_unchanged(PyObject *object, PyFrameObject *frame)
 {
 	struct glance *self = (struct glance *)object;
 	if (self->kind == LOCAL && self->frame != frame)
@@ -223,7 +223,7 @@ static PyObject *unchanged(PyObject *object, PyObject *frame)
 {
 	if (!PyFrame_Check(frame))
 		return PyErr_Format(PyExc_TypeError, "unchanged() takes a frame");
-	return PyBool_FromLong(glance_is_unchanged(object, (PyFrameObject *)frame));
+	return PyBool_FromLong(trace_glance_is_unchanged(object, (PyFrameObject *)frame));
 }
 
 /* --- the type --- */
@@ -321,7 +321,7 @@ static PyMethodDef glance_methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-PyTypeObject glance_type = {
+PyTypeObject trace_glance_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Glance",
 	.tp_basicsize = sizeof(struct glance),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,

@@ -1,20 +1,21 @@
 /*
- * spot.c -- DESIGN: what Python calls while names are watched, as far as nothing has changed. A Spot is what is checked at
- * one place of the code: a glance for each watched name, and the function that looks closer, which is called when one of the
- * glances is not certain. Runs on the user's threads, between two of their instructions, and takes no lock.
+ * trace_spot.c -- DESIGN: what Python calls while names are watched, as far as nothing has changed. A Spot is what is
+ * checked at one place of the code: a glance for each watched name, and the function that looks closer, which is called
+ * when one of the glances is not certain. Runs on the user's threads, between two of their instructions, and takes no lock.
  *
- * A line step is a frame's trace function under sys.settrace. It checks the spot of the line that has run, if there is one,
- * and answers with the step for the line that begins: which step a frame has is all the state there is, so that frames share
- * them. A thread's trace function looks up its code's first step, and asks Python about code that it does not know. Under sys.monitoring the callback of INSTRUCTION events finds the spot in a table, by the address of the code plus
- * the offset of the instruction.
+ * A line step is a frame's trace function under sys.settrace. It checks the spot of the line that has run, if there is
+ * one, and answers with the step for the line that begins: which step a frame has is all the state there is, so that frames
+ * share them. A thread's trace function looks up its code's first step, and asks Python about code that it does not know.
+ * Under sys.monitoring the callback of INSTRUCTION events finds the spot in a table, by the address of the code plus the
+ * offset of the instruction.
  *
  * Steps refer to each other through the table of lines: cycles, which the collector finds.
  */
 #include "trace.h"
 
 /*
- * What the table has under a number, whose reference is taken over: borrowed, NULL for nothing. That is also the answer at the
- * limit of recursion, where numbers cannot be compared: see ask.c.
+ * What the table has under a number, whose reference is taken over: borrowed, NULL for nothing. That is also the answer at
+ * the limit of recursion, where numbers cannot be compared: see trace_call.c.
  */
 static PyObject *look_up(PyObject *table, PyObject *number)
 {
@@ -37,12 +38,12 @@ static int check_spot(PyObject *object, PyFrameObject *frame)
 {
 	struct spot *self = (struct spot *)object;
 	Py_ssize_t n = PyTuple_GET_SIZE(self->glances), i = 0;
-	while (i < n && glance_is_unchanged(PyTuple_GET_ITEM(self->glances, i), frame))
+	while (i < n && trace_glance_is_unchanged(PyTuple_GET_ITEM(self->glances, i), frame))
 		i++;
 	if (i == n)
 		return 0;
 	Py_INCREF(object); /* what looks closer may replace it */
-	PyObject *args[] = { (PyObject *)frame }, *answer = ask(self->look_closer, args, 1);
+	PyObject *args[] = { (PyObject *)frame }, *answer = trace_call(self->look_closer, args, 1);
 	Py_DECREF(object);
 	Py_XDECREF(answer);
 	return PyErr_Occurred() ? -1 : 0;
@@ -56,7 +57,7 @@ static PyObject *spot_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O:Spot", names, &PyTuple_Type, &glances, &look_closer))
 		return NULL;
 	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(glances); i++)
-		if (!Py_IS_TYPE(PyTuple_GET_ITEM(glances, i), &glance_type))
+		if (!Py_IS_TYPE(PyTuple_GET_ITEM(glances, i), &trace_glance_type))
 			return PyErr_Format(PyExc_TypeError, "Spot() takes a tuple of glances");
 	struct spot *self = (struct spot *)type->tp_alloc(type, 0);
 	if (!self)
@@ -81,7 +82,7 @@ static void spot_dealloc(PyObject *object)
 	Py_TYPE(object)->tp_free(object);
 }
 
-PyTypeObject spot_type = {
+PyTypeObject trace_spot_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Spot",
 	.tp_basicsize = sizeof(struct spot),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
@@ -116,7 +117,7 @@ static PyObject *step_for(struct line_step *self, long line)
 
 static PyObject *step_at_return(struct line_step *self, PyObject *frame)
 {
-	PyObject *answer = self->on_return ? ask(self->on_return, &frame, 1) : NULL;
+	PyObject *answer = self->on_return ? trace_call(self->on_return, &frame, 1) : NULL;
 	Py_XDECREF(answer);
 	return PyErr_Occurred() ? NULL : idle_of(self);
 }
@@ -129,8 +130,8 @@ static PyObject *take_step(struct line_step *self, PyObject *frame, PyObject *ev
 	case 'l': return step_for(self, PyFrame_GetLineNumber((PyFrameObject *)frame));
 	case 'r': return step_at_return(self, frame);
 	default:
-		return Py_NewRef(
-			(PyObject *)self); /* an exception that may be caught in this very line, which goes on */
+		/* an exception that may be caught in this very line, which goes on */
+		return Py_NewRef((PyObject *)self);
 	}
 }
 
@@ -151,12 +152,12 @@ static PyObject *new_ref_or_null(PyObject *object)
 	return object == Py_None ? NULL : Py_NewRef(object);
 }
 
-PyObject *spot_line_step(PyObject *Py_UNUSED(module), PyObject *args)
+PyObject *trace_spot_line_step(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	PyObject *lines, *spot = Py_None, *idle = Py_None, *on_return = Py_None;
 	if (!PyArg_ParseTuple(args, "O!|OOO:line_step", &PyDict_Type, &lines, &spot, &idle, &on_return))
 		return NULL;
-	if ((spot != Py_None && !Py_IS_TYPE(spot, &spot_type)) ||
+	if ((spot != Py_None && !Py_IS_TYPE(spot, &trace_spot_type)) ||
 	    (idle != Py_None && !Py_IS_TYPE(idle, &line_step_type)))
 		return PyErr_Format(PyExc_TypeError, "line_step() takes a dict, a Spot and a line step");
 	struct line_step *self = PyObject_GC_New(struct line_step, &line_step_type);
@@ -171,7 +172,7 @@ PyObject *spot_line_step(PyObject *Py_UNUSED(module), PyObject *args)
 	return (PyObject *)self;
 }
 
-PyObject *spot_is_line_step(PyObject *Py_UNUSED(module), PyObject *object)
+PyObject *trace_spot_is_line_step(PyObject *Py_UNUSED(module), PyObject *object)
 {
 	return PyBool_FromLong(Py_IS_TYPE(object, &line_step_type));
 }
@@ -263,7 +264,7 @@ static PyObject *call_step_call(PyObject *object, PyObject *const *args, size_t 
 	if (idle && PyDict_GET_SIZE(self->watches) > 0)
 		return first_step(idle, (PyFrameObject *)args[0]);
 	Py_INCREF(object); /* the slow one may take it from its thread */
-	PyObject *answer = ask(self->slow, args, 3);
+	PyObject *answer = trace_call(self->slow, args, 3);
 	Py_DECREF(object);
 	return answer || PyErr_Occurred() ? answer : Py_NewRef(Py_None);
 }
@@ -297,7 +298,7 @@ static PyTypeObject call_step_type = {
 	.tp_dealloc = call_step_dealloc,
 };
 
-PyObject *spot_call_step(PyObject *Py_UNUSED(module), PyObject *args)
+PyObject *trace_spot_call_step(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	PyObject *steps, *watches, *slow;
 	if (!PyArg_ParseTuple(args, "O!O!O:call_step", &PyDict_Type, &steps, &PyDict_Type, &watches, &slow))
@@ -313,7 +314,7 @@ PyObject *spot_call_step(PyObject *Py_UNUSED(module), PyObject *args)
 	return (PyObject *)self;
 }
 
-int spot_init(void)
+int trace_spot_init(void)
 {
 	return PyType_Ready(&line_step_type) < 0 ? -1 : PyType_Ready(&call_step_type);
 }
@@ -332,7 +333,7 @@ static PyObject *on_instruction(PyObject *pair, PyObject *const *args, Py_ssize_
 		return Py_NewRef(PyTuple_GET_ITEM(pair, 1));
 	PyErr_Clear(); /* of the limit of recursion: it is a spot, perhaps, for another time */
 	PyFrameObject *frame = PyEval_GetFrame();
-	if (spot && frame && Py_IS_TYPE(spot, &spot_type) && check_spot(spot, frame) < 0)
+	if (spot && frame && Py_IS_TYPE(spot, &trace_spot_type) && check_spot(spot, frame) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -344,7 +345,7 @@ static PyMethodDef instruction_method = {
 	NULL,
 };
 
-PyObject *spot_instruction_callback(PyObject *Py_UNUSED(module), PyObject *args)
+PyObject *trace_spot_instruction_callback(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	PyObject *table, *disable;
 	if (!PyArg_ParseTuple(args, "O!O:instruction_callback", &PyDict_Type, &table, &disable))

@@ -1,7 +1,7 @@
 /*
- * ask.c -- DESIGN: how the engines' Python functions are called on the user's threads, between two of their instructions.
- * What such a function raised would be raised there in the user's code, and with sys.settrace it would end the tracing of the
- * thread. But hardly anything that is raised in it is its own:
+ * trace_call.c -- DESIGN: how the engines' Python functions are called on the user's threads, between two of their
+ * instructions. What such a function raised would be raised there in the user's code, and with sys.settrace it would end
+ * the tracing of the thread. But hardly anything that is raised in it is its own:
  *
  * - An exception of a signal handler (KeyboardInterrupt, a timeout) is raised in whatever Python code the main thread runs.
  *   Here the function is called once more, and the exception is raised by a pending call, which the main thread makes
@@ -49,7 +49,7 @@ static int raise_deferred(void *exception)
 	return -1;
 }
 
-PyObject *ask(PyObject *function, PyObject *const *args, size_t n_args)
+PyObject *trace_call(PyObject *function, PyObject *const *args, size_t n_args)
 {
 	PyObject *answer = PyObject_Vectorcall(function, args, n_args, NULL);
 	if (answer)
@@ -72,13 +72,13 @@ PyObject *ask(PyObject *function, PyObject *const *args, size_t n_args)
 
 static PyObject *call_guarded(PyObject *function, PyObject *const *args, Py_ssize_t n_args)
 {
-	PyObject *answer = ask(function, args, (size_t)n_args);
+	PyObject *answer = trace_call(function, args, (size_t)n_args);
 	return answer || PyErr_Occurred() ? answer : Py_NewRef(Py_None);
 }
 
 static PyMethodDef guarded_method = { "guarded", (PyCFunction)(void (*)(void))call_guarded, METH_FASTCALL, NULL };
 
-PyObject *ask_guarded(PyObject *Py_UNUSED(module), PyObject *function)
+PyObject *trace_call_guarded(PyObject *Py_UNUSED(module), PyObject *function)
 {
 	return PyCFunction_New(&guarded_method, function);
 }
