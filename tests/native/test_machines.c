@@ -5,6 +5,8 @@
 #include "filters.h"
 #include "watching.h"
 
+#include "base/pages.h"
+
 /* Opens with the defaults and sees a change. */
 static void watch_with_defaults(void)
 {
@@ -67,6 +69,18 @@ TEST(a_filter_that_traps_calls_no_handler_of_the_host)
 	FILTER(strict_denies, SECCOMP_RET_TRAP);
 	watch_with_defaults();
 	CHECK_EQ(n_sigsys, 0);
+}
+
+/* Addresses that only machines with a larger address space have. */
+TEST(no_page_beyond_the_addresses_is_kept)
+{
+	static struct page_set set;
+	CHECK_EQ(page_set_add(&set, (struct span){ ADDRESS_END - PAGE_BYTES, ADDRESS_END }), 0);
+	CHECK_EQ(page_set_add(&set, (struct span){ ADDRESS_END, ADDRESS_END + PAGE_BYTES }), -ERANGE);
+	CHECK_EQ(page_set_reserve(&set, (struct span){ ADDRESS_END - PAGE_BYTES, ADDRESS_END * 2 }), -ERANGE);
+	CHECK(page_set_has(&set, ADDRESS_END - 1));
+	CHECK(!page_set_has(&set, ADDRESS_END));
+	CHECK_EQ(set.n_pages, 1);
 }
 
 /* The host waits for children of its own: it must not meet ours. */

@@ -50,8 +50,8 @@
  *             a signal handler unless its comment says `Signal-safe`.
  * FORK        A forked child has no watcher: what the parent's handles are asked there fails with -ECHILD, and the
  *             child's writes are its own. The child may open watchers of its own.
- * LIMITS      16,777,215 regions at a time; names up to MEMWATCH_NAME_MAX bytes; addresses below 2^47 (x86-64 and
- *             arm64 with 48-bit addresses); 4 KiB pages are what is tested.
+ * LIMITS      16,777,215 regions at a time; names up to MEMWATCH_NAME_MAX bytes; addresses below 2^47 on x86-64, 2^48
+ *             on arm64; 4 KiB pages are what is tested.
  */
 #ifndef MEMWATCH_H
 #define MEMWATCH_H

@@ -34,7 +34,13 @@ enum {
 	CACHE_LINE = 64
 };
 
-#define ADDRESS_END (UINT64_C(1) << 47)
+/* Where the user's addresses end. */
+#ifdef __aarch64__
+enum { ADDRESS_BITS = 48 };
+#else
+enum { ADDRESS_BITS = 47 };
+#endif
+#define ADDRESS_END (UINT64_C(1) << ADDRESS_BITS)
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 

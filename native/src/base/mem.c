@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { CHUNK_BYTES = 64 << 10, HEAD_BYTES = 64, CLASSES = 19, BIG = CLASSES, RESERVE_FIRST = 64 };
 
@@ -37,6 +38,12 @@ static union {
 	struct heap heap;
 	char pages[4096];
 } own __attribute__((aligned(4096))) = { .heap = { .mutex = PTHREAD_MUTEX_INITIALIZER } };
+
+/* Not PAGE_BYTES: mappings end where the kernel's pages end, which may be larger. */
+static size_t kernel_page(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
 
 static size_t round_up(size_t n, size_t to)
 {
@@ -85,7 +92,7 @@ static void unlist(struct chunk *chunk)
 
 static void *big_alloc(size_t size_bytes)
 {
-	size_t whole = round_up(size_bytes + HEAD_BYTES, 4096);
+	size_t whole = round_up(size_bytes + HEAD_BYTES, kernel_page());
 	struct chunk *chunk = whole < size_bytes ? NULL : map_aligned(whole);
 	if (!chunk)
 		return NULL;
@@ -172,7 +179,7 @@ void mem_free(void *memory)
 /* A large block to another size, its pages moved, not copied: the old and the new never both take memory. */
 static void *big_resize(struct chunk *chunk, size_t size_bytes)
 {
-	size_t whole = round_up(size_bytes + HEAD_BYTES, 4096), before = chunk->size_bytes;
+	size_t whole = round_up(size_bytes + HEAD_BYTES, kernel_page()), before = chunk->size_bytes;
 	struct chunk *moved = whole < size_bytes ? NULL : map_aligned(whole);
 	if (!moved)
 		return NULL;
@@ -222,7 +229,7 @@ bool mem_reserve(void *array, size_t *capacity, size_t wanted, size_t item_bytes
 void *mem_trim(void *memory, size_t size_bytes)
 {
 	struct chunk *chunk = chunk_of(memory);
-	size_t whole = round_up(size_bytes + HEAD_BYTES, 4096);
+	size_t whole = round_up(size_bytes + HEAD_BYTES, kernel_page());
 	if (chunk->class != BIG || whole >= chunk->size_bytes)
 		return memory;
 	unmap_counted((char *)chunk + whole, chunk->size_bytes - whole);
@@ -235,14 +242,14 @@ void *mem_map(size_t size_bytes)
 	void *memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		return NULL;
-	atomic_fetch_add_explicit(&own.heap.total_bytes, round_up(size_bytes, 4096), memory_order_relaxed);
+	atomic_fetch_add_explicit(&own.heap.total_bytes, round_up(size_bytes, kernel_page()), memory_order_relaxed);
 	return memory;
 }
 
 void mem_unmap(void *memory, size_t size_bytes)
 {
 	if (memory)
-		unmap_counted(memory, round_up(size_bytes, 4096));
+		unmap_counted(memory, round_up(size_bytes, kernel_page()));
 }
 
 char *mem_strdup(const char *text)

@@ -81,6 +81,8 @@ static uint64_t leaf_remove(struct page_leaf *leaf, unsigned first, unsigned las
 
 int page_set_reserve(struct page_set *set, struct span span)
 {
+	if (span.end > ADDRESS_END)
+		return -ERANGE;
 	for (uint64_t base = leaf_base(span.start); base < span.end; base += (uint64_t)PAGE_BYTES << LEAF_BITS)
 		if (!leaf_make(set, base))
 			return -ENOMEM;
@@ -89,6 +91,8 @@ int page_set_reserve(struct page_set *set, struct span span)
 
 int page_set_add(struct page_set *set, struct span span)
 {
+	if (span.end > ADDRESS_END)
+		return -ERANGE;
 	for (uint64_t at = span.start; at < span.end;) {
 		uint64_t end = min_u64(span.end, leaf_base(at) + ((uint64_t)PAGE_BYTES << LEAF_BITS));
 		struct page_leaf *leaf = leaf_make(set, at);
