@@ -1,5 +1,5 @@
 /*
- * lifetime.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `door` is held while a watcher comes or
+ * lifetime.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `life_lock` is held while a watcher comes or
  * goes. Backends open when a watcher first wants them and stay open until the engine ends; poll is always open, since it takes what the others cannot.
  *
  * In the child of a fork there is no worker: the child forgets the engine (its memory is the parent's copy, and is left alone), gives up the
@@ -18,20 +18,12 @@
 #include <string.h>
 #include <time.h>
 
-static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct engine *the_engine;
-static struct engine_notes notes;
-
-static const struct backend *const all_backends[BACKENDS] = { &fault_uffd, &fault_mprotect, &fault_poll };
-
-const struct engine_notes *engine_notes(void)
-{
-	return &notes;
-}
 
 /* --- fork --- */
 
-static _Thread_local bool fork_has_door, fork_has_pass; /* between before_fork and in_parent */
+static _Thread_local bool fork_has_life, fork_has_pass; /* between before_fork and in_parent */
 
 /*
  * A pass may hold locks of the C library's (it looks symbols up), which the child could never take again: let it end first. Not for
@@ -42,92 +34,30 @@ static void before_fork(void)
 	enum { PATIENCE_MS = 200 };
 	uint64_t deadline_ns = time_realtime_ns() + PATIENCE_MS * NS_PER_MS;
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
-	fork_has_door = pthread_mutex_trylock(&door) == 0;
-	fork_has_pass = fork_has_door && the_engine && pthread_mutex_timedlock(&the_engine->pass_lock, &deadline) == 0;
+	fork_has_life = pthread_mutex_trylock(&life_lock) == 0;
+	fork_has_pass = fork_has_life && the_engine && pthread_mutex_timedlock(&the_engine->pass_lock, &deadline) == 0;
 }
 
 static void in_parent(void)
 {
 	if (fork_has_pass)
 		pthread_mutex_unlock(&the_engine->pass_lock);
-	if (fork_has_door)
-		pthread_mutex_unlock(&door);
+	if (fork_has_life)
+		pthread_mutex_unlock(&life_lock);
 }
 
 static void in_child(void)
 {
 	struct engine *engine = the_engine;
 	atomic_fetch_add(&fork_generation, 1);
-	door = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	life_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	the_engine = NULL;
 	mem_fork_child();
 	fault_fork_child();
 	if (!engine)
 		return;
 	engine->hits->fork_child();
-	if (engine->source)
-		engine->source->fork_child();
-	for (int b = 0; b < BACKENDS; b++) {
-		struct span run;
-		if (engine->backends[b])
-			engine->backends[b]->fork_child();
-		for (uint64_t at = 0; page_set_next(all_backends[b]->pages, at, ADDRESS_END, &run); at = run.end)
-			page_set_remove(all_backends[b]->pages, run);
-	}
-}
-
-/* --- backends --- */
-
-static int backend_open(struct engine *engine, enum backend_id b)
-{
-	if (engine->backends[b])
-		return 0;
-	notes.backends[b][0] = 0;
-	int error = all_backends[b]->open(&engine->ring, notes.backends[b], sizeof notes.backends[b]);
-	notes.probed[b] = true;
-	notes.usable[b] = !error;
-	if (!error)
-		engine->backends[b] = all_backends[b];
-	return error;
-}
-
-static void source_open(struct engine *engine)
-{
-	if (engine->source || engine->budget == 0)
-		return;
-	notes.source[0] = 0;
-	if (fault_sigtrap.open(&engine->ring, fault_uffd.pages, engine->budget, notes.source, sizeof notes.source) == 0)
-		engine->source = &fault_sigtrap;
-}
-
-static int backend_by_name(const char *name)
-{
-	for (int b = 0; b < BACKENDS; b++)
-		if (strcmp(name, all_backends[b]->name) == 0)
-			return b;
-	return -1;
-}
-
-/* Opens what the options ask for. Under the engine's lock. */
-static int backend_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)
-{
-	const char *name = options->backend && *options->backend ? options->backend : "auto";
-	int b = backend_by_name(name), error;
-	if (b < 0 && strcmp(name, "auto") != 0)
-		return error_set(-EINVAL, "no backend is named \"%s\"; there are auto, uffd, mprotect and poll", name);
-	watcher->strict = b >= 0;
-	if (b >= 0) {
-		error = backend_open(engine, (enum backend_id)b);
-		if (error)
-			return error_set(error, "the backend %s cannot run here: %s", name, notes.backends[b]);
-	} else {
-		for (b = 0; b < BACKEND_POLL && backend_open(engine, (enum backend_id)b); b++)
-			;
-	}
-	watcher->backend = (uint8_t)b;
-	if (b == BACKEND_UFFD)
-		source_open(engine);
-	return 0;
+	backends_fork_child(engine);
 }
 
 /* --- the engine's life --- */
@@ -184,7 +114,7 @@ static void engine_fini(struct engine *engine)
 
 static int engine_begin(const struct memwatch_options *options)
 {
-	static bool prepared; /* under `door` */
+	static bool prepared; /* under `life_lock` */
 	struct engine *engine = mem_alloc(sizeof *engine);
 	if (!engine)
 		return error_set(-ENOMEM, "no memory for the engine");
@@ -195,7 +125,7 @@ static int engine_begin(const struct memwatch_options *options)
 	syscalls_probe();
 	int error = engine_init(engine, options);
 	if (!error)
-		error = backend_open(engine, BACKEND_POLL);
+		error = backends_open(engine, BACKEND_POLL);
 	if (!error)
 		error = worker_start(engine);
 	if (error) {
@@ -211,15 +141,7 @@ static int engine_begin(const struct memwatch_options *options)
 static void engine_end(struct engine *engine)
 {
 	engine_lock(engine);
-	if (engine->source)
-		engine->source->close();
-	engine->source = NULL;
-	fault_ring_set(NULL);
-	for (int b = 0; b < BACKENDS; b++) {
-		if (engine->backends[b])
-			engine->backends[b]->close();
-		engine->backends[b] = NULL;
-	}
+	backends_close(engine);
 	engine_unlock(engine);
 	worker_stop(engine);
 	engine_fini(engine);
@@ -261,11 +183,11 @@ static int slot_take(struct engine *engine, struct memwatch *watcher)
 
 int lifetime_join(const struct memwatch_options *options, struct memwatch *watcher)
 {
-	pthread_mutex_lock(&door);
+	pthread_mutex_lock(&life_lock);
 	int error = the_engine ? fits(the_engine, options) : engine_begin(options);
 	if (!error) {
 		engine_lock(the_engine);
-		error = backend_choose(the_engine, options, watcher);
+		error = backends_choose(the_engine, options, watcher);
 		if (!error)
 			error = slot_take(the_engine, watcher);
 		engine_unlock(the_engine);
@@ -273,38 +195,36 @@ int lifetime_join(const struct memwatch_options *options, struct memwatch *watch
 		if (error && !the_engine->n_watchers)
 			engine_end(the_engine);
 	}
-	pthread_mutex_unlock(&door);
+	pthread_mutex_unlock(&life_lock);
 	return error;
 }
 
 void lifetime_leave(struct memwatch *watcher)
 {
 	struct engine *engine = watcher->engine;
-	pthread_mutex_lock(&door);
+	pthread_mutex_lock(&life_lock);
 	engine_lock(engine);
 	engine->watchers[watcher->index] = NULL;
 	engine->n_watchers--;
 	engine_unlock(engine);
 	if (!engine->n_watchers)
 		engine_end(engine);
-	pthread_mutex_unlock(&door);
+	pthread_mutex_unlock(&life_lock);
 }
 
-void lifetime_probe(void)
+void lifetime_probe(struct backend_notes *ret_notes)
 {
 	struct memwatch_options options;
 	memwatch_options_init(&options);
-	pthread_mutex_lock(&door);
+	pthread_mutex_lock(&life_lock);
 	int error = the_engine ? 0 : engine_begin(&options);
 	if (!error) {
 		engine_lock(the_engine);
-		for (int b = 0; b < BACKENDS; b++)
-			backend_open(the_engine, (enum backend_id)b);
-		if (the_engine->backends[BACKEND_UFFD])
-			source_open(the_engine);
+		backends_probe(the_engine);
 		engine_unlock(the_engine);
 		if (!the_engine->n_watchers)
 			engine_end(the_engine);
 	}
-	pthread_mutex_unlock(&door);
+	backends_notes(ret_notes);
+	pthread_mutex_unlock(&life_lock);
 }

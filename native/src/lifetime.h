@@ -4,14 +4,7 @@
 #ifndef LIFETIME_H
 #define LIFETIME_H
 
-#include "worker/engine.h"
-
-/* Notes of backends and of the source: why not, or what to know. */
-struct engine_notes {
-	char backends[BACKENDS][200];
-	char source[200];
-	bool probed[BACKENDS], usable[BACKENDS];
-};
+#include "backends.h"
 
 /*
  * Joins the engine, or makes it, with the backend that `options` ask for; the watcher's slot and backend are set. -EBUSY,
@@ -21,8 +14,7 @@ int lifetime_join(const struct memwatch_options *options, struct memwatch *watch
 /* Leaves it; the last one ends it. The watcher has no regions any more. */
 void lifetime_leave(struct memwatch *watcher);
 
-/* Probes all backends, with or without an engine. */
-void lifetime_probe(void);
-const struct engine_notes *engine_notes(void);
+/* Probes all backends, with or without an engine; what it found. */
+void lifetime_probe(struct backend_notes *ret_notes);
 
 #endif

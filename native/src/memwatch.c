@@ -4,63 +4,16 @@
  */
 #define _GNU_SOURCE
 #include "lifetime.h"
+#include "options.h"
 #include "watch.h"
+#include "worker/post.h"
 #include "worker/worker.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-enum { CLOSE_FLUSH_MS = 2000, WINDOW_MS_MAX = 10000, RING_MIN = 16, RING_MAX = 1 << 24 };
-
-void memwatch_options_init(struct memwatch_options *options)
-{
-	*options = (struct memwatch_options){
-		.struct_bytes = sizeof *options,
-		.backend = "auto",
-		.window_ms = WRITABLE_WINDOW_MS,
-		.ring_capacity = RING_CAPACITY,
-		.attribution_budget = ATTRIBUTION_BUDGET,
-		.stack_depth = STACK_DEPTH,
-		.inline_threshold = SMALL_COPY_THRESHOLD,
-		.preview_size = PREVIEW_SIZE,
-		.event_capacity = EVENT_CAPACITY,
-		.event_budget = EVENT_BUDGET,
-		.history_budget = HISTORY_BUDGET,
-	};
-}
-
-static int check_options(const struct memwatch_options *options)
-{
-	if (options->struct_bytes != sizeof *options)
-		return error_set(-EINVAL, "options must come from memwatch_options_init of the same version");
-	if (options->window_ms < 1 || options->window_ms > WINDOW_MS_MAX)
-		return error_set(-EINVAL, "window_ms must be 1 to %d, not %u", WINDOW_MS_MAX, options->window_ms);
-	if (options->ring_capacity < RING_MIN || options->ring_capacity > RING_MAX ||
-	    options->ring_capacity & (options->ring_capacity - 1))
-		return error_set(-EINVAL, "ring_capacity must be a power of two from %d to %d, not %u", RING_MIN,
-				 RING_MAX, options->ring_capacity);
-	if (!(options->attribution_budget >= 0 && options->attribution_budget <= 1))
-		return error_set(-EINVAL, "attribution_budget must be 0 (off) to 1 (free)");
-	if (options->stack_depth < 1 || options->stack_depth > MEMWATCH_STACK_MAX)
-		return error_set(-EINVAL, "stack_depth must be 1 to %d, not %u", MEMWATCH_STACK_MAX,
-				 options->stack_depth);
-	if (!options->event_capacity || options->inline_threshold > 1 << 20 || options->preview_size > 1 << 20)
-		return error_set(-EINVAL,
-				 "event_capacity must be at least 1, inline_threshold and preview_size at most %d",
-				 1 << 20);
-	return 0;
-}
-
-int watch_check(const struct memwatch *watcher)
-{
-	if (!watcher)
-		return error_set(-EINVAL, "the watcher is NULL");
-	if (watcher->generation != atomic_load(&fork_generation))
-		return error_set(-ECHILD,
-				 "this watcher belongs to the process that forked this one; open another here");
-	return 0;
-}
+enum { CLOSE_FLUSH_MS = 2000 };
 
 static uint64_t random_number(void)
 {
@@ -76,7 +29,7 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	memwatch_options_init(&options);
 	if (given)
 		options = *given;
-	int error = check_options(&options);
+	int error = options_check(&options);
 	if (error)
 		return error;
 	struct memwatch *watcher = mem_alloc(sizeof *watcher);
@@ -137,6 +90,37 @@ void memwatch_close(memwatch *watcher)
 uint64_t memwatch_epoch(const memwatch *watcher)
 {
 	return watcher->epoch;
+}
+
+/* --- events that adapters found --- */
+
+static int check_post(const struct memwatch_post *post)
+{
+	if (post->struct_bytes != sizeof *post)
+		return error_set(-EINVAL, "struct_bytes must be sizeof(struct memwatch_post)");
+	if (post->n_frames && !post->frames)
+		return error_set(-EINVAL, "n_frames without frames");
+	if ((unsigned)post->attribution > MEMWATCH_ATTRIBUTION_EXACT || (unsigned)post->reason >= MEMWATCH_REASONS)
+		return error_set(-EINVAL, "attribution or reason is out of range");
+	return 0;
+}
+
+int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_post *post, uint64_t *ret_seq)
+{
+	uint64_t seq = 0;
+	int error = check_post(post);
+	struct region *region = error ? NULL : watch_hold(watcher, id, &error);
+	if (!region)
+		return error;
+	if (region->start)
+		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions",
+				  region_name(region));
+	else
+		error = post_event(watcher->engine, region, post, &seq);
+	engine_unlock(watcher->engine);
+	if (!error && ret_seq)
+		*ret_seq = seq;
+	return error;
 }
 
 /* --- the log and its sinks --- */

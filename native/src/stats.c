@@ -54,7 +54,9 @@ static void fill_source(const struct engine *engine, struct memwatch_stats *stat
 	stats->throttled_ns = source.throttled_ns;
 	stats->handler_lost = source.handler_lost + engine->handler_lost;
 	stats->attribution_budget = engine->budget;
-	const char *note = engine->budget == 0 ? "switched off: attribution_budget is 0" : engine_notes()->source;
+	struct backend_notes notes;
+	backends_notes(&notes);
+	const char *note = engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
 	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s", note);
 }
 
@@ -88,21 +90,32 @@ int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
 	return 0;
 }
 
+/* Another thread may open a watcher meanwhile, which writes them anew. */
+static void read_notes(memwatch *watcher, struct backend_notes *ret_notes)
+{
+	if (!watcher) {
+		lifetime_probe(ret_notes);
+		return;
+	}
+	engine_lock(watcher->engine);
+	backends_notes(ret_notes);
+	engine_unlock(watcher->engine);
+}
+
 int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n)
 {
 	static const char *const names[BACKENDS] = { "uffd", "mprotect", "poll" };
 	int error = watcher ? watch_check(watcher) : 0;
 	if (error)
 		return error;
-	if (!watcher)
-		lifetime_probe();
-	const struct engine_notes *notes = engine_notes();
+	struct backend_notes notes;
+	read_notes(watcher, &notes);
 	for (size_t b = 0; b < n && b < BACKENDS; b++) {
-		infos[b] = (struct memwatch_backend_info){ .name = names[b], .usable = notes->usable[b] };
+		infos[b] = (struct memwatch_backend_info){ .name = names[b], .usable = notes.usable[b] };
 		if (watcher)
 			infos[b].chosen = watcher->backend == b;
 		snprintf(infos[b].note, sizeof infos[b].note, "%s",
-			 notes->probed[b] ? notes->backends[b] : "not probed: one before it was taken");
+			 notes.probed[b] ? notes.backends[b] : "not probed: one before it was taken");
 	}
 	return BACKENDS;
 }

@@ -1,9 +1,7 @@
 /*
- * version.c -- DESIGN: the public side of the history, and of events that are posted. On its caller's thread, under the engine's lock for as
- * long as a copy takes.
+ * version.c -- DESIGN: the public side of the history. On its caller's thread, under the engine's lock for as long as a copy takes.
  */
 #include "watch.h"
-#include "worker/post.h"
 
 #include <string.h>
 
@@ -140,34 +138,5 @@ int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t siz
 		engine_unlock(watcher->engine);
 	}
 	mem_free(work);
-	return error;
-}
-
-static int check_post(const struct memwatch_post *post)
-{
-	if (post->struct_bytes != sizeof *post)
-		return error_set(-EINVAL, "struct_bytes must be sizeof(struct memwatch_post)");
-	if (post->n_frames && !post->frames)
-		return error_set(-EINVAL, "n_frames without frames");
-	if ((unsigned)post->attribution > MEMWATCH_ATTRIBUTION_EXACT || (unsigned)post->reason >= MEMWATCH_REASONS)
-		return error_set(-EINVAL, "attribution or reason is out of range");
-	return 0;
-}
-
-int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_post *post, uint64_t *ret_seq)
-{
-	uint64_t seq = 0;
-	int error = check_post(post);
-	struct region *region = error ? NULL : watch_hold(watcher, id, &error);
-	if (!region)
-		return error;
-	if (region->start)
-		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions",
-				  region_name(region));
-	else
-		error = post_event(watcher->engine, region, post, &seq);
-	engine_unlock(watcher->engine);
-	if (!error && ret_seq)
-		*ret_seq = seq;
 	return error;
 }

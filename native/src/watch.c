@@ -9,7 +9,6 @@
 
 #include "edge.h"
 #include "base/number.h"
-#include "sample.h"
 #include "base/secret.h"
 #include "worker/emit.h"
 #include "worker/precise.h"
@@ -19,6 +18,16 @@
 #include <string.h>
 
 enum { LIST_BATCH = 64 };
+
+int watch_check(const struct memwatch *watcher)
+{
+	if (!watcher)
+		return error_set(-EINVAL, "the watcher is NULL");
+	if (watcher->generation != atomic_load(&fork_generation))
+		return error_set(-ECHILD,
+				 "this watcher belongs to the process that forked this one; open another here");
+	return 0;
+}
 
 /* --- pages --- */
 
@@ -495,7 +504,7 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 		strcpy(info->format, layout->format);
 	if (layout->n_dims)
 		memcpy(info->shape, layout->shape, layout->n_dims * sizeof *layout->shape);
-	info->number = sample_number(layout->number, region, &info->value);
+	info->number = region_number(layout->number, region, &info->value);
 }
 
 int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n)

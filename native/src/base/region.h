@@ -123,6 +123,10 @@ static inline const struct layout *region_layout(const struct regions *regions, 
 	return layout_at(&regions->layouts, region->layout);
 }
 
+/* What a numeric scalar holds whose values may be shown. Untouched when it is MEMWATCH_NUMBER_NONE. */
+enum memwatch_number region_number(struct number number, const struct region *region,
+				   union memwatch_number_value *ret_value);
+
 /* NULL: every change is an event. */
 static inline struct region_rules *region_rules(const struct region *region)
 {

@@ -1,0 +1,104 @@
+/*
+ * backends.c -- which backends there are, which of them a watcher gets, and why not another. On the threads of those who open or
+ * close a watcher, one at a time. The notes stay when an engine ends: they are what the last probe found.
+ */
+#define _GNU_SOURCE
+#include "backends.h"
+
+#include "fault/fault.h"
+
+#include <string.h>
+
+static struct backend_notes notes; /* under lifetime.c's lock, and, while there is an engine, under that of the engine */
+
+static const struct backend *const all_backends[BACKENDS] = { &fault_uffd, &fault_mprotect, &fault_poll };
+
+int backends_open(struct engine *engine, enum backend_id b)
+{
+	if (engine->backends[b])
+		return 0;
+	notes.backends[b][0] = 0;
+	int error = all_backends[b]->open(&engine->ring, notes.backends[b], sizeof notes.backends[b]);
+	notes.probed[b] = true;
+	notes.usable[b] = !error;
+	if (!error)
+		engine->backends[b] = all_backends[b];
+	return error;
+}
+
+static void source_open(struct engine *engine)
+{
+	if (engine->source || engine->budget == 0)
+		return;
+	notes.source[0] = 0;
+	if (fault_sigtrap.open(&engine->ring, fault_uffd.pages, engine->budget, notes.source, sizeof notes.source) == 0)
+		engine->source = &fault_sigtrap;
+}
+
+static int by_name(const char *name)
+{
+	for (int b = 0; b < BACKENDS; b++)
+		if (strcmp(name, all_backends[b]->name) == 0)
+			return b;
+	return -1;
+}
+
+int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)
+{
+	const char *name = options->backend && *options->backend ? options->backend : "auto";
+	int b = by_name(name), error;
+	if (b < 0 && strcmp(name, "auto") != 0)
+		return error_set(-EINVAL, "no backend is named \"%s\"; there are auto, uffd, mprotect and poll", name);
+	watcher->strict = b >= 0;
+	if (b >= 0) {
+		error = backends_open(engine, (enum backend_id)b);
+		if (error)
+			return error_set(error, "the backend %s cannot run here: %s", name, notes.backends[b]);
+	} else {
+		for (b = 0; b < BACKEND_POLL && backends_open(engine, (enum backend_id)b); b++)
+			;
+	}
+	watcher->backend = (uint8_t)b;
+	if (b == BACKEND_UFFD)
+		source_open(engine);
+	return 0;
+}
+
+void backends_probe(struct engine *engine)
+{
+	for (int b = 0; b < BACKENDS; b++)
+		backends_open(engine, (enum backend_id)b);
+	if (engine->backends[BACKEND_UFFD])
+		source_open(engine);
+}
+
+void backends_close(struct engine *engine)
+{
+	if (engine->source)
+		engine->source->close();
+	engine->source = NULL;
+	fault_ring_set(NULL);
+	for (int b = 0; b < BACKENDS; b++) {
+		if (engine->backends[b])
+			engine->backends[b]->close();
+		engine->backends[b] = NULL;
+	}
+}
+
+void backends_fork_child(struct engine *engine)
+{
+	if (engine->source)
+		engine->source->fork_child();
+	for (int b = 0; b < BACKENDS; b++) {
+		struct span run;
+		if (engine->backends[b])
+			engine->backends[b]->fork_child();
+		for (uint64_t at = 0; page_set_next(all_backends[b]->pages, at, ADDRESS_END, &run); at = run.end)
+			page_set_remove(all_backends[b]->pages, run);
+	}
+}
+
+void backends_notes(struct backend_notes *ret_notes)
+{
+	*ret_notes = notes;
+}

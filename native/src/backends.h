@@ -1,0 +1,29 @@
+/*
+ * backends.h -- which backends there are, which of them a watcher gets, and why not another. Under the engine's lock.
+ */
+#ifndef BACKENDS_H
+#define BACKENDS_H
+
+#include "worker/engine.h"
+
+/* What probing found: why not, or what to know. */
+struct backend_notes {
+	char backends[BACKENDS][200];
+	char source[200];
+	bool probed[BACKENDS], usable[BACKENDS];
+};
+
+/* Opens a backend, if it is not open. -ENOTSUP; the notes say why. */
+int backends_open(struct engine *engine, enum backend_id b);
+/* Opens what the options ask for; the watcher's backend is set. -EINVAL, -ENOTSUP with a sentence. */
+int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher);
+/* Opens all that can be opened, and the source of notes. */
+void backends_probe(struct engine *engine);
+/* Closes the source and all backends. */
+void backends_close(struct engine *engine);
+/* In the child of a fork, where nobody else runs: see the hook of the same name in struct backend. */
+void backends_fork_child(struct engine *engine);
+
+void backends_notes(struct backend_notes *ret_notes);
+
+#endif
