@@ -86,7 +86,7 @@ PyObject *stats_probe(PyObject *module, PyObject *unused);
 extern PyTypeObject event_type;
 /* A list of `n` events; takes over their references, also on failure. */
 PyObject *event_list(const struct memwatch_event **events, int n);
-PyObject *post_event(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *post_append(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* --- sink.c, exporter.c --- */
 

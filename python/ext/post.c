@@ -82,7 +82,7 @@ static int parse(PyObject *args, PyObject *kwargs, unsigned long long *ret_regio
 	return result;
 }
 
-PyObject *post_event(PyObject *self, PyObject *args, PyObject *kwargs)
+PyObject *post_append(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	struct memwatch_post post = { .struct_bytes = sizeof post };
 	struct frames frames = { 0 };
