@@ -83,10 +83,11 @@ static bool is_plain_bytes(const Py_buffer *view, PyObject *object)
 				 (PyBytes_Check(object) || PyByteArray_Check(object) || PyMemoryView_Check(object)));
 }
 
-/* The element's format, size and shape, as far as the native core can hold them. */
+/* The element's format (a better one than the buffer's may have been given), size and shape, as far as the native core can hold them. */
 static void describe(const Py_buffer *view, PyObject *object, struct memwatch_region_options *options)
 {
-	options->format = is_plain_bytes(view, object) ? NULL : view->format;
+	if (!options->format)
+		options->format = is_plain_bytes(view, object) ? NULL : view->format;
 	options->item_bytes = view->itemsize > 0 ? (size_t)view->itemsize : 1;
 	if (view->ndim > MEMWATCH_DIMS_MAX || (view->ndim > 0 && !view->shape))
 		return;
@@ -156,14 +157,14 @@ static int parse_region(PyObject *args, PyObject *kwargs, PyObject **ret_object,
 			struct memwatch_region_options *options)
 {
 	static char *names[] = { "buffer",   "name",           "values", "metric",  "pinned", "when",
-				 "max_rate", "history_budget", "hashed", "precise", NULL };
+				 "max_rate", "history_budget", "hashed", "precise", "format", NULL };
 	const char *values = "auto";
 	PyObject *when = NULL, *max_rate = NULL, *history = NULL;
 	int pinned = 1, hashed = 0, precise = MEMWATCH_PRECISE_AUTO;
 	memwatch_region_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|z$sppOOOpi:region_add", names, ret_object, &options->name,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|z$sppOOOpiz:region_add", names, ret_object, &options->name,
 					 &values, &options->metric, &pinned, &when, &max_rate, &history, &hashed,
-					 &precise) ||
+					 &precise, &options->format) ||
 	    convert_values(values, &options->values) < 0 || parse_when(when, options) < 0 ||
 	    convert_double(max_rate, &options->max_rate) < 0 ||
 	    convert_u64(history, "history_budget", &options->history_budget) < 0)

@@ -57,9 +57,11 @@ class Watcher:
         history_budget: Optional[int] = None,
         hashed: bool = False,
         precise: int = 0,
+        format: Optional[str] = None,
     ) -> int:
         """Watches a contiguous buffer and holds its export until the region is removed. "auto": "hash" for a name that
-        looks like a secret's, else "full". `precise`: 0 as it fits, 1 required, 2 never."""
+        looks like a secret's, else "full". `precise`: 0 as it fits, 1 required, 2 never. `format`: that of an item,
+        where the buffer's own says less."""
 
     def region_add_external(self, name: Optional[str] = None, *, values: str = "auto") -> int:
         """A region without memory: its events come from `post`."""

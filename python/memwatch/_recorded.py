@@ -230,11 +230,8 @@ def open_history(path: Union[str, os.PathLike[str]]) -> History:
 def _decoded(layout: Layout, data: bytes) -> Any:
     if layout.is_bytes or len(data) % layout.item_bytes:
         return data
-    numpy = _numpy()
-    if numpy is None or not layout.shape:
-        return layout.value(data)
-    array = numpy.frombuffer(data, numpy.dtype(layout.format))
-    return array.reshape(layout.shape, order="F" if layout.fortran_order else "C")
+    array = layout.array(data, _numpy()) if layout.shape else None
+    return layout.value(data) if array is None else array
 
 
 def _numpy() -> Any:

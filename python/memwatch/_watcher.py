@@ -160,6 +160,7 @@ class MemoryWatcher:
         if precise not in (True, False, "auto"):
             raise ValueError(f'precise={precise!r}: it is True, False or "auto"')
         judge = when if callable(when) else None
+        layout = Layout.of(obj)
         with self._lock:
             region_id = self._core.region_add(
                 obj,
@@ -172,8 +173,9 @@ class MemoryWatcher:
                 history_budget=history_budget,
                 hashed=shadow == "hash",
                 precise={"auto": 0, True: 1, False: 2}[precise],
+                format=layout.format or None if layout is not None else None,
             )
-            self._regions[region_id] = _Region(Layout.of(obj), callback, judge)
+            self._regions[region_id] = _Region(layout, callback, judge)
         if callback is not None:
             self._start_dispatcher()
         return region_id
@@ -264,7 +266,7 @@ class MemoryWatcher:
             seq = self._core.version_at(region_id, _history.time_ns(time or 0))
         data = self._core.version(region_id, seq)
         layout = self._entry(region_id).layout
-        return data if layout is None or layout.dtype is None else layout.value(data)
+        return layout.value(data) if layout is not None and layout.is_array else data
 
     def blame(self, name: Union[int, str], index: Optional[_history.Index] = None) -> list[_history.Blame]:
         """Who last wrote these elements (all, by default), in runs of elements with the same event."""

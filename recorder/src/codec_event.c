@@ -95,7 +95,7 @@ void codec_put_event(struct out *out, const struct memwatch_event *event)
 struct block {
 	struct memwatch_recorded recorded; /* first: it is what the caller frees */
 	char name[MEMWATCH_NAME_MAX + 1];
-	char format[64];
+	char format[sizeof((struct memwatch_recording_region *)0)->format];
 	uint64_t shape[MEMWATCH_DIMS_MAX];
 	struct memwatch_frame frames[MEMWATCH_STACK_MAX];
 	struct memwatch_range ranges[MEMWATCH_CHANGES_MAX];

@@ -101,10 +101,19 @@ def test_numpy_record(change):
     assert event.elements == [((2, "y"), 0.0, 1.5)]
 
 
-def test_numpy_of_objects_stays_bytes(change):
-    event = change(np.array([None, None], object), set_item(0, "text"))
-    assert isinstance(event.new, bytes)
-    assert repr(event)
+def test_numpy_of_objects_shows_addresses(change):
+    text = "".join(["te", "xt"])
+    event = change(np.array([None, None], object), set_item(0, text))
+    assert event.elements == [((0,), id(None), id(text))]
+    assert list(event.new) == [id(text), id(None)]
+    assert f"{id(None):#x}" in repr(event) and f"{id(text):#x}" in repr(event)
+
+
+def test_numpy_record_with_an_object(change):
+    text = "".join(["te", "xt"])
+    event = change(np.zeros(2, [("n", "i4"), ("it", object)]), lambda table: table["it"].__setitem__(1, text))
+    assert event.elements == [((1, "it"), id(0), id(text))]
+    assert event.new["it"][1] == id(text)
 
 
 def test_many_elements_are_bounded(change):

@@ -119,7 +119,7 @@ struct memwatch_recording_region {
 	uint32_t run;
 	uint64_t id;
 	char name[MEMWATCH_NAME_MAX + 1];
-	char format[64]; /* "" for bytes and for longer formats */
+	char format[512]; /* "" for bytes and for longer formats */
 	uint64_t size_bytes, item_bytes;
 	uint32_t n_dims;
 	uint64_t shape[MEMWATCH_DIMS_MAX];
