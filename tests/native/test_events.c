@@ -583,3 +583,68 @@ TEST(values_are_inline_up_to_the_threshold)
 	memwatch_event_unref(event);
 	memwatch_close(watcher);
 }
+
+TEST(a_patch_has_both_sides)
+{
+	struct memwatch_options options;
+	uint64_t run[2];
+	uint8_t *memory = map_pages(4);
+	memwatch_options_init(&options);
+	options.patches = 1;
+	memwatch *watcher = open_with(&options);
+	memset(memory + PAGE, 7, PAGE);
+	add_region(watcher, memory, 4 * PAGE, "large");
+	poke(memory + PAGE + 100, 9);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	memcpy(run, event->patch, sizeof run);
+	CHECK_EQ(event->patch_bytes, sizeof run + run[1]);
+	uint64_t at = sizeof run + PAGE + 100 - run[0];
+	CHECK_EQ(event->patch[at], 9);
+	CHECK_EQ(event->patch_old[at], 7);
+	CHECK_EQ(event->patch[at + 1], 7);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+/* What a condition kept back is in no event, so the next event's patch alone would be wrong. */
+TEST(a_patch_that_would_leave_a_hole_is_not_told)
+{
+	struct memwatch_options options;
+	struct memwatch_region_options region;
+	double *numbers = (double *)(void *)map_pages(4);
+	memwatch_options_init(&options);
+	options.patches = 1;
+	memwatch *watcher = open_with(&options);
+	memwatch_region_options_init(&region);
+	region.format = "d";
+	region.item_bytes = sizeof *numbers;
+	region.when = MEMWATCH_WHEN_GT;
+	region.low = 5;
+	OK(memwatch_region_add(watcher, numbers, 4 * PAGE, &region, NULL));
+	numbers[1000] = 2;
+	flush(watcher);
+	numbers[7] = 6;
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK(!event->patch && !event->patch_old);
+	memwatch_event_unref(event);
+	numbers[8] = 6;
+	event = only_event(watcher, 1);
+	CHECK(event->patch && event->patch_old);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(numbers_are_read_by_their_format)
+{
+	union memwatch_number_value value;
+	uint16_t half = 0x3e00;
+	uint64_t large = UINT64_MAX;
+	CHECK_EQ(memwatch_number_read("e", 2, &half, &value), MEMWATCH_NUMBER_DOUBLE);
+	CHECK(value.as_double == 1.5);
+	CHECK_EQ(memwatch_number_read(">h", 2, "\xff\xfe", &value), MEMWATCH_NUMBER_INT);
+	CHECK_EQ(value.as_int, -2);
+	CHECK_EQ(memwatch_number_read("Q", 8, &large, &value), MEMWATCH_NUMBER_UINT);
+	CHECK(value.as_uint == UINT64_MAX);
+	CHECK_EQ(memwatch_number_read("T{i:a:}", 4, &large, &value), MEMWATCH_NUMBER_NONE);
+	CHECK_EQ(memwatch_number_read("g", 16, &large, &value), MEMWATCH_NUMBER_NONE);
+}

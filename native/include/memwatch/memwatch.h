@@ -250,6 +250,13 @@ union memwatch_number_value {
 	double as_double;
 };
 
+/*
+ * Reads one element of a numeric region as `format` says. Returns which member of `*ret_value` it set; NONE when the format
+ * is no number's, or a long double's. Any thread.
+ */
+MEMWATCH_API enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
+						       union memwatch_number_value *ret_value);
+
 struct memwatch_region_info {
 	uint64_t id;
 	char name[MEMWATCH_NAME_MAX + 1];
@@ -378,9 +385,10 @@ struct memwatch_event {
 	const uint8_t *
 		patch; /* with options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and
 	                              that many bytes; more may be listed than changed. NULL otherwise or when there was no room */
-	uint64_t patch_bytes;
-	uint64_t merged;    /* earlier detections that were coalesced into this event */
-	const char *format; /* the region's, "" for bytes */
+	const uint8_t *patch_old; /* the same runs with the bytes that they had before; NULL when `patch` is */
+	uint64_t patch_bytes;     /* of each */
+	uint64_t merged;          /* earlier detections that were coalesced into this event */
+	const char *format;       /* the region's, "" for bytes */
 	uint64_t item_bytes;
 	uint32_t n_dims;
 	const uint64_t *shape;

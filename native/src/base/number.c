@@ -73,6 +73,21 @@ double number_double(struct number number, const uint8_t *item)
 	return memcpy(&value, &bits, 8), value;
 }
 
+enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
+					  union memwatch_number_value *ret_value)
+{
+	struct number number = number_of(format, item_bytes);
+	if (item_bytes > sizeof *ret_value)
+		return MEMWATCH_NUMBER_NONE;
+	if (number.kind == MEMWATCH_NUMBER_INT)
+		ret_value->as_int = number_int(number, item);
+	else if (number.kind == MEMWATCH_NUMBER_UINT)
+		ret_value->as_uint = number_uint(number, item);
+	else if (number.kind == MEMWATCH_NUMBER_DOUBLE)
+		ret_value->as_double = number_double(number, item);
+	return number.kind;
+}
+
 void number_summary(struct number number, const uint8_t *items, uint64_t n, struct memwatch_summary *ret_summary)
 {
 	struct memwatch_summary summary = { .min = NAN, .max = NAN, .mean = NAN, .n_items = n };

@@ -141,8 +141,10 @@ static void fill_changes(const struct diff *diff, const struct region *region, s
 static void fill_patch(const struct diff *diff, const struct region *region, struct event *event)
 {
 	struct undo_run run;
-	uint8_t *patch = diff->undo_lost ? NULL : event_bytes(event, diff->undo, diff->undo_bytes);
+	uint8_t *old = diff->undo_lost ? NULL : event_bytes(event, diff->undo, diff->undo_bytes);
+	uint8_t *patch = old ? event_bytes(event, diff->undo, diff->undo_bytes) : NULL;
 	event->public.patch = patch;
+	event->public.patch_old = patch ? old : NULL;
 	event->public.patch_bytes = patch ? diff->undo_bytes : 0;
 	for (size_t at = 0; patch && at < diff->undo_bytes; at += sizeof run + run.size_bytes) {
 		memcpy(&run, patch + at, sizeof run);
@@ -166,7 +168,7 @@ static size_t room_for(const struct memwatch *watcher, const struct region *regi
 	const struct layout *layout = region_layout(&watcher->engine->regions, region);
 	size_t format = layout->format ? strlen(layout->format) : 0;
 	size_t shape = layout->n_dims * sizeof *layout->shape;
-	size_t patch = watcher->patches ? watcher->engine->diff.undo_bytes + 8 : 0;
+	size_t patch = watcher->patches ? 2 * (watcher->engine->diff.undo_bytes + 8) : 0;
 	return patch + 2 * head_bytes(watcher, region) + shape + strlen(region_name(region)) + format + 128;
 }
 
@@ -193,6 +195,15 @@ void emit_drop(struct memwatch *watcher, struct region *region, enum memwatch_dr
 	watcher->dropped_by[reason]++;
 }
 
+/* A patch is no good when changes before it were told by no event: they were filtered, merged, or found no memory. */
+static void drop_partial_patch(const struct region *region, struct event *event)
+{
+	if (region->meta->unreported <= 1)
+		return;
+	event->public.patch = event->public.patch_old = NULL;
+	event->public.patch_bytes = 0;
+}
+
 /* The event goes to the sinks. Only holders of the engine's lock append, so its seq is known before. */
 void emit_append(struct memwatch *watcher, struct region *region, struct event *event)
 {
@@ -200,6 +211,7 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 	event->public.seq = watcher->log->newest + 1;
 	if (event->public.kind == MEMWATCH_EVENT_CHANGE && region->start)
 		fill_keys(watcher, region, event);
+	drop_partial_patch(region, event);
 	if (region->start)
 		history_name(&watcher->history, region, event);
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
