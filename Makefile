@@ -7,6 +7,7 @@
 B         ?= build
 CC        ?= gcc
 AR        ?= ar
+OBJCOPY   ?= objcopy
 PYTHON    ?= python3
 PREFIX    ?= /usr/local
 DESTDIR   ?=
@@ -59,6 +60,9 @@ C_FLAGS = -std=gnu11 $(CFLAGS) -fPIC -pthread -fvisibility=hidden -Wall -Wextra 
 C_INCLUDE = -Inative/include -Iexporter/include -Irecorder/include -I$(B)
 INTERNALS = -Inative/src -Iexporter/src -Irecorder/src
 LD_FLAGS = -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+ONE_OBJECT = $(CC) $(filter -flto%,$(CFLAGS)) $(if $(filter -flto%,$(CFLAGS)),-flinker-output=nolto-rel) -r -nostdlib
+LOCALIZE = $(OBJCOPY) --localize-hidden
+BUILT_WITH = $(CC) $(C_FLAGS) $(LD_FLAGS) $(LOCALIZE)
 SO_FLAGS = -shared -Wl,-z,relro,-z,now,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
 
 NATIVE_LIBS   = -ldw -ldl -lpthread
@@ -191,7 +195,7 @@ bench-programs: $(call programs,$(BENCH_C))
 # What was built with other flags is built again.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(C_FLAGS) $(LD_FLAGS)' | cmp -s - $@ || echo '$(CC) $(C_FLAGS) $(LD_FLAGS)' > $@
+	@echo '$(BUILT_WITH)' | cmp -s - $@ || echo '$(BUILT_WITH)' > $@
 .PHONY: FORCE
 FORCE:
 
@@ -220,14 +224,25 @@ $(B)/exporter_page.h: exporter/embed.py $(PAGE)
 	$(say) EMBED $@
 	$(Q)$(PYTHON) exporter/embed.py $@
 
-$(B)/libmemwatch.a $(B)/libmemwatch.so: $(call objects,$(NATIVE_C))
-$(B)/libmemwatch_exporter.a $(B)/libmemwatch_exporter.so: $(call objects,$(EXPORTER_C))
-$(B)/libmemwatch_recorder.a $(B)/libmemwatch_recorder.so: $(call objects,$(RECORDER_C))
+$(B)/libmemwatch.a $(B)/libmemwatch.so $(B)/internal/libmemwatch.a: $(call objects,$(NATIVE_C))
+$(B)/libmemwatch_exporter.a $(B)/libmemwatch_exporter.so $(B)/internal/libmemwatch_exporter.a: \
+	$(call objects,$(EXPORTER_C))
+$(B)/libmemwatch_recorder.a $(B)/libmemwatch_recorder.so $(B)/internal/libmemwatch_recorder.a: \
+	$(call objects,$(RECORDER_C))
 
-# setup.py asks for an archive and then reads its flags with pkg-config.
+# An archive is one object in which only the public functions are global: hidden names are hidden in shared libraries
+# only, and a host's own log_read or event_new must never meet ours. setup.py asks for an archive and then reads its
+# flags with pkg-config.
 $(B)/lib%.a: | $(B)/%.pc
 	$(say) AR $@
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)$(ONE_OBJECT) -o $(B)/obj/$*.o $^ && $(LOCALIZE) $(B)/obj/$*.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/obj/$*.o
+
+# The same with all names, for the programs of this tree; it refers to the objects.
+$(B)/internal/lib%.a:
+	@mkdir -p $(@D)
+	$(say) AR $@
+	$(Q)rm -f $@ && $(AR) rcsT $@ $^
 
 # Each shared library is built under its full name; the two shorter names point to it.
 $(B)/libmemwatch.so: SO_LIBS = $(NATIVE_LIBS)
@@ -247,8 +262,9 @@ $(B)/%.pc: scripts/%.pc.in Makefile native/include/memwatch/memwatch.h
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@libdir@|$(abspath $(B))|; s|@includedir@|$(CURDIR)/$(INCLUDE)|; s|@version@|$(VERSION)|' $< > $@
 
-# Programs are linked with the static libraries, so that tests see internals and sanitizers see everything.
-ARCHIVES = $(B)/libmemwatch_recorder.a $(B)/libmemwatch_exporter.a $(B)/libmemwatch.a
+# Programs are linked with the static libraries, so that sanitizers see everything; tests and benches see internals.
+PUBLIC_ARCHIVES = $(B)/libmemwatch_recorder.a $(B)/libmemwatch_exporter.a $(B)/libmemwatch.a
+ARCHIVES = $(patsubst $(B)/%,$(B)/internal/%,$(PUBLIC_ARCHIVES))
 LINK = $(CC) $(LD_FLAGS) -Wl,-z,relro,-z,now -rdynamic -o $@ $< $(ARCHIVES) $(RECORDER_LIBS) $(EXPORTER_LIBS) $(NATIVE_LIBS) -lm
 
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
@@ -256,12 +272,14 @@ $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
 	$(say) LD $@
 	$(Q)$(subst fuzzer-no-link,fuzzer,$(LINK))
 
+$(B)/examples/%: ARCHIVES = $(PUBLIC_ARCHIVES)
+$(call programs,$(EXAMPLE_C)): $(PUBLIC_ARCHIVES)
 $(B)/%: $(B)/obj/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	$(say) LD $@
 	$(Q)$(LINK)
 
-$(B)/extension.stamp: $(EXT_FILES) $(ARCHIVES) $(VENV)/.ready
+$(B)/extension.stamp: $(EXT_FILES) $(PUBLIC_ARCHIVES) $(VENV)/.ready
 	$(say) EXT $(VENV_PY)
 	$(Q)scripts/build_extension $(VENV_PY)
 	@touch $@

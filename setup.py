@@ -37,11 +37,11 @@ def make(library):
     return run.returncode == 0
 
 
-def pkg_config(packages):
+def pkg_config(*arguments):
     if not shutil.which("pkg-config"):
         raise BuildError("memwatch: building the C extension needs pkg-config")
     environ = dict(os.environ, PKG_CONFIG_PATH=os.pathsep.join([str(BUILD), os.environ.get("PKG_CONFIG_PATH", "")]))
-    command = ["pkg-config", "--static", "--cflags", "--libs", *packages]
+    command = ["pkg-config", *arguments]
     run = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if run.returncode:
         raise BuildError(f"memwatch: {' '.join(command)}: {run.stderr.strip()}")
@@ -73,7 +73,8 @@ class Build(build_ext):
             else:
                 print(f"memwatch: without the {part} (on Debian: apt-get install {needs})", file=sys.stderr)
                 ext.sources = [source for source in ext.sources if Path(source).name not in files]
-        flags = pkg_config(packages)
+        # What the archives call themselves; --static would add what those libraries would need as archives.
+        flags = pkg_config("--cflags", "--libs", *packages, *pkg_config("--print-requires-private", *packages))
         ext.extra_compile_args += [flag for flag in flags if not flag.startswith("-l")]
         # The archives by their paths: -lmemwatch would take the shared library beside them.
         ext.extra_link_args += [str(archive) for archive in archives]

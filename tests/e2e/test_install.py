@@ -29,6 +29,26 @@ int main(void)
 }
 """
 
+WATCHING = """
+#include <memwatch/memwatch.h>
+#include <stdio.h>
+
+static int count;
+
+int main(void)
+{
+	memwatch *watcher;
+	struct memwatch_stats stats;
+	if (memwatch_open(NULL, &watcher) || memwatch_region_add(watcher, &count, sizeof count, NULL, NULL))
+		return 1;
+	count++;
+	if (memwatch_flush(watcher, 10000) || memwatch_stats_get(watcher, &stats))
+		return 2;
+	memwatch_close(watcher);
+	return printf("%llu\\n", (unsigned long long)stats.ledger.delivered) < 0;
+}
+"""
+
 
 def run(*command: str, **env: str) -> str:
     done = subprocess.run(
@@ -56,22 +76,63 @@ def test_only_the_public_functions_are_exported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HEADERS)
+def test_an_archive_has_no_global_name_but_the_public_ones(name: str) -> None:
+    shown = run("nm", "-g", "--defined-only", "--format=posix", f"build/lib{name}.a").splitlines()
+    names = {line.split()[0] for line in shown if " " in line}
+    assert names
+    assert {bare for bare in names if not bare.startswith("memwatch_")} == set()
+
+
+def bare_names() -> list[str]:
+    """Returns what the files of the libraries call their shared functions."""
+    archives = [f"build/internal/lib{name}.a" for name in HEADERS]
+    shown = run("nm", "-g", "--defined-only", "--format=posix", *archives).splitlines()
+    return sorted({line.split()[0] for line in shown if " T " in line and not line.startswith("memwatch_")})
+
+
+def test_a_program_may_have_functions_of_the_same_names_as_ours(tmp_path: Path) -> None:
+    """None of them is called in place of ours, whether they are the program's or those of a library that it uses."""
+    names = bare_names()
+    assert {"event_new", "mem_alloc", "log_read"} <= set(names)
+    host = tmp_path / "host.c"
+    host.write_text("#include <stdlib.h>\n" + "".join(f"void {name}(void) {{ abort(); }}\n" for name in names))
+    program = tmp_path / "program.c"
+    program.write_text(WATCHING)
+    archive = ["build/libmemwatch.a", "-ldw", "-pthread"]
+    run("gcc", "-shared", "-fPIC", "-fno-builtin", "-o", str(tmp_path / "libhost.so"), str(host))
+    common = ["-Inative/include", "-fno-builtin", str(program)]
+    run("gcc", "-o", str(tmp_path / "own"), *common, str(host), *archive)
+    run("gcc", "-o", str(tmp_path / "shared"), *common, *archive, "-Wl,--no-as-needed", str(tmp_path / "libhost.so"))
+    for made in ("own", "shared"):
+        assert run(str(tmp_path / made), LD_LIBRARY_PATH=str(tmp_path)) == "1\n"
+
+
+def test_a_static_program_builds_with_the_flags_of_pkg_config(tmp_path: Path) -> None:
+    program = tmp_path / "program.c"
+    program.write_text(WATCHING)
+    flags = run("pkg-config", "--static", "--cflags", "--libs", "memwatch", PKG_CONFIG_PATH="build").split()
+    run("gcc", "-static", "-o", str(tmp_path / "static"), str(program), *flags)
+    assert run(str(tmp_path / "static")) == "1\n"
+
+
+@pytest.mark.parametrize("name", HEADERS)
 def test_the_shared_library_has_a_soname(name: str) -> None:
     dynamic = run("readelf", "-d", f"build/lib{name}.so")
     assert f"Library soname: [lib{name}.so.0]" in dynamic
 
 
-@pytest.mark.parametrize("linking", [["--libs"], ["--libs", "--static"]], ids=["shared", "static"])
-def test_a_c_program_builds_with_what_was_installed(installed: Path, tmp_path: Path, linking: list[str]) -> None:
+@pytest.mark.parametrize("archives", [False, True], ids=["shared", "static"])
+def test_a_c_program_builds_with_what_was_installed(installed: Path, tmp_path: Path, archives: bool) -> None:
     lib = installed / "opt/memwatch/lib"
-    env = {"PKG_CONFIG_LIBDIR": f"{lib}/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": str(installed)}
-    flags = run("pkg-config", "--cflags", *linking, "memwatch_exporter", **env).split()
+    env = {"PKG_CONFIG_PATH": f"{lib}/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": str(installed)}
+    flags = run("pkg-config", "--cflags", "--libs", "memwatch_exporter", **env).split()
     source = tmp_path / "program.c"
     source.write_text(PROGRAM)
-    if "--static" in linking:
-        flags = ["-Wl,-Bstatic" if f == "-lmemwatch_exporter" else f for f in flags]
-        flags = [f for f in flags if f != "-lmemwatch" and f != "-Wl,-Bstatic"]
-        flags += [f"{lib}/libmemwatch_exporter.a", f"{lib}/libmemwatch.a", *flags]
+    if archives:
+        flags = [flag for flag in flags if not flag.startswith("-lmemwatch")]
+        flags += [f"{lib}/libmemwatch_exporter.a", f"{lib}/libmemwatch.a"]
+        names = run("pkg-config", "--print-requires-private", "memwatch_exporter", "memwatch", **env).split()
+        flags += run("pkg-config", "--libs", *names).split()
     run("gcc", "-o", str(tmp_path / "program"), str(source), *flags)
     assert run(str(tmp_path / "program"), LD_LIBRARY_PATH=str(lib)).split()[1:] == ["10764"]
 

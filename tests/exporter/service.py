@@ -28,7 +28,7 @@ LIMIT_S = 30.0
 
 def compile_program(source: str, *flags: str) -> Path:
     """Returns the program made of a C file of this directory and both libraries, built anew when something is newer."""
-    archives = [BUILD / "libmemwatch_exporter.a", BUILD / "libmemwatch.a"]
+    archives = [BUILD / "internal" / "libmemwatch_exporter.a", BUILD / "internal" / "libmemwatch.a"]
     if not all(archive.exists() for archive in archives):
         subprocess.run(["make", "-s", *(str(archive.relative_to(ROOT)) for archive in archives)], cwd=ROOT, check=True)
     program = BUILD / "tests" / "exporter" / Path(source).stem
