@@ -15,7 +15,9 @@
  * Loss: none; a full ring loses the author.
  */
 #define _GNU_SOURCE
+#include "chain.h"
 #include "fault.h"
+#include "system.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +33,7 @@ static _Atomic uint64_t n_changes;               /* how often pages were about t
 static struct span signal_stacks[SIGNAL_STACKS]; /* under the engine's lock, with their count: the latest seen */
 static size_t n_signal_stacks;
 static void on_segv(int signal, siginfo_t *info, void *context);
-static struct fault_chain chain = { .signal = SIGSEGV, .handler = on_segv };
+static struct chain chain = { .signal = SIGSEGV, .handler = on_segv };
 
 static bool is_write(const void *context)
 {
@@ -85,7 +87,7 @@ static void on_segv(int signal, siginfo_t *info, void *context)
 	}
 	fault_leave();
 	if (!ours && !(store && try_again(address, now)))
-		fault_chain_pass(&chain, signal, info, context);
+		chain_pass(&chain, signal, info, context);
 	errno = error;
 }
 
@@ -119,7 +121,7 @@ static bool may_protect(struct span span)
 		return false;
 	struct mapping mappings[MAPPINGS];
 	uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0), at = span.start;
-	size_t n = fault_mappings(span.start, span.end, mappings, MAPPINGS);
+	size_t n = system_mappings(span.start, span.end, mappings, MAPPINGS);
 	for (size_t i = 0; i < n && i < MAPPINGS; i++) {
 		const struct mapping *m = &mappings[i];
 		if (m->start > at || !m->readable || !m->writable || m->executable ||
@@ -162,7 +164,7 @@ static int arm(struct span span)
 static int collect(struct span span, struct span_list *written)
 {
 	struct span run;
-	fault_chain_keep(&chain);
+	chain_keep(&chain);
 	for (uint64_t at = span.start; page_set_next(&written_pages, at, span.end, &run); at = run.end) {
 		int error = span_list_add(written, run.start, run.end);
 		if (error)
@@ -176,7 +178,7 @@ static int collect(struct span span, struct span_list *written)
 /* While pages are closed, somebody else's handler must not stay in front: their faults would be crashes to it. */
 static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
 {
-	fault_chain_keep(&chain);
+	chain_keep(&chain);
 	*ret_n_lost = atomic_load(&chain.n_lost);
 	return atomic_load(&pages.n_pages) ? now_ns + WRITABLE_WINDOW_MS * NS_PER_MS : 0;
 }
@@ -212,7 +214,7 @@ static int open_mprotect(struct ring *ring, char *note, size_t note_size)
 {
 	fault_rehearse(ring);
 	note_signal_stack();
-	int error = fault_chain_install(&chain);
+	int error = chain_install(&chain);
 	if (error)
 		snprintf(note, note_size, "no handler for SIGSEGV: %s", strerror(-error));
 	else if (!self_test())

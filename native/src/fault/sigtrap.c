@@ -6,53 +6,28 @@
  * Otherwise foreign faults are counted, and past the budget of a period the events are disabled until the next one. While a
  * debugger traces the process they are disabled too, since it would stop at each signal.
  *
- * The handler stays installed after close: a signal that a thread held blocked may come any time later, and its default
- * action would end the process.
- *
  * Loss: an author, never a change; `absence` says why.
  */
 #define _GNU_SOURCE
 #include "fault.h"
 #include "filter.h"
 #include "step.h"
-#include "watchpoint.h"
+#include "trap.h"
+#include "uffd.h"
 
 #include "../base/syscalls.h"
 
-#include <fcntl.h>
-#include <linux/perf_event.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#ifndef TRAP_PERF
-#define TRAP_PERF 6
-#endif
-
-#define COOKIE UINT64_C(0x6d656d7761746368) /* "memwatch": marks our events' signals */
+#define PAGE_COOKIE UINT64_C(0x6d656d7761746368) /* "memwatch": marks our events' signals */
 #define PERIOD_NS (100 * NS_PER_MS)
 #define SIGNAL_COST_NS 4500 /* measured, see docs/performance.md */
 #define STEP_COST_NS 17000
 
-enum { ASYNC_FLAG = 1, HANDLER_DISABLES_MAX = 64 };
-
-/* What glibc 2.36 does not name: the end of a SIGTRAP's siginfo_t. */
-struct perf_siginfo {
-	int signo, error, code, pad;
-	uint64_t address, data;
-	uint32_t type, flags;
-};
-
-static void on_trap(int signal, siginfo_t *info, void *context);
-static struct fault_chain chain = { .signal = SIGTRAP, .handler = on_trap };
+enum { HANDLER_DISABLES_MAX = 64 };
 
 static const struct page_set *wanted;
-static int *events; /* one a thread that was there; changed only while nothing is enabled */
-static _Atomic uint32_t n_events;
-static uint32_t events_capacity;
+static struct trap_events events;
 static bool open_now, filter_on, traced;
 static double budget;
 static uint64_t spend_limit_ns; /* what foreign signals and steps may cost a period; UINT64_MAX: no limit */
@@ -68,15 +43,8 @@ static union {
 	};
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
-static uint64_t throttled_until_ns, throttled_total_ns, next_look_ns;
+static uint64_t throttled_until_ns, throttled_total_ns;
 static uint64_t marks[2]; /* `outstanding` at the last mark and at the one before it */
-
-static void events_switch(bool on)
-{
-	uint32_t n = atomic_load_explicit(&n_events, memory_order_acquire);
-	for (uint32_t i = 0; i < n; i++)
-		ioctl(events[i], on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
-}
 
 /* Takes a cost from the period's budget; false when that is used up. A new period begins by itself. */
 static bool spend(uint64_t cost_ns)
@@ -96,8 +64,8 @@ static void throttle(void)
 	uint64_t none = 0;
 	if (!atomic_compare_exchange_strong(&own.throttled_since_ns, &none, time_monotonic_ns()))
 		return;
-	if (atomic_load(&n_events) <= HANDLER_DISABLES_MAX)
-		events_switch(false);
+	if (atomic_load(&events.n) <= HANDLER_DISABLES_MAX)
+		trap_switch(&events, false);
 	if (wake_ring)
 		ring_kick(wake_ring);
 }
@@ -112,136 +80,41 @@ static void take(struct ring *ring, uint64_t address, void *context)
 		fault_note(ring, address, context);
 }
 
-static void on_trap(int signal, siginfo_t *info, void *context)
+static void on_page_trap(struct ring *ring, const struct trap *trap, void *context)
 {
-	const struct perf_siginfo *perf = (const struct perf_siginfo *)info;
-	bool hit = info->si_code == TRAP_PERF && watchpoint_is(perf->data);
-	bool mine = info->si_code == TRAP_PERF && perf->data == COOKIE;
-	int error = errno;
-	if (!mine && !hit && !step_end(info->si_code, context)) {
-		fault_chain_pass(&chain, signal, info, context);
-	} else if (mine || hit) {
-		struct ring *ring = fault_enter();
-		if (ring && hit) {
-			watchpoint_on_trap(ring, perf->data, perf->flags & ASYNC_FLAG, context);
-		} else if (ring) {
-			atomic_fetch_add_explicit(&own.n_signals, 1, memory_order_relaxed);
-			if (page_set_has(wanted, perf->address))
-				take(ring, perf->address, perf->flags & ASYNC_FLAG ? NULL : context);
-			else if (atomic_fetch_add_explicit(&own.n_foreign, 1, memory_order_relaxed),
-				 !spend(SIGNAL_COST_NS))
-				throttle();
-		}
-		fault_leave();
+	atomic_fetch_add_explicit(&own.n_signals, 1, memory_order_relaxed);
+	if (page_set_has(wanted, trap->address)) {
+		take(ring, trap->address, trap->late ? NULL : context);
+		return;
 	}
-	errno = error;
+	atomic_fetch_add_explicit(&own.n_foreign, 1, memory_order_relaxed);
+	if (!spend(SIGNAL_COST_NS))
+		throttle();
 }
 
-/* --- events on threads --- */
-
-static int event_open(pid_t thread)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_SOFTWARE,
-		.size = sizeof attr,
-		.config = PERF_COUNT_SW_PAGE_FAULTS,
-		.sample_period = 1,
-		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP,
-		.disabled = 1,
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
-		.sigtrap = 1,
-		.remove_on_exec = 1,
-		.inherit = 1,
-		.inherit_thread = 1,
-		.sig_data = COOKIE,
-	};
-	int fd = (int)syscall(SYS_perf_event_open, &attr, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-static int event_keep(int fd)
-{
-	uint32_t n = atomic_load(&n_events);
-	if (n == events_capacity) {
-		uint32_t capacity = events_capacity ? events_capacity * 2 : 64;
-		int *grown = mem_grow(events, capacity * sizeof *grown);
-		if (!grown)
-			return -ENOMEM;
-		events = grown;
-		events_capacity = capacity;
-	}
-	events[n] = fd;
-	/* Pairs with the acquire in events_switch. */
-	atomic_store_explicit(&n_events, n + 1, memory_order_release);
-	return 0;
-}
-
-static int attach(pid_t thread, void *arg)
-{
-	(void)arg;
-	int fd = event_open(thread);
-	if (fd == -ESRCH)
-		return 0; /* it ended */
-	int error = fd < 0 ? fd : filter_on ? filter_attach(fd) : 0;
-	if (!error)
-		error = event_keep(fd);
-	if (error && fd >= 0)
-		close(fd);
-	return error;
-}
-
-static void detach_all(void)
-{
-	uint32_t n = atomic_exchange(&n_events, 0);
-	for (uint32_t i = 0; i < n; i++)
-		close(events[i]);
-	mem_free(events);
-	events = NULL;
-	events_capacity = 0;
-}
+static const struct trap_kind page_kind = { PAGE_COOKIE, UINT64_MAX, on_page_trap };
 
 /* --- the interface --- */
 
 /* Faults that the kernel counted for us less signals that arrived: it moves while a signal is on its way or blocked. */
 static uint64_t outstanding(void)
 {
-	uint64_t total = 0, count;
-	if (filter_on)
-		return filter_passed() - atomic_load(&own.n_ours);
-	for (uint32_t i = 0; i < atomic_load(&n_events); i++)
-		if (read(events[i], &count, sizeof count) == sizeof count)
-			total += count;
-	return total - atomic_load(&own.n_signals);
-}
-
-int fault_trap_hold(void)
-{
-	if (!chain.installed)
-		return fault_chain_install(&chain);
-	fault_chain_keep(&chain);
-	return 0;
+	return filter_on ? filter_passed() - atomic_load(&own.n_ours)
+			 : trap_count(&events) - atomic_load(&own.n_signals);
 }
 
 static int refuse(int error, char *note, size_t note_size)
 {
-	int paranoid = fault_sysctl("/proc/sys/kernel/perf_event_paranoid");
-	detach_all();
 	filter_close();
-	if (error == -EMFILE)
-		snprintf(note, note_size,
-			 "too few file descriptors: one a thread is needed; raise the limit (ulimit -n)");
-	else if (paranoid > 2 && error == -EACCES)
-		snprintf(note, note_size,
-			 "perf_event_open(2) is refused: set kernel.perf_event_paranoid to 2 (it is %d) or "
-			 "give CAP_PERFMON",
-			 paranoid);
-	else
-		snprintf(note, note_size,
-			 "perf_event_open(2): %s; in a container allow it in the seccomp profile or give "
-			 "CAP_PERFMON",
-			 strerror(-error));
+	filter_on = false;
+	trap_refusal(error, note, note_size);
 	return -ENOTSUP;
+}
+
+static int attach_all(void)
+{
+	struct perf_event_attr attributes = trap_attributes(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS, PAGE_COOKIE);
+	return trap_attach(&events, &attributes, filter_on ? filter_attach : NULL);
 }
 
 static int open_sigtrap(struct ring *ring, const struct page_set *pages, double share, char *note, size_t note_size)
@@ -257,25 +130,25 @@ static int open_sigtrap(struct ring *ring, const struct page_set *pages, double 
 	if (error)
 		return refuse(error, note, note_size);
 	filter_on = !syscall_refused(SYSCALL_BPF) && filter_open(pages) == 0;
-	error = fault_chain_install(&chain);
+	trap_kind_add(&page_kind);
+	error = trap_hold();
 	if (!error)
-		error = fault_each_thread(attach, NULL);
+		error = attach_all();
 	if (error && filter_on) { /* a kernel whose perf takes no such program */
-		detach_all();
 		filter_close();
 		filter_on = false;
-		error = fault_each_thread(attach, NULL);
+		error = attach_all();
 	}
 	if (error)
 		return refuse(error, note, note_size);
 	fault_rehearse(ring);
 	marks[0] = marks[1] = outstanding();
 	open_now = true;
-	traced = fault_traced();
+	traced = trap_traced(time_monotonic_ns());
 	if (traced)
 		snprintf(note, note_size, "a debugger traces the process");
 	else
-		events_switch(true);
+		trap_switch(&events, true);
 	return 0;
 }
 
@@ -283,8 +156,8 @@ static void close_sigtrap(void)
 {
 	if (!open_now)
 		return;
-	events_switch(false);
-	detach_all();
+	trap_switch(&events, false);
+	trap_detach(&events);
 	filter_close();
 	open_now = filter_on = false;
 	atomic_store(&own.throttled_since_ns, 0);
@@ -298,29 +171,26 @@ static void pages_changed(struct span span, bool added)
 		filter_update(span);
 }
 
-/* Once a second: a debugger that came or went, a handler that somebody replaced. */
-static void look_around(void)
+/* A debugger that came or went. */
+static void traced_check(uint64_t now_ns)
 {
 	bool was_traced = traced;
-	traced = fault_traced();
+	traced = trap_traced(now_ns);
 	if (traced != was_traced)
-		events_switch(!traced);
+		trap_switch(&events, !traced);
 }
 
 static uint64_t tick(uint64_t now_ns)
 {
 	if (!open_now)
 		return 0;
-	fault_chain_keep(&chain);
-	if (now_ns >= next_look_ns) {
-		look_around();
-		next_look_ns = now_ns + NS_PER_S;
-	}
+	trap_hold();
+	traced_check(now_ns);
 	uint64_t since_ns = atomic_load(&own.throttled_since_ns);
 	if (!since_ns)
 		return 0;
-	if (atomic_load(&n_events) > HANDLER_DISABLES_MAX)
-		events_switch(false);
+	if (atomic_load(&events.n) > HANDLER_DISABLES_MAX)
+		trap_switch(&events, false);
 	uint64_t end_ns = atomic_load(&own.period_start_ns) + PERIOD_NS;
 	if (now_ns < end_ns)
 		return end_ns;
@@ -330,7 +200,7 @@ static uint64_t tick(uint64_t now_ns)
 	atomic_store(&own.period_start_ns, now_ns);
 	atomic_store(&own.throttled_since_ns, 0);
 	if (!traced)
-		events_switch(true);
+		trap_switch(&events, true);
 	return 0;
 }
 
@@ -360,7 +230,7 @@ static void stats(struct source_stats *ret_stats)
 		.foreign = atomic_load(&own.n_foreign),
 		.stepped = step_count(),
 		.throttled_ns = throttled_total_ns + (since_ns ? time_monotonic_ns() - since_ns : 0),
-		.handler_lost = atomic_load(&chain.n_lost),
+		.handler_lost = trap_n_lost(),
 		.available = open_now && !traced,
 		.filtered = filter_on,
 	};
@@ -368,7 +238,7 @@ static void stats(struct source_stats *ret_stats)
 
 static void fork_child(void)
 {
-	detach_all();
+	trap_fork_child(&events);
 	filter_close();
 	step_fork_child();
 	open_now = filter_on = false;

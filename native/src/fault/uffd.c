@@ -9,6 +9,8 @@
  */
 #define _GNU_SOURCE
 #include "fault.h"
+#include "system.h"
+#include "uffd.h"
 
 #include "../base/syscalls.h"
 
@@ -78,7 +80,7 @@ static int register_mappings(struct span span)
 {
 	struct mapping mappings[MAPPINGS];
 	while (span.start < span.end) {
-		size_t found = fault_mappings(span.start, span.end, mappings, MAPPINGS);
+		size_t found = system_mappings(span.start, span.end, mappings, MAPPINGS);
 		size_t n = found < MAPPINGS ? found : MAPPINGS;
 		if (!n || mappings[0].start > span.start)
 			return -ENOENT;

@@ -16,19 +16,16 @@
 
 #include "fault.h"
 #include "operand.h"
+#include "trap.h"
 
 #include "../base/syscalls.h"
 
 #include <linux/hw_breakpoint.h>
-#include <linux/perf_event.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define COOKIE (UINT64_C(0x6d777074) << 32) /* above the point's number */
-#define COOKIE_MASK (UINT64_C(0xffffffff) << 32)
+#define POINT_COOKIE (UINT64_C(0x6d777074) << 32) /* above the point's number */
+#define POINT_COOKIE_MASK (UINT64_C(0xffffffff) << 32)
 
 enum { HITS = 32768, INDEX_BITS = 2 };
 static_assert(POINTS == 1 << INDEX_BITS, "a point's number begins with its index");
@@ -65,18 +62,9 @@ static union {
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
 
-static struct descriptors {
-	int *fds; /* one a thread that was there */
-	size_t n, capacity;
-} events[POINTS];
+static struct trap_events events[POINTS];
 static uint32_t generation;
 static bool silent;
-static uint64_t next_look_ns;
-
-bool watchpoint_is(uint64_t data)
-{
-	return (data & COOKIE_MASK) == COOKIE;
-}
 
 static struct point *point_of(uint32_t number)
 {
@@ -167,101 +155,42 @@ static void hit_take(struct point *point, uint32_t number, bool late, void *cont
 		atomic_fetch_add_explicit(&point->n_lost, 1, memory_order_relaxed);
 }
 
-void watchpoint_on_trap(struct ring *ring, uint64_t data, bool late, void *context)
+static void on_point_trap(struct ring *ring, const struct trap *trap, void *context)
 {
-	uint32_t number = (uint32_t)data, index = number & (POINTS - 1);
+	uint32_t number = (uint32_t)trap->data, index = number & (POINTS - 1);
 	/* Sequentially consistent, as in remove_point: either it sees us inside or we see that the point is gone. */
 	atomic_fetch_add(&own.n_inside[index], 1);
 	if (atomic_load(&own.points[index].number) == number) {
-		hit_take(&own.points[index], number, late, context);
+		hit_take(&own.points[index], number, trap->late, context);
 		if (atomic_load(&ring->asleep) && atomic_exchange(&ring->asleep, 0))
 			ring_kick(ring);
 	}
 	atomic_fetch_sub(&own.n_inside[index], 1);
 }
 
-/* --- events on threads --- */
-
-static int event_open(pid_t thread, const struct point *point, uint32_t number)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_BREAKPOINT,
-		.size = sizeof attr,
-		.sample_period = 1,
-		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP,
-		.disabled = silent,
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
-		.bp_type = HW_BREAKPOINT_W,
-		.bp_addr = point->address,
-		.bp_len = point->size_bytes,
-		.sigtrap = 1,
-		.remove_on_exec = 1,
-		.inherit = 1,
-		.inherit_thread = 1,
-		.sig_data = COOKIE | number,
-	};
-	int fd = (int)syscall(SYS_perf_event_open, &attr, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-static int descriptor_keep(struct descriptors *list, int fd)
-{
-	if (list->n == list->capacity) {
-		size_t capacity = list->capacity ? list->capacity * 2 : 16;
-		int *fds = mem_grow(list->fds, capacity * sizeof *fds);
-		if (!fds)
-			return -ENOMEM;
-		list->fds = fds;
-		list->capacity = capacity;
-	}
-	list->fds[list->n++] = fd;
-	return 0;
-}
-
-static int attach(pid_t thread, void *arg)
-{
-	uint32_t number = *(const uint32_t *)arg;
-	int fd = event_open(thread, point_of(number), number);
-	if (fd == -ESRCH)
-		return 0; /* it ended */
-	int error = fd < 0 ? fd : descriptor_keep(&events[number & (POINTS - 1)], fd);
-	if (error && fd >= 0)
-		close(fd);
-	return error;
-}
-
-static void detach(unsigned index)
-{
-	struct descriptors *list = &events[index];
-	for (size_t i = 0; i < list->n; i++)
-		close(list->fds[i]);
-	mem_free(list->fds);
-	*list = (struct descriptors){ 0 };
-}
+static const struct trap_kind point_kind = { POINT_COOKIE, POINT_COOKIE_MASK, on_point_trap };
 
 /* --- the interface --- */
 
 static int refuse(int error)
 {
-	int paranoid = fault_sysctl("/proc/sys/kernel/perf_event_paranoid");
+	char sentence[200];
 	if (error == -ENOSPC)
 		return error_set(
 			-ENOSPC,
 			"the processor's watchpoints are in use, by a debugger or by another tool; watch without `precise`");
-	if (error == -EMFILE)
-		return error_set(
-			-ENOTSUP,
-			"too few file descriptors for a watchpoint on each thread; raise the limit (ulimit -n)");
-	if (error == -EACCES && paranoid > 2)
-		return error_set(
-			-ENOTSUP,
-			"no hardware watchpoints: perf_event_open(2) is refused; set kernel.perf_event_paranoid to 2 (it "
-			"is %d) or give CAP_PERFMON",
-			paranoid);
-	return error_set(-ENOTSUP,
-			 "this machine gives no hardware watchpoints: perf_event_open(2): %s; watch without `precise`",
-			 strerror(-error));
+	trap_refusal(error, sentence, sizeof sentence);
+	return error_set(-ENOTSUP, "no hardware watchpoints: %s; or watch without `precise`", sentence);
+}
+
+static int attach_point(const struct point *point, uint32_t number)
+{
+	struct perf_event_attr attributes = trap_attributes(PERF_TYPE_BREAKPOINT, 0, POINT_COOKIE | number);
+	attributes.disabled = silent;
+	attributes.bp_type = HW_BREAKPOINT_W;
+	attributes.bp_addr = point->address;
+	attributes.bp_len = point->size_bytes;
+	return trap_attach(&events[number & (POINTS - 1)], &attributes, NULL);
 }
 
 static int prepare(void)
@@ -277,7 +206,8 @@ static int prepare(void)
 	int error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
 	if (error)
 		return refuse(error);
-	error = fault_trap_hold();
+	trap_kind_add(&point_kind);
+	error = trap_hold();
 	return error < 0 ? error_set(error, "the handler of SIGTRAP cannot be installed: %s", strerror(-error)) : 0;
 }
 
@@ -302,13 +232,12 @@ static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *
 	point->size_bytes = size_bytes;
 	point->address = address;
 	atomic_store(&point->n_lost, 0);
-	silent = fault_traced();
-	/* Pairs with the load in watchpoint_on_trap: who sees the number sees the point. */
+	silent = trap_traced(time_monotonic_ns());
+	/* Pairs with the load in on_point_trap: who sees the number sees the point. */
 	atomic_store(&point->number, number);
-	error = fault_each_thread(attach, &number);
+	error = attach_point(point, number);
 	if (error) {
 		atomic_store(&point->number, 0);
-		detach(index);
 		return refuse(error);
 	}
 	*ret_point = number;
@@ -320,7 +249,7 @@ static void remove_point(uint32_t number)
 	struct point *point = point_of(number);
 	if (atomic_load(&point->number) != number)
 		return;
-	detach(number & (POINTS - 1));
+	trap_detach(&events[number & (POINTS - 1)]);
 	atomic_store(&point->number, 0);
 	/* Bounded: a handler that another signal's handler left by longjmp never comes out. */
 	for (int i = 0; i < INSIDE_PATIENCE && atomic_load(&own.n_inside[number & (POINTS - 1)]); i++)
@@ -375,12 +304,7 @@ static void state(uint32_t number, struct hit_state *ret_state)
 
 static uint64_t counted(uint32_t number)
 {
-	const struct descriptors *list = &events[number & (POINTS - 1)];
-	uint64_t total = 0, count;
-	for (size_t i = 0; i < list->n; i++)
-		if (read(list->fds[i], &count, sizeof count) == sizeof count)
-			total += count;
-	return total;
+	return trap_count(&events[number & (POINTS - 1)]);
 }
 
 static bool correct(uint32_t number, uint64_t n, uint64_t to)
@@ -390,33 +314,20 @@ static bool correct(uint32_t number, uint64_t n, uint64_t to)
 	return before.n == n && swap(&point->last, before, after);
 }
 
-static void silence(bool on)
-{
-	silent = on;
-	for (unsigned i = 0; i < POINTS; i++)
-		for (size_t k = 0; k < events[i].n; k++)
-			ioctl(events[i].fds[k], on ? PERF_EVENT_IOC_DISABLE : PERF_EVENT_IOC_ENABLE, 0);
-}
-
 static bool tick(uint64_t now_ns)
 {
-	fault_trap_hold();
-	if (now_ns >= next_look_ns) {
-		bool traced = fault_traced();
-		if (traced != silent)
-			silence(traced);
-		next_look_ns = now_ns + NS_PER_S;
-	}
+	bool traced = trap_traced(now_ns);
+	trap_hold();
+	for (unsigned i = 0; traced != silent && i < POINTS; i++)
+		trap_switch(&events[i], !traced);
+	silent = traced;
 	return silent;
 }
 
 static void fork_child(void)
 {
 	for (unsigned i = 0; i < POINTS; i++) {
-		for (size_t k = 0; k < events[i].n; k++)
-			close(events[i].fds[k]);
-		events[i] =
-			(struct descriptors){ 0 }; /* the memory is left alone, as all that the parent had allocated */
+		trap_fork_child(&events[i]);
 		atomic_store(&own.points[i].number, 0);
 		atomic_store(&own.n_inside[i], 0);
 	}
@@ -440,16 +351,6 @@ const struct hit_source fault_watchpoint = {
 };
 
 #else
-
-bool watchpoint_is(uint64_t data)
-{
-	return (void)data, false;
-}
-
-void watchpoint_on_trap(struct ring *ring, uint64_t data, bool late, void *context)
-{
-	(void)ring, (void)data, (void)late, (void)context;
-}
 
 static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point)
 {

@@ -1,0 +1,106 @@
+/*
+ * system.c -- DESIGN: what the system says of this process: its debugger, its threads, its mappings. Runs on the worker's or a caller's
+ * thread. Owns nothing.
+ *
+ * Loss: what cannot be read is not there.
+ */
+#define _GNU_SOURCE
+#include "system.h"
+
+#include "../base/syscalls.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+bool system_traced(void)
+{
+	return status_number("/proc/self/status", "TracerPid:") > 0;
+}
+
+/* One round over the threads: attaches to those that are not in `known` yet. */
+static int attach_new(int (*attach)(pid_t thread, void *arg), void *arg, struct span_list *known, bool *ret_found)
+{
+	struct dirent *entry;
+	int error = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	if (!tasks)
+		return -errno;
+	while (!error && (entry = readdir(tasks))) {
+		uint64_t thread = (uint64_t)atoi(entry->d_name);
+		size_t i = 0;
+		while (i < known->n && !(thread >= known->spans[i].start && thread < known->spans[i].end))
+			i++;
+		if (!thread || i < known->n)
+			continue;
+		error = attach((pid_t)thread, arg);
+		if (!error)
+			error = span_list_add(known, thread, thread + 1);
+		*ret_found = true;
+	}
+	closedir(tasks);
+	return error;
+}
+
+int system_each_thread(int (*attach)(pid_t thread, void *arg), void *arg)
+{
+	struct span_list known = { 0 };
+	int error = 0;
+	for (bool found = true; found && !error;) {
+		found = false;
+		error = attach_new(attach, arg, &known, &found);
+	}
+	span_list_fini(&known);
+	return error;
+}
+
+int system_sysctl(const char *path)
+{
+	char text[32];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return -1;
+	text[n] = 0;
+	return atoi(text);
+}
+
+/* One line of /proc/self/maps; false when it is none. */
+static bool mapping_parse(const char *line, struct mapping *ret_mapping)
+{
+	unsigned long long start, end, offset, inode;
+	unsigned major, minor;
+	char mode[5];
+	if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu", &start, &end, mode, &offset, &major, &minor, &inode) != 7)
+		return false;
+	*ret_mapping = (struct mapping){ start, end, mode[0] == 'r', mode[1] == 'w', mode[2] == 'x', inode != 0 };
+	return true;
+}
+
+size_t system_mappings(uint64_t start, uint64_t end, struct mapping *mappings, size_t n)
+{
+	char line[512];
+	size_t found = 0;
+	FILE *maps = fopen("/proc/self/maps", "re");
+	while (maps && fgets(line, sizeof line, maps)) {
+		struct mapping mapping;
+		if (!strchr(line, '\n')) /* the rest of a long path */
+			for (int c = 0; c != '\n' && c != EOF; c = fgetc(maps))
+				;
+		if (!mapping_parse(line, &mapping) || mapping.end <= start)
+			continue;
+		if (mapping.start >= end)
+			break;
+		if (found < n)
+			mappings[found] = mapping;
+		found++;
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}

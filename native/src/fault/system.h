@@ -1,0 +1,25 @@
+/*
+ * system.h -- what the system says of this process. Any thread, but not handlers.
+ */
+#ifndef SYSTEM_H
+#define SYSTEM_H
+
+#include "../base/base.h"
+
+/* Does a debugger trace the process? It would stop at each of our signals. */
+bool system_traced(void);
+/* Calls `attach` for each thread that there is, until no new one comes: those that begin later inherit. Its first error, or 0. */
+int system_each_thread(int (*attach)(pid_t thread, void *arg), void *arg);
+
+/* Reads a number from a file of /proc/sys; -1 when it cannot be read. */
+int system_sysctl(const char *path);
+
+/* A mapping of this process. */
+struct mapping {
+	uint64_t start, end;
+	bool readable, writable, executable, file;
+};
+/* The mappings that hold bytes of [start, end), up to `n`, in order; how many there are. */
+size_t system_mappings(uint64_t start, uint64_t end, struct mapping *mappings, size_t n);
+
+#endif

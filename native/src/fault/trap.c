@@ -1,0 +1,230 @@
+/*
+ * trap.c -- DESIGN: perf events with sigtrap=1 send the thread that met them a synchronous SIGTRAP. This file owns the signal: its
+ * handler asks the kinds, in the order in which they came, whose cookie the signal carries. The trap that ends a step (step.c) carries
+ * none. Anything else goes down the chain. The handler runs on the writer's thread, the rest under the engine's lock.
+ *
+ * The handler stays installed after close: a signal that a thread held blocked may come any time later, and its default
+ * action would end the process.
+ *
+ * Loss: while somebody else has the signal, what our events say is his; the chain counts how often that was so.
+ */
+#define _GNU_SOURCE
+#include "trap.h"
+
+#include "chain.h"
+#include "fault.h"
+#include "step.h"
+#include "system.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef TRAP_PERF
+#define TRAP_PERF 6
+#endif
+
+enum { KINDS_MAX = 4, ASYNC_FLAG = 1 };
+
+/* What glibc 2.36 does not name: the end of a SIGTRAP's siginfo_t. */
+struct perf_siginfo {
+	int signo, error, code, pad;
+	uint64_t address, data;
+	uint32_t type, flags;
+};
+
+static void on_trap(int signal, siginfo_t *info, void *context);
+static struct chain chain = { .signal = SIGTRAP, .handler = on_trap };
+
+/* Written by trap_kind_add, once each; read by handlers. */
+static const struct trap_kind *_Atomic kinds[KINDS_MAX];
+
+/* --- the signal --- */
+
+void trap_kind_add(const struct trap_kind *kind)
+{
+	for (int i = 0; i < KINDS_MAX && atomic_load(&kinds[i]) != kind; i++) {
+		const struct trap_kind *none = NULL;
+		if (atomic_compare_exchange_strong(&kinds[i], &none, kind))
+			return;
+	}
+}
+
+static const struct trap_kind *kind_of(const siginfo_t *info, uint64_t data)
+{
+	const struct trap_kind *kind;
+	for (int i = 0; info->si_code == TRAP_PERF && i < KINDS_MAX && (kind = atomic_load(&kinds[i])); i++)
+		if ((data & kind->cookie_mask) == kind->cookie)
+			return kind;
+	return NULL;
+}
+
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+	const struct perf_siginfo *perf = (const struct perf_siginfo *)info;
+	const struct trap_kind *kind = kind_of(info, perf->data);
+	int error = errno;
+	if (kind) {
+		struct trap trap = { perf->data, perf->address, perf->flags & ASYNC_FLAG };
+		struct ring *ring = fault_enter();
+		if (ring)
+			kind->on_trap(ring, &trap, context);
+		fault_leave();
+	} else if (!step_end(info->si_code, context)) {
+		chain_pass(&chain, signal, info, context);
+	}
+	errno = error;
+}
+
+int trap_hold(void)
+{
+	if (!chain.installed)
+		return chain_install(&chain);
+	chain_keep(&chain);
+	return 0;
+}
+
+uint64_t trap_n_lost(void)
+{
+	return atomic_load(&chain.n_lost);
+}
+
+/* --- events on threads --- */
+
+struct perf_event_attr trap_attributes(uint32_t type, uint64_t config, uint64_t data)
+{
+	return (struct perf_event_attr){
+		.type = type,
+		.size = sizeof(struct perf_event_attr),
+		.config = config,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_IP,
+		.disabled = 1,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.sigtrap = 1,
+		.remove_on_exec = 1,
+		.inherit = 1,
+		.inherit_thread = 1,
+		.sig_data = data,
+	};
+}
+
+struct attaching {
+	struct trap_events *events;
+	struct perf_event_attr attributes;
+	int (*prepare)(int fd);
+};
+
+static int event_open(pid_t thread, const struct attaching *attaching)
+{
+	int fd = (int)syscall(SYS_perf_event_open, &attaching->attributes, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int event_keep(struct trap_events *events, int fd)
+{
+	uint32_t n = atomic_load(&events->n);
+	if (n == events->capacity) {
+		uint32_t capacity = n ? n * 2 : 16;
+		int *grown = mem_grow(events->fds, capacity * sizeof *grown);
+		if (!grown)
+			return -ENOMEM;
+		events->fds = grown;
+		events->capacity = capacity;
+	}
+	events->fds[n] = fd;
+	/* Pairs with the acquire in trap_switch. */
+	atomic_store_explicit(&events->n, n + 1, memory_order_release);
+	return 0;
+}
+
+static int attach(pid_t thread, void *arg)
+{
+	const struct attaching *attaching = arg;
+	int fd = event_open(thread, attaching);
+	if (fd == -ESRCH)
+		return 0; /* it ended */
+	int error = fd < 0 ? fd : attaching->prepare ? attaching->prepare(fd) : 0;
+	if (!error)
+		error = event_keep(attaching->events, fd);
+	if (error && fd >= 0)
+		close(fd);
+	return error;
+}
+
+int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd))
+{
+	struct attaching attaching = { events, *attributes, prepare };
+	int error = system_each_thread(attach, &attaching);
+	if (error)
+		trap_detach(events);
+	return error;
+}
+
+void trap_detach(struct trap_events *events)
+{
+	uint32_t n = atomic_exchange(&events->n, 0);
+	for (uint32_t i = 0; i < n; i++)
+		close(events->fds[i]);
+	mem_free(events->fds);
+	events->fds = NULL;
+	events->capacity = 0;
+}
+
+void trap_switch(const struct trap_events *events, bool on)
+{
+	uint32_t n = atomic_load_explicit(&events->n, memory_order_acquire);
+	for (uint32_t i = 0; i < n; i++)
+		ioctl(events->fds[i], on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
+}
+
+uint64_t trap_count(const struct trap_events *events)
+{
+	uint64_t total = 0, count;
+	for (uint32_t i = 0; i < atomic_load(&events->n); i++)
+		if (read(events->fds[i], &count, sizeof count) == sizeof count)
+			total += count;
+	return total;
+}
+
+void trap_fork_child(struct trap_events *events)
+{
+	uint32_t n = atomic_exchange(&events->n, 0);
+	for (uint32_t i = 0; i < n; i++)
+		close(events->fds[i]);
+	events->fds = NULL;
+	events->capacity = 0;
+}
+
+/* --- what the system says --- */
+
+bool trap_traced(uint64_t now_ns)
+{
+	static uint64_t next_look_ns;
+	static bool traced;
+	if (now_ns >= next_look_ns) {
+		traced = system_traced();
+		next_look_ns = now_ns + NS_PER_S;
+	}
+	return traced;
+}
+
+void trap_refusal(int error, char *ret_sentence, size_t size_bytes)
+{
+	int paranoid = system_sysctl("/proc/sys/kernel/perf_event_paranoid");
+	if (error == -EMFILE)
+		snprintf(ret_sentence, size_bytes,
+			 "too few file descriptors: one a thread is needed; raise the limit (ulimit -n)");
+	else if (paranoid > 2 && error == -EACCES)
+		snprintf(
+			ret_sentence, size_bytes,
+			"perf_event_open(2) is refused: set kernel.perf_event_paranoid to 2 (it is %d) or give CAP_PERFMON",
+			paranoid);
+	else
+		snprintf(ret_sentence, size_bytes,
+			 "perf_event_open(2): %s; in a container allow it in the seccomp profile or give CAP_PERFMON",
+			 strerror(-error));
+}

@@ -1,0 +1,60 @@
+/*
+ * trap.h -- SIGTRAP and the perf events that send it: one event a thread for each purpose, one handler for all purposes.
+ *
+ *   who may run together    trap_switch with `on` false: any thread, in handlers too
+ *                           everything else: under the engine's lock
+ */
+#ifndef TRAP_H
+#define TRAP_H
+
+#include "../base/ring.h"
+
+#include <linux/perf_event.h>
+
+/* What an event's signal says. */
+struct trap {
+	uint64_t data; /* the event's sig_data */
+	uint64_t address;
+	bool late; /* the thread had blocked the signal: the context is not the writer's */
+};
+
+/* A purpose: whose events carry this cookie, and what happens at their signals. */
+struct trap_kind {
+	uint64_t cookie, cookie_mask;
+	/* Signal-safe. `context` is where the thread is now. */
+	void (*on_trap)(struct ring *ring, const struct trap *trap, void *context);
+};
+
+/* From now on signals with the kind's cookie are its own; for as long as the process lives. */
+void trap_kind_add(const struct trap_kind *kind);
+
+/* Puts the handler of SIGTRAP in front, the first time or again. 0 or -errno. */
+int trap_hold(void);
+/* How often somebody had replaced it. */
+uint64_t trap_n_lost(void);
+
+/* The events of one purpose: one a thread that was there; those that began later inherit. */
+struct trap_events {
+	int *fds;
+	_Atomic uint32_t n; /* written under the lock; read by handlers */
+	uint32_t capacity;
+};
+
+/* What all our events have in common. */
+struct perf_event_attr trap_attributes(uint32_t type, uint64_t config, uint64_t data);
+/* Opens one on every thread; `prepare` (may be NULL) gets each descriptor before it counts. 0, or -errno with none open. */
+int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd));
+void trap_detach(struct trap_events *events);
+/* Enables or disables them all. */
+void trap_switch(const struct trap_events *events, bool on);
+/* How many events the kernel has counted. */
+uint64_t trap_count(const struct trap_events *events);
+/* In the child of a fork: the descriptors go, the memory is left alone, as all that the parent had allocated. */
+void trap_fork_child(struct trap_events *events);
+
+/* Does a debugger trace the process? Asked of the system once a second at most. */
+bool trap_traced(uint64_t now_ns);
+/* Why perf_event_open failed with `error`, and what to do. */
+void trap_refusal(int error, char *ret_sentence, size_t size_bytes);
+
+#endif
