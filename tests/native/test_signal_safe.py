@@ -33,7 +33,7 @@ ALLOWED = {
 }  # fmt: skip
 
 #: Handlers by the prefix of their name.
-HANDLER = re.compile(r"on_(\w+_)?(segv|trap|bus|signal)$")
+HANDLER = re.compile(r"on_(\w+_)?(segv|trap|bus|signal)(_\d)?$")
 
 #: Reached through pointers, or documented as callable from a handler.
 ALSO = {"memwatch_location_intern", "uffd_rearm"}

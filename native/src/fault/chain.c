@@ -1,60 +1,93 @@
 /*
  * chain.c -- DESIGN: our handler stands in front of whoever had the signal, and hands on what is not ours as the kernel would have
- * delivered it. chain_pass runs in signal context on any thread; the rest under the engine's lock. Owns each chain's place.
+ * delivered it. chain_pass runs in signal context on any thread; the rest under the engine's lock. Owns each chain's places.
  *
- * Loss: while somebody else is in front, faults are his; chain_keep counts how often that was so.
+ * While our handler runs every signal but a fault's waits, those with which the C library cancels threads too. So nobody leaves it by a
+ * jump, a cancellation or the end of a thread, and what it has begun it ends. A handler that we hand on to gets the mask that it asked for.
+ *
+ * Loss: while somebody else is in front, faults are his; chain_keep counts how often that was so. When all places are taken, the last
+ * one is taken again.
  */
 #define _GNU_SOURCE
 #include "chain.h"
 
 #include "../base/base.h"
 
+#include <string.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
-/* Where this thread's stack stood when it last passed a signal on; by signal, since two chains may nest. */
-static _Thread_local uintptr_t passing[2] __attribute__((tls_model("initial-exec")));
+/* The place whose handler this is, -1: none of ours. */
+static int place_of(const struct chain *chain, const struct sigaction *action)
+{
+	for (int i = 0; action->sa_flags & SA_SIGINFO && i < CHAIN_PLACES; i++)
+		if (action->sa_sigaction == chain->handlers[i])
+			return i;
+	return -1;
+}
+
+/* All signals, the C library's own too, which sigfillset leaves out; but not what a fault raises: that would end the process. */
+static void fill_mask(sigset_t *ret_mask)
+{
+	static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP };
+	memset(ret_mask, 0xff, sizeof *ret_mask);
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+		sigdelset(ret_mask, faults[i]);
+}
 
 int chain_install(struct chain *chain)
 {
-	struct sigaction ours = { .sa_sigaction = chain->handler, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK },
-			 old;
-	sigemptyset(&ours.sa_mask);
+	struct sigaction ours = { .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK }, old;
 	if (sigaction(chain->signal, NULL, &old) < 0)
 		return -errno;
-	if ((old.sa_flags & SA_SIGINFO) && old.sa_sigaction == chain->handler)
+	int place = place_of(chain, &old);
+	if (place >= 0) {
+		chain->place = place;
 		return 0;
-	chain->before = old;
-	if (!chain->installed)
-		chain->first = old;
-	chain->installed = true;
-	return sigaction(chain->signal, &ours, NULL) < 0 ? -errno : 0;
+	}
+	place = chain->place + 1 < CHAIN_PLACES ? chain->place + 1 : CHAIN_PLACES - 1;
+	chain->before[place] = old;
+	ours.sa_sigaction = chain->handlers[place];
+	fill_mask(&ours.sa_mask);
+	if (sigaction(chain->signal, &ours, NULL) < 0)
+		return -errno;
+	chain->place = place;
+	return 0;
 }
 
-void chain_keep(struct chain *chain)
+bool chain_keep(struct chain *chain)
 {
 	struct sigaction now;
-	if (sigaction(chain->signal, NULL, &now) < 0 ||
-	    ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == chain->handler))
-		return;
+	if (sigaction(chain->signal, NULL, &now) < 0 || place_of(chain, &now) >= 0)
+		return true;
 	atomic_fetch_add(&chain->n_lost, 1);
 	chain_install(chain);
+	return false;
+}
+
+/* The mask with which the kernel would have called the handler. Of glibc's sigset_t the kernel has the first 8 bytes only. */
+static void mask_of(const struct sigaction *action, int signal, const ucontext_t *context, sigset_t *ret_mask)
+{
+	uint64_t interrupted, added;
+	memcpy(&interrupted, &context->uc_sigmask, sizeof interrupted);
+	memcpy(&added, &action->sa_mask, sizeof added);
+	interrupted |= added;
+	if (!(action->sa_flags & SA_NODEFER))
+		interrupted |= UINT64_C(1) << (signal - 1);
+	sigemptyset(ret_mask);
+	memcpy(ret_mask, &interrupted, sizeof interrupted);
 }
 
 /* Calls a handler as the kernel would, with its mask. */
 static void call_handler(struct sigaction *action, int signal, siginfo_t *info, void *context)
 {
-	sigset_t mask = action->sa_mask, before;
 	struct sigaction called = *action;
-	sigaddset(&mask, signal);
+	sigset_t mask, before;
 	if (called.sa_flags & (int)SA_RESETHAND)
 		action->sa_handler = SIG_DFL, action->sa_flags &= ~SA_SIGINFO;
-	sigprocmask(SIG_BLOCK, &mask, &before);
-	if (called.sa_flags & SA_NODEFER) {
-		sigemptyset(&mask);
-		sigaddset(&mask, signal);
-		sigprocmask(SIG_UNBLOCK, &mask, NULL);
-	}
+	mask_of(&called, signal, context, &mask);
+	sigprocmask(SIG_SETMASK, &mask, &before);
 	if (called.sa_flags & SA_SIGINFO)
 		called.sa_sigaction(signal, info, context);
 	else
@@ -74,20 +107,13 @@ static void default_action(int signal, siginfo_t *info)
 		syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), signal, info);
 }
 
-void chain_pass(struct chain *chain, int signal, siginfo_t *info, void *context)
+void chain_pass(struct chain *chain, int place, siginfo_t *info, void *context)
 {
-	enum { NESTED_BYTES = 1 << 20 };
-	uintptr_t here = (uintptr_t)__builtin_frame_address(0), *mark = &passing[signal == SIGTRAP], before = *mark;
-	/* A handler that came after us may hand on to us, the one before it: not round again, but to whoever was first. */
-	bool nested = here < before && before - here < NESTED_BYTES;
-	struct sigaction *action = nested ? &chain->first : &chain->before;
-	if (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN && info->si_code <= 0)
-		return;
-	if (!(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN)) {
-		default_action(signal, info);
-		return;
-	}
-	*mark = here;
-	call_handler(action, signal, info, context);
-	*mark = before;
+	struct sigaction *action = &chain->before[place];
+	bool handled = action->sa_flags & SA_SIGINFO ||
+		       (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
+	if (handled)
+		call_handler(action, chain->signal, info, context);
+	else if (action->sa_handler != SIG_IGN || info->si_code > 0)
+		default_action(chain->signal, info);
 }

@@ -1,6 +1,10 @@
 /*
  * chain.h -- one signal's handler of ours, and whoever had the signal before.
  *
+ * Each time that we come in front of somebody else we take another place, whose handler has an address of its own and knows whom it came
+ * in front of. So a handler that came after us and goes again, and puts back what it found, gives the signal back to the right place; and
+ * one that hands on to what it found ends at who was there first, not at itself.
+ *
  *   who may run together    chain_pass: any thread, in handlers
  *                           everything else: under the engine's lock
  */
@@ -12,20 +16,41 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { CHAIN_PLACES = 4 };
+
 struct chain {
 	int signal;
-	void (*handler)(int, siginfo_t *, void *);
-	struct sigaction before; /* whose turn it is when the signal is not ours */
-	struct sigaction first;  /* who had it when we came: when `before` hands a signal back to us */
-	bool installed;          /* ever */
-	_Atomic uint64_t n_lost; /* how often somebody had replaced ours */
+	void (*handlers[CHAIN_PLACES])(int, siginfo_t *, void *);
+	struct sigaction
+		before[CHAIN_PLACES]; /* whose turn it is when the signal is not ours; under the lock, read by handlers */
+	int place;                    /* of the handler in front, or of the last one that was; -1: never installed */
+	_Atomic uint64_t n_lost;      /* how often somebody had replaced ours */
 };
+
+/* Makes the handlers of all places out of `handler(place, info, context)`, and the chain `name` of them. */
+#define CHAIN_HANDLER(handler, n)                                                                                      \
+	static void handler##_##n(int signal, siginfo_t *info, void *context)                                          \
+	{                                                                                                              \
+		(void)signal;                                                                                          \
+		handler(n, info, context);                                                                             \
+	}
+#define CHAIN_DEFINE(name, signal_number, handler)                                                                     \
+	CHAIN_HANDLER(handler, 0)                                                                                      \
+	CHAIN_HANDLER(handler, 1)                                                                                      \
+	CHAIN_HANDLER(handler, 2)                                                                                      \
+	CHAIN_HANDLER(handler, 3)                                                                                      \
+	static struct chain name = { .signal = signal_number,                                                          \
+				     .handlers = { handler##_0, handler##_1, handler##_2, handler##_3 },               \
+				     .place = -1 }
 
 /* Installs the handler in front of whoever has the signal; again when somebody replaced it. 0 or -errno. */
 int chain_install(struct chain *chain);
-/* Installs it again, and counts, when it is not in front any more. */
-void chain_keep(struct chain *chain);
-/* Hands a foreign signal on with its siginfo intact: to the handler before, or to the default action by returning. Signal-safe. */
-void chain_pass(struct chain *chain, int signal, siginfo_t *info, void *context);
+/* Installs it again, and counts, when it is not in front any more. False when it was not. */
+bool chain_keep(struct chain *chain);
+/*
+ * Hands a foreign signal on from a place, with its siginfo intact: to the handler before, or to the default action by returning.
+ * Signal-safe.
+ */
+void chain_pass(struct chain *chain, int place, siginfo_t *info, void *context);
 
 #endif

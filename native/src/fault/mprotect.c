@@ -32,8 +32,8 @@ static struct page_set former_pages;             /* ever given back; under the e
 static _Atomic uint64_t n_changes;               /* how often pages were about to be closed or opened */
 static struct span signal_stacks[SIGNAL_STACKS]; /* under the engine's lock, with their count: the latest seen */
 static size_t n_signal_stacks;
-static void on_segv(int signal, siginfo_t *info, void *context);
-static struct chain chain = { .signal = SIGSEGV, .handler = on_segv };
+static void on_segv(int place, siginfo_t *info, void *context);
+CHAIN_DEFINE(chain, SIGSEGV, on_segv);
 
 static bool is_write(const void *context)
 {
@@ -72,7 +72,7 @@ static bool try_again(uint64_t address, uint64_t now)
 	return !tried && page_set_has(&former_pages, address);
 }
 
-static void on_segv(int signal, siginfo_t *info, void *context)
+static void on_segv(int place, siginfo_t *info, void *context)
 {
 	int error = errno;
 	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
@@ -87,7 +87,7 @@ static void on_segv(int signal, siginfo_t *info, void *context)
 	}
 	fault_leave();
 	if (!ours && !(store && try_again(address, now)))
-		chain_pass(&chain, signal, info, context);
+		chain_pass(&chain, place, info, context);
 	errno = error;
 }
 

@@ -35,8 +35,8 @@ struct perf_siginfo {
 	uint32_t type, flags;
 };
 
-static void on_trap(int signal, siginfo_t *info, void *context);
-static struct chain chain = { .signal = SIGTRAP, .handler = on_trap };
+static void on_trap(int place, siginfo_t *info, void *context);
+CHAIN_DEFINE(chain, SIGTRAP, on_trap);
 
 /* Written by trap_kind_add, once each; read by handlers. */
 static const struct trap_kind *_Atomic kinds[KINDS_MAX];
@@ -61,7 +61,7 @@ static const struct trap_kind *kind_of(const siginfo_t *info, uint64_t data)
 	return NULL;
 }
 
-static void on_trap(int signal, siginfo_t *info, void *context)
+static void on_trap(int place, siginfo_t *info, void *context)
 {
 	const struct perf_siginfo *perf = (const struct perf_siginfo *)info;
 	const struct trap_kind *kind = kind_of(info, perf->data);
@@ -73,14 +73,14 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 			kind->on_trap(ring, &trap, context);
 		fault_leave();
 	} else if (!step_end(info->si_code, context)) {
-		chain_pass(&chain, signal, info, context);
+		chain_pass(&chain, place, info, context);
 	}
 	errno = error;
 }
 
 int trap_hold(void)
 {
-	if (!chain.installed)
+	if (chain.place < 0)
 		return chain_install(&chain);
 	chain_keep(&chain);
 	return 0;
