@@ -72,17 +72,18 @@ void backends_probe(struct engine *engine)
 		source_open(engine);
 }
 
-void backends_close(struct engine *engine)
+bool backends_close(struct engine *engine)
 {
 	if (engine->source)
 		engine->source->close();
 	engine->source = NULL;
-	fault_ring_set(NULL);
+	bool quiet = fault_ring_set(NULL);
 	for (int b = 0; b < BACKENDS; b++) {
 		if (engine->backends[b])
 			engine->backends[b]->close();
 		engine->backends[b] = NULL;
 	}
+	return quiet;
 }
 
 void backends_fork_child(struct engine *engine)

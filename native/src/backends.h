@@ -19,8 +19,8 @@ int backends_open(struct engine *engine, enum backend_id b);
 int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher);
 /* Opens all that can be opened, and the source of notes. */
 void backends_probe(struct engine *engine);
-/* Closes the source and all backends. */
-void backends_close(struct engine *engine);
+/* Closes the source and all backends. False when a handler may still write into the ring, now and later. */
+bool backends_close(struct engine *engine);
 /* In the child of a fork, where nobody else runs: see the hook of the same name in struct backend. */
 void backends_fork_child(struct engine *engine);
 

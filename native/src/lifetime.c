@@ -141,10 +141,11 @@ static int engine_begin(const struct memwatch_options *options)
 static void engine_end(struct engine *engine)
 {
 	engine_lock(engine);
-	backends_close(engine);
+	bool quiet = backends_close(engine);
 	engine_unlock(engine);
 	worker_stop(engine);
-	engine_fini(engine);
+	if (quiet) /* else a handler may still write into the ring: rather lose the memory */
+		engine_fini(engine);
 	the_engine = NULL;
 }
 

@@ -27,6 +27,8 @@ static struct ring *_Atomic listening;
 static uint32_t (*_Atomic frame_hook)(void *ucontext, unsigned depth);
 static _Atomic unsigned frame_depth = 1;
 
+static uint32_t n_stuck; /* of n_inside, those that never come out; under the engine's lock */
+
 /* initial-exec: a handler's first touch must not allocate. */
 static _Thread_local int32_t own_thread_id __attribute__((tls_model("initial-exec")));
 
@@ -57,17 +59,26 @@ void fault_leave(void)
 	atomic_fetch_sub(&own.n_inside, 1);
 }
 
-void fault_ring_set(struct ring *ring)
+/* A thread that ended in its handler, with the process that it shared the memory with, never lowers the count: it is left out from then on. */
+bool fault_ring_set(struct ring *ring)
 {
+	uint64_t deadline_ns = time_monotonic_ns() + NS_PER_S;
 	atomic_store(&listening, ring);
-	while (!ring && atomic_load(&own.n_inside))
+	while (!ring && atomic_load(&own.n_inside) > n_stuck) {
+		if (time_monotonic_ns() > deadline_ns) {
+			n_stuck = atomic_load(&own.n_inside);
+			return false;
+		}
 		sched_yield();
+	}
+	return true;
 }
 
 void fault_fork_child(void)
 {
 	atomic_store(&listening, NULL);
 	atomic_store(&own.n_inside, 0);
+	n_stuck = 0;
 	own_thread_id = 0;
 }
 

@@ -16,8 +16,11 @@ extern const struct source fault_sigtrap;
  */
 struct ring *fault_enter(void);
 void fault_leave(void);
-/* Sets the ring that notes go to. With NULL, returns when no handler holds the old one. */
-void fault_ring_set(struct ring *ring);
+/*
+ * Sets the ring that notes go to. With NULL, waits until no handler holds the old one, for a second at most: false when one holds it
+ * still, which may then never let go. Blocks.
+ */
+bool fault_ring_set(struct ring *ring);
 
 /* How many calling frames the frame hook is asked for. */
 void fault_depth_set(unsigned depth);

@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include "filter.h"
 
+#include "../base/descriptor.h"
+
 #include <linux/bpf.h>
 #include <linux/bpf_perf_event.h>
 #include <linux/perf_event.h>
@@ -21,7 +23,7 @@
 enum { BLOCK_SHIFT = 21, BLOCKS_MAX = 1 << 20 };
 
 static const struct page_set *pages;
-static int blocks = -1, counter = -1, program = -1;
+static struct descriptor blocks = DESCRIPTOR_NONE, counter = DESCRIPTOR_NONE, program = DESCRIPTOR_NONE;
 static _Atomic uint64_t *passed; /* the counter's memory, shared with the kernel */
 
 static int bpf(int command, union bpf_attr *attr)
@@ -55,7 +57,7 @@ static int program_load(void)
 		{ .code = BPF_STX | BPF_MEM | BPF_DW, .dst_reg = 10, .src_reg = 2, .off = -8 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 2, .src_reg = 10 },
 		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 2, .imm = -8 },
-		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = blocks },
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = blocks.fd },
 		{ 0 },
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_map_lookup_elem },
 		/* none: r0 is 0, drop */
@@ -72,7 +74,7 @@ static int program_load(void)
 		{ .code = BPF_ALU64 | BPF_RSH | BPF_X, .dst_reg = 0, .src_reg = 6 },
 		{ .code = BPF_ALU64 | BPF_AND | BPF_K, .dst_reg = 0, .imm = 1 },
 		/* count, and the answer is the bit */
-		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_VALUE, .imm = counter },
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_VALUE, .imm = counter.fd },
 		{ 0 },
 		{ .code = BPF_STX | BPF_ATOMIC | BPF_DW, .dst_reg = 1, .src_reg = 0, .imm = BPF_ADD },
 		{ .code = BPF_JMP | BPF_EXIT },
@@ -90,56 +92,66 @@ void filter_close(void)
 {
 	if (passed)
 		munmap((void *)passed, PAGE_BYTES);
-	if (program >= 0)
-		close(program);
-	if (counter >= 0)
-		close(counter);
-	if (blocks >= 0)
-		close(blocks);
+	descriptor_close(&program);
+	descriptor_close(&counter);
+	descriptor_close(&blocks);
 	passed = NULL;
-	blocks = counter = program = -1;
 }
 
-int filter_open(const struct page_set *set)
+/* The maps, then the program that names them. */
+static int descriptors_open(void)
 {
-	pages = set;
-	blocks = map_create(BPF_MAP_TYPE_HASH, sizeof(uint64_t), 64, BLOCKS_MAX, BPF_F_NO_PREALLOC);
-	if (blocks < 0)
-		return blocks;
-	int error = counter = map_create(BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), sizeof(uint64_t), 1, BPF_F_MMAPABLE);
-	if (counter >= 0)
-		error = program = program_load();
-	if (program >= 0) {
-		void *memory = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, counter, 0);
-		passed = memory == MAP_FAILED ? NULL : memory;
-		error = passed ? 0 : -errno;
-	}
-	if (error < 0)
-		filter_close();
-	return error < 0 ? error : 0;
+	int fd = map_create(BPF_MAP_TYPE_HASH, sizeof(uint64_t), 64, BLOCKS_MAX, BPF_F_NO_PREALLOC);
+	int error = descriptor_adopt(fd, DESCRIPTOR_BPF_MAP, &blocks);
+	if (error)
+		return error;
+	fd = map_create(BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), sizeof(uint64_t), 1, BPF_F_MMAPABLE);
+	error = descriptor_adopt(fd, DESCRIPTOR_BPF_MAP, &counter);
+	return error ? error : descriptor_adopt(program_load(), DESCRIPTOR_BPF_PROGRAM, &program);
 }
 
-int filter_attach(int perf_fd)
+static void block_update(uint64_t block)
 {
-	return ioctl(perf_fd, PERF_EVENT_IOC_SET_BPF, program) < 0 ? -errno : 0;
+	uint64_t words[8], any = 0;
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	page_set_words(pages, block << BLOCK_SHIFT, words);
+	for (int i = 0; i < 8; i++)
+		any |= words[i];
+	attr.map_fd = (uint32_t)blocks.fd;
+	attr.key = (uintptr_t)&block;
+	attr.value = any ? (uintptr_t)words : 0;
+	bpf(any ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, &attr);
 }
 
 void filter_update(struct span span)
 {
-	if (program < 0)
+	if (!descriptor_is_ours(&blocks))
 		return;
-	for (uint64_t block = span.start >> BLOCK_SHIFT; block << BLOCK_SHIFT < span.end; block++) {
-		uint64_t words[8], any = 0;
-		union bpf_attr attr;
-		memset(&attr, 0, sizeof attr);
-		page_set_words(pages, block << BLOCK_SHIFT, words);
-		for (int i = 0; i < 8; i++)
-			any |= words[i];
-		attr.map_fd = (uint32_t)blocks;
-		attr.key = (uintptr_t)&block;
-		attr.value = any ? (uintptr_t)words : 0;
-		bpf(any ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, &attr);
+	for (uint64_t block = span.start >> BLOCK_SHIFT; block << BLOCK_SHIFT < span.end; block++)
+		block_update(block);
+}
+
+int filter_open(const struct page_set *set)
+{
+	struct span run;
+	pages = set;
+	int error = descriptors_open();
+	if (!error) {
+		void *memory = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, counter.fd, 0);
+		passed = memory == MAP_FAILED ? NULL : memory;
+		error = passed ? 0 : -errno;
 	}
+	if (error)
+		filter_close();
+	for (uint64_t at = 0; !error && page_set_next(pages, at, ADDRESS_END, &run); at = run.end)
+		filter_update(run);
+	return error;
+}
+
+int filter_attach(int perf_fd)
+{
+	return ioctl(perf_fd, PERF_EVENT_IOC_SET_BPF, program.fd) < 0 ? -errno : 0;
 }
 
 uint64_t filter_passed(void)

@@ -44,7 +44,8 @@ static union {
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
 static uint64_t throttled_until_ns, throttled_total_ns;
-static uint64_t marks[2]; /* `outstanding` at the last mark and at the one before it */
+static uint64_t next_look_ns, lost_until_ns; /* until then some of the events were not there */
+static uint64_t marks[2];                    /* `outstanding` at the last mark and at the one before it */
 
 /* Takes a cost from the period's budget; false when that is used up. A new period begins by itself. */
 static bool spend(uint64_t cost_ns)
@@ -117,6 +118,19 @@ static int attach_all(void)
 	return trap_attach(&events, &attributes, filter_on ? filter_attach : NULL);
 }
 
+/* With the filter where that can be. */
+static int events_open(void)
+{
+	filter_on = !syscall_refused(SYSCALL_BPF) && filter_open(wanted) == 0;
+	int error = attach_all();
+	if (error && filter_on) { /* a kernel whose perf takes no such program */
+		filter_close();
+		filter_on = false;
+		error = attach_all();
+	}
+	return error;
+}
+
 static int open_sigtrap(struct ring *ring, const struct page_set *pages, double share, char *note, size_t note_size)
 {
 	wanted = pages;
@@ -129,16 +143,10 @@ static int open_sigtrap(struct ring *ring, const struct page_set *pages, double 
 	error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
 	if (error)
 		return refuse(error, note, note_size);
-	filter_on = !syscall_refused(SYSCALL_BPF) && filter_open(pages) == 0;
 	trap_kind_add(&page_kind);
 	error = trap_hold();
 	if (!error)
-		error = attach_all();
-	if (error && filter_on) { /* a kernel whose perf takes no such program */
-		filter_close();
-		filter_on = false;
-		error = attach_all();
-	}
+		error = events_open();
 	if (error)
 		return refuse(error, note, note_size);
 	fault_rehearse(ring);
@@ -180,12 +188,30 @@ static void traced_check(uint64_t now_ns)
 		trap_switch(&events, !traced);
 }
 
+/* Once a second: the host may have closed our events. */
+static void lost_check(uint64_t now_ns)
+{
+	if (now_ns < next_look_ns)
+		return;
+	next_look_ns = now_ns + NS_PER_S;
+	if (!trap_events_lost(&events, UINT32_MAX))
+		return;
+	trap_detach(&events);
+	filter_close();
+	events_open();
+	marks[0] = marks[1] = outstanding();
+	lost_until_ns = now_ns;
+	if (!traced && !atomic_load(&own.throttled_since_ns))
+		trap_switch(&events, true);
+}
+
 static uint64_t tick(uint64_t now_ns)
 {
 	if (!open_now)
 		return 0;
 	trap_hold();
 	traced_check(now_ns);
+	lost_check(now_ns);
 	uint64_t since_ns = atomic_load(&own.throttled_since_ns);
 	if (!since_ns)
 		return 0;
@@ -210,6 +236,12 @@ static void mark(void)
 	marks[0] = open_now ? outstanding() : 0;
 }
 
+/* Do all threads have an event that is still ours? */
+static bool covered(uint64_t since_ns)
+{
+	return lost_until_ns < since_ns && !events.n_refused && !trap_events_lost(&events, 1);
+}
+
 static enum memwatch_reason absence(uint64_t since_ns)
 {
 	if (!open_now)
@@ -218,6 +250,8 @@ static enum memwatch_reason absence(uint64_t since_ns)
 		return MEMWATCH_REASON_TRACED;
 	if (atomic_load(&own.throttled_since_ns) || throttled_until_ns >= since_ns)
 		return MEMWATCH_REASON_THROTTLED;
+	if (!covered(since_ns))
+		return MEMWATCH_REASON_UNAVAILABLE;
 	return outstanding() == marks[1] ? MEMWATCH_REASON_KERNEL : MEMWATCH_REASON_BLOCKED;
 }
 
@@ -238,7 +272,7 @@ static void stats(struct source_stats *ret_stats)
 
 static void fork_child(void)
 {
-	trap_fork_child(&events);
+	trap_detach(&events);
 	filter_close();
 	step_fork_child();
 	open_now = filter_on = false;

@@ -124,18 +124,22 @@ static int event_open(pid_t thread, const struct attaching *attaching)
 	return fd < 0 ? -errno : fd;
 }
 
-static int event_keep(struct trap_events *events, int fd)
+static int event_keep(struct trap_events *events, const struct descriptor *event)
 {
 	uint32_t n = atomic_load(&events->n);
+	struct descriptor *list = atomic_load(&events->list);
 	if (n == events->capacity) {
 		uint32_t capacity = n ? n * 2 : 16;
-		int *grown = mem_grow(events->fds, capacity * sizeof *grown);
+		struct descriptor *grown = mem_alloc(capacity * sizeof *grown);
 		if (!grown)
 			return -ENOMEM;
-		events->fds = grown;
+		if (n)
+			memcpy(grown, list, n * sizeof *grown);
+		/* Pairs with the load in trap_switch. */
+		atomic_store(&events->list, list = grown);
 		events->capacity = capacity;
 	}
-	events->fds[n] = fd;
+	list[n] = *event;
 	/* Pairs with the acquire in trap_switch. */
 	atomic_store_explicit(&events->n, n + 1, memory_order_release);
 	return 0;
@@ -144,20 +148,29 @@ static int event_keep(struct trap_events *events, int fd)
 static int attach(pid_t thread, void *arg)
 {
 	const struct attaching *attaching = arg;
-	int fd = event_open(thread, attaching);
-	if (fd == -ESRCH)
+	struct trap_events *events = attaching->events;
+	struct descriptor event;
+	int error = descriptor_adopt(event_open(thread, attaching), DESCRIPTOR_PERF, &event);
+	if (error == -ESRCH)
 		return 0; /* it ended */
-	int error = fd < 0 ? fd : attaching->prepare ? attaching->prepare(fd) : 0;
+	if (error == -EMFILE && atomic_load(&events->n)) {
+		events->n_refused++;
+		return 0;
+	}
+	if (error)
+		return error;
+	error = attaching->prepare ? attaching->prepare(event.fd) : 0;
 	if (!error)
-		error = event_keep(attaching->events, fd);
-	if (error && fd >= 0)
-		close(fd);
+		error = event_keep(events, &event);
+	if (error)
+		descriptor_close(&event);
 	return error;
 }
 
 int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd))
 {
 	struct attaching attaching = { events, *attributes, prepare };
+	events->n_refused = 0;
 	int error = system_each_thread(attach, &attaching);
 	if (error)
 		trap_detach(events);
@@ -166,37 +179,39 @@ int trap_attach(struct trap_events *events, const struct perf_event_attr *attrib
 
 void trap_detach(struct trap_events *events)
 {
+	struct descriptor *list = atomic_load(&events->list);
 	uint32_t n = atomic_exchange(&events->n, 0);
 	for (uint32_t i = 0; i < n; i++)
-		close(events->fds[i]);
-	mem_free(events->fds);
-	events->fds = NULL;
-	events->capacity = 0;
+		descriptor_close(&list[i]);
+}
+
+bool trap_events_lost(const struct trap_events *events, uint32_t n)
+{
+	const struct descriptor *list = atomic_load(&events->list);
+	uint32_t n_open = atomic_load(&events->n);
+	for (uint32_t i = 0; i < n && i < n_open; i++)
+		if (!descriptor_is_ours(&list[i]))
+			return true;
+	return !n_open;
 }
 
 void trap_switch(const struct trap_events *events, bool on)
 {
 	uint32_t n = atomic_load_explicit(&events->n, memory_order_acquire);
+	const struct descriptor *list = atomic_load(&events->list);
 	for (uint32_t i = 0; i < n; i++)
-		ioctl(events->fds[i], on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
+		if (descriptor_is_ours(&list[i]))
+			ioctl(list[i].fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
 }
 
 uint64_t trap_count(const struct trap_events *events)
 {
+	const struct descriptor *list = atomic_load(&events->list);
 	uint64_t total = 0, count;
 	for (uint32_t i = 0; i < atomic_load(&events->n); i++)
-		if (read(events->fds[i], &count, sizeof count) == sizeof count)
+		if (descriptor_is_ours(&list[i]) && read(list[i].fd, &count, sizeof count) == sizeof count)
 			total += count;
 	return total;
-}
-
-void trap_fork_child(struct trap_events *events)
-{
-	uint32_t n = atomic_exchange(&events->n, 0);
-	for (uint32_t i = 0; i < n; i++)
-		close(events->fds[i]);
-	events->fds = NULL;
-	events->capacity = 0;
 }
 
 /* --- what the system says --- */

@@ -7,6 +7,7 @@
 #ifndef TRAP_H
 #define TRAP_H
 
+#include "../base/descriptor.h"
 #include "../base/ring.h"
 
 #include <linux/perf_event.h>
@@ -35,23 +36,26 @@ uint64_t trap_n_lost(void);
 
 /* The events of one purpose: one a thread that was there; those that began later inherit. */
 struct trap_events {
-	int *fds;
-	_Atomic uint32_t n; /* written under the lock; read by handlers */
+	struct descriptor *_Atomic list; /* written under the lock; read by handlers, so that what is too small is kept */
+	_Atomic uint32_t n;
 	uint32_t capacity;
+	uint32_t n_refused; /* threads that have none, for want of descriptors */
 };
 
 /* What all our events have in common. */
 struct perf_event_attr trap_attributes(uint32_t type, uint64_t config, uint64_t data);
-/* Opens one on every thread; `prepare` (may be NULL) gets each descriptor before it counts. 0, or -errno with none open. */
+/*
+ * Opens one on every thread; `prepare` (may be NULL) gets each descriptor before it counts. 0, or -errno with none open. Threads for which
+ * the limit leaves no descriptor are counted, the first one must have one.
+ */
 int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd));
 void trap_detach(struct trap_events *events);
+/* Has the host closed any of the first `n`, or are there none? */
+bool trap_events_lost(const struct trap_events *events, uint32_t n);
 /* Enables or disables them all. */
 void trap_switch(const struct trap_events *events, bool on);
 /* How many events the kernel has counted. */
 uint64_t trap_count(const struct trap_events *events);
-/* In the child of a fork: the descriptors go, the memory is left alone, as all that the parent had allocated. */
-void trap_fork_child(struct trap_events *events);
-
 /* Does a debugger trace the process? Asked of the system once a second at most. */
 bool trap_traced(uint64_t now_ns);
 /* Why perf_event_open failed with `error`, and what to do. */

@@ -12,6 +12,7 @@
 #include "system.h"
 #include "uffd.h"
 
+#include "../base/descriptor.h"
 #include "../base/syscalls.h"
 
 #include <fcntl.h>
@@ -53,14 +54,14 @@ enum { SCAN_RANGES = 512, MAPPINGS = 64 };
 #define HUGE_BYTES (UINT64_C(2) << 20)
 
 static struct page_set pages;
-static int uffd = -1, pagemap = -1;
+static struct descriptor uffd = DESCRIPTOR_NONE, pagemap = DESCRIPTOR_NONE;
 
 static int protect(struct span span, bool on)
 {
 	struct uffdio_writeprotect arg = { .range = { span.start, span.end - span.start },
 					   .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
 	for (int tries = 0; tries < 1000; tries++) {
-		if (ioctl(uffd, UFFDIO_WRITEPROTECT, &arg) == 0)
+		if (ioctl(uffd.fd, UFFDIO_WRITEPROTECT, &arg) == 0)
 			return 0;
 		if (errno != EAGAIN) /* while mappings change */
 			return -errno;
@@ -79,6 +80,8 @@ void uffd_rearm(uint64_t page)
 static int register_mappings(struct span span)
 {
 	struct mapping mappings[MAPPINGS];
+	if (!descriptor_is_ours(&uffd)) /* not with another's: nobody would resolve its faults */
+		return -EBADF;
 	while (span.start < span.end) {
 		size_t found = system_mappings(span.start, span.end, mappings, MAPPINGS);
 		size_t n = found < MAPPINGS ? found : MAPPINGS;
@@ -88,7 +91,7 @@ static int register_mappings(struct span span)
 			struct uffdio_register arg = { .range = { mappings[i].start,
 								  mappings[i].end - mappings[i].start },
 						       .mode = UFFDIO_REGISTER_MODE_WP };
-			if (ioctl(uffd, UFFDIO_REGISTER, &arg) < 0)
+			if (ioctl(uffd.fd, UFFDIO_REGISTER, &arg) < 0)
 				return -errno;
 			span.start = mappings[i].end;
 		}
@@ -152,7 +155,7 @@ static int collect(struct span span, struct span_list *written)
 			written->spans = spans;
 			written->capacity = capacity;
 		}
-		long n = ioctl(pagemap, SCAN_IOCTL, &scan);
+		long n = ioctl(pagemap.fd, SCAN_IOCTL, &scan);
 		if (n < 0)
 			return collect_replaced((struct span){ scan.start, scan.end }, written);
 		for (long i = 0; i < n; i++)
@@ -166,11 +169,8 @@ static int collect(struct span span, struct span_list *written)
 
 static void shut(void)
 {
-	if (uffd >= 0)
-		close(uffd);
-	if (pagemap >= 0)
-		close(pagemap);
-	uffd = pagemap = -1;
+	descriptor_close(&uffd);
+	descriptor_close(&pagemap);
 }
 
 /* A user's store and a read(2) must both be seen, and the read must succeed. */
@@ -198,6 +198,12 @@ static int self_test(char *scratch, char *note, size_t note_size)
 	return failed ? -ENOTSUP : 0;
 }
 
+/* Takes what a system call has just returned. */
+static int adopt(int fd, struct descriptor *ret_descriptor)
+{
+	return descriptor_adopt(fd < 0 ? -errno : fd, DESCRIPTOR_FILE, ret_descriptor);
+}
+
 static int open_descriptors(char *note, size_t note_size)
 {
 	struct uffdio_api api = { .api = UFFD_API,
@@ -206,20 +212,21 @@ static int open_descriptors(char *note, size_t note_size)
 	int error = syscall_refused(SYSCALL_USERFAULTFD);
 	if (!error)
 		error = syscall_refused(SYSCALL_PAGEMAP_SCAN);
-	uffd = error ? -1 : (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	if (uffd < 0) {
+	if (!error)
+		error = adopt((int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY), &uffd);
+	if (error) {
 		snprintf(note, note_size,
 			 "userfaultfd(2) is refused (%s): in a container allow it in the seccomp profile",
-			 strerror(error ? -error : errno));
+			 strerror(-error));
 		return -ENOTSUP;
 	}
-	if (ioctl(uffd, UFFDIO_API, &api) < 0) {
+	if (ioctl(uffd.fd, UFFDIO_API, &api) < 0) {
 		snprintf(note, note_size, "this kernel has no userfaultfd WP_ASYNC: Linux 6.7 or later is needed");
 		return -ENOTSUP;
 	}
-	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (pagemap < 0) {
-		snprintf(note, note_size, "/proc/self/pagemap: %s", strerror(errno));
+	error = adopt(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), &pagemap);
+	if (error) {
+		snprintf(note, note_size, "/proc/self/pagemap: %s", strerror(-error));
 		return -ENOTSUP;
 	}
 	return 0;
@@ -241,6 +248,25 @@ static int open_uffd(struct ring *ring, char *note, size_t note_size)
 	return error;
 }
 
+/*
+ * Once a second: has the host closed our descriptors, as old daemons do with all that they do not know? Then no page is armed any more, and
+ * until now all counted as written; with new ones the next collect arms them again.
+ */
+static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
+{
+	static uint64_t next_look_ns; /* under the engine's lock */
+	char note[200];
+	(void)ret_n_lost;
+	if (now_ns < next_look_ns)
+		return 0;
+	next_look_ns = now_ns + NS_PER_S;
+	if (!descriptor_is_ours(&uffd) || !descriptor_is_ours(&pagemap)) {
+		shut();
+		open_descriptors(note, sizeof note);
+	}
+	return 0;
+}
+
 const struct backend fault_uffd = {
 	.name = "uffd",
 	.id = BACKEND_UFFD,
@@ -250,5 +276,6 @@ const struct backend fault_uffd = {
 	.arm = arm,
 	.disarm = disarm,
 	.collect = collect,
+	.tick = tick,
 	.fork_child = shut,
 };

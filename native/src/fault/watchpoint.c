@@ -327,7 +327,7 @@ static bool tick(uint64_t now_ns)
 static void fork_child(void)
 {
 	for (unsigned i = 0; i < POINTS; i++) {
-		trap_fork_child(&events[i]);
+		trap_detach(&events[i]);
 		atomic_store(&own.points[i].number, 0);
 		atomic_store(&own.n_inside[i], 0);
 	}
