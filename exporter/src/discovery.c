@@ -1,12 +1,13 @@
 /*
- * discovery.c -- announces the exporter to tools of the same user.
+ * discovery.c -- DESIGN: announces the exporter to tools of the same user.
  *
- * DESIGN. On the thread that opens and closes. The file holds the token, so it is as secret as that: it lies in a
+ * On the thread that opens and closes. The file holds the token, so it is as secret as that: it lies in a
  * directory that belongs to this user and that nobody else can enter, and appears under its name only when it is
  * whole. After a crash it stays; who reads it looks whether the process is there.
  */
 #include "discovery.h"
 
+#include "server.h"
 #include "text/json.h"
 
 #include <errno.h>
@@ -22,8 +23,7 @@ static int default_dir(char *path, size_t n_bytes)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
 	int n;
-
-	if (base != NULL && base[0] == '/')
+	if (base && base[0] == '/')
 		n = snprintf(path, n_bytes, "%s/memwatch", base);
 	else
 		n = snprintf(path, n_bytes, "/tmp/memwatch-%u", (unsigned)geteuid());
@@ -34,11 +34,9 @@ static int default_dir(char *path, size_t n_bytes)
 static int open_dir(const char *path)
 {
 	struct stat info;
-	int fd;
-
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return -errno;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 077) == 0)
@@ -64,10 +62,8 @@ static void describe(const struct memwatch_exporter *exporter, struct text *text
 static int write_all(int fd, const struct text *text)
 {
 	size_t n_written = 0;
-
 	while (n_written < text->n_bytes) {
 		ssize_t n = write(fd, text->data + n_written, text->n_bytes - n_written);
-
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		n_written += n > 0 ? (size_t)n : 0;
@@ -79,19 +75,17 @@ static int write_all(int fd, const struct text *text)
 static int write_file(int dir_fd, const char *name, const struct text *text)
 {
 	char temporary[80];
-	int fd, error;
-
 	snprintf(temporary, sizeof temporary, ".%s", name);
 	unlinkat(dir_fd, temporary, 0);
-	fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	error = write_all(fd, text);
-	if (close(fd) < 0 && error == 0)
+	int error = write_all(fd, text);
+	if (close(fd) < 0 && !error)
 		error = -errno;
-	if (error == 0 && renameat(dir_fd, temporary, dir_fd, name) < 0)
+	if (!error && renameat(dir_fd, temporary, dir_fd, name) < 0)
 		error = -errno;
-	if (error < 0)
+	if (error)
 		unlinkat(dir_fd, temporary, 0);
 	return error;
 }
@@ -100,8 +94,7 @@ static int announce(struct memwatch_exporter *exporter, const char *dir)
 {
 	char name[64], path[DISCOVERY_PATH_MAX + 80];
 	struct text text = { 0 };
-	int dir_fd = open_dir(dir), error;
-
+	int dir_fd = open_dir(dir);
 	if (dir_fd < 0)
 		return dir_fd;
 	if (exporter->access.port != 0)
@@ -110,23 +103,22 @@ static int announce(struct memwatch_exporter *exporter, const char *dir)
 		snprintf(name, sizeof name, "%d-%llx.json", (int)exporter->pid,
 			 (unsigned long long)exporter->socket_ino);
 	describe(exporter, &text);
-	error = text.failed ? -ENOMEM : write_file(dir_fd, name, &text);
+	int error = text.failed ? -ENOMEM : write_file(dir_fd, name, &text);
 	text_fini(&text);
 	close(dir_fd);
-	if (error < 0)
+	if (error)
 		return error;
 	snprintf(path, sizeof path, "%s/%s", dir, name);
 	exporter->discovery_file = strdup(path);
-	return exporter->discovery_file == NULL ? -ENOMEM : 0;
+	return !exporter->discovery_file ? -ENOMEM : 0;
 }
 
 int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir)
 {
 	char dir[DISCOVERY_PATH_MAX];
-
-	if (runtime_dir != NULL && runtime_dir[0] == '\0')
+	if (runtime_dir && runtime_dir[0] == '\0')
 		return 0;
-	if (runtime_dir != NULL)
+	if (runtime_dir)
 		return strlen(runtime_dir) < sizeof dir ? announce(exporter, runtime_dir) : -ENAMETOOLONG;
 	if (default_dir(dir, sizeof dir) == 0)
 		announce(exporter, dir);
@@ -135,7 +127,7 @@ int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir)
 
 void discovery_close(struct memwatch_exporter *exporter)
 {
-	if (exporter->discovery_file != NULL)
+	if (exporter->discovery_file)
 		unlink(exporter->discovery_file);
 	free(exporter->discovery_file);
 	exporter->discovery_file = NULL;

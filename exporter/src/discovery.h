@@ -1,18 +1,18 @@
 /*
  * discovery.h -- the runtime file by which local tools find this exporter.
  */
-#ifndef MEMWATCH_EXPORTER_DISCOVERY_H
-#define MEMWATCH_EXPORTER_DISCOVERY_H
+#ifndef DISCOVERY_H
+#define DISCOVERY_H
 
-#include "server.h"
+#include <memwatch/exporter.h>
 
 /*
  * Writes `<runtime_dir>/<pid>-<port>.json`, mode 0600. `runtime_dir` NULL: the default one, and then a failure is no
  * error, since the exporter can be used without; "": nothing is written. 0 or -errno.
  */
-int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir);
+int discovery_open(memwatch_exporter *exporter, const char *runtime_dir);
 
 /* Removes it. */
-void discovery_close(struct memwatch_exporter *exporter);
+void discovery_close(memwatch_exporter *exporter);
 
 #endif

@@ -1,22 +1,27 @@
 /*
- * routes.c -- takes requests from libmicrohttpd, checks them, finds who answers.
+ * routes.c -- DESIGN: takes requests from libmicrohttpd, checks them, finds who answers.
  *
- * DESIGN. One daemon with one internal thread, "memwatch-http" from the first connection on (libmicrohttpd does not
- * let it be named earlier), on epoll; a thread a connection would be a thousand threads in somebody's service. What
- * libmicrohttpd 0.9.75 does not check is checked here: missing and repeated Host headers, absolute targets, %00, other
- * methods, bodies, names of headers, sizes; what it checked it would refuse with a body of its own, so it is told to be
- * lenient, and has memory for twice what we take (with more, each client that streams would hold more). The target is
- * taken as it came on the wire, before libmicrohttpd decodes it. A request is refused before anything looks at what it
- * asks for. Addresses are compared byte for byte. Signals that are sent to the process are blocked while the thread is
- * created, so that the host's handlers never run on it.
+ * One daemon with one internal thread on epoll. A thread a connection would be a thousand threads in somebody's
+ * service. It is named "memwatch-http" when the first connection comes, since libmicrohttpd does not let it be named
+ * earlier. The signals of the process are blocked while the thread is created, so that the host's handlers never run on
+ * it.
+ *
+ * What libmicrohttpd 0.9.75 does not check is checked here: missing and repeated Host headers, absolute targets, %00,
+ * other methods, bodies, names of headers, sizes. What it does check it refuses with a body of its own. So it is told
+ * to be lenient, and has memory for twice what we take; more would be held by each client that streams. The target is
+ * taken as it came on the wire, before libmicrohttpd decodes it.
+ *
+ * A request is refused before anything looks at what it asks for. Addresses are compared byte for byte.
  */
 #include "routes.h"
 
-#include "feeds/feed.h"
-#include "metrics/metrics.h"
+#include "clock.h"
+#include "feeds/poll.h"
+#include "feeds/stream.h"
 #include "http/page.h"
-#include "feeds/pump.h"
 #include "http/reply.h"
+#include "metrics/metrics.h"
+#include "server.h"
 #include "status.h"
 #include "values.h"
 
@@ -51,8 +56,8 @@ static const struct route routes[] = {
 	{ "/-/ready", HANDLER_HEALTH, status_ready, OPEN },
 	{ "/api/v1/status", HANDLER_STATUS, status_reply, WITH_TOKEN },
 	{ "/api/v1/regions", HANDLER_REGIONS, status_regions, WITH_TOKEN },
-	{ "/api/v1/events", HANDLER_EVENTS, feed_events, WITH_TOKEN },
-	{ "/api/v1/events/stream", HANDLER_STREAM, feed_stream, WITH_TOKEN },
+	{ "/api/v1/events", HANDLER_EVENTS, poll_reply, WITH_TOKEN },
+	{ "/api/v1/events/stream", HANDLER_STREAM, stream_reply, WITH_TOKEN },
 };
 
 /* Those that go on after their path. */
@@ -77,10 +82,10 @@ static const struct route *find_route(const char *path)
 /* --- checks ----------------------------------------------------------------------------------------------------- */
 
 /*
- * Letters, digits, and what else a name may hold: to libmicrohttpd "Content-Length " is another header than Content-Length,
- * to the proxy in front perhaps not, and so a body passes as the next request.
+ * Letters, digits, and what else a name may hold: to libmicrohttpd "Content-Length " is another header than
+ * Content-Length, to the proxy in front perhaps not, and so a body passes as the next request.
  */
-static int is_token(const char *name)
+static bool is_token(const char *name)
 {
 	return *name != '\0' && name[strspn(name, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 						  "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0';
@@ -105,7 +110,7 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 	};
 
 	(void)kind;
-	if (value == NULL)
+	if (!value)
 		value = "";
 	headers->total_bytes += strlen(name) + strlen(value) + 4;
 	headers->bad_name |= !is_token(name);
@@ -113,9 +118,9 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 	headers->n_authorizations += strcasecmp(name, "Authorization") == 0;
 	if ((strcasecmp(name, "Content-Length") == 0 && strcmp(value, "0") != 0) ||
 	    strcasecmp(name, "Transfer-Encoding") == 0)
-		headers->has_body = 1;
+		headers->has_body = true;
 	for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
-		if (strcasecmp(name, wanted[i].name) == 0 && *wanted[i].place == NULL)
+		if (strcasecmp(name, wanted[i].name) == 0 && !*wanted[i].place)
 			*wanted[i].place = value;
 	}
 	return MHD_YES;
@@ -124,7 +129,7 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 /* The status to refuse with, and why; 0: go on. */
 static unsigned check_request(const struct request *request, const char *method, const char **ret_sentence)
 {
-	if (request->wrong != NULL) {
+	if (request->wrong) {
 		*ret_sentence = request->wrong;
 		return request->wrong_status;
 	}
@@ -147,30 +152,28 @@ static unsigned check_request(const struct request *request, const char *method,
 	return 0;
 }
 
-static int may_read(const struct request *request, const struct route *route)
+static bool may_read(const struct request *request, const struct route *route)
 {
 	const struct memwatch_exporter *exporter = request->exporter;
-
 	if (route->access == OPEN || (route->access == METRICS && !exporter->metrics_need_token))
-		return 1;
+		return true;
 	return access_has_token(&exporter->access, &request->headers,
 				route->access == PAGE ? query_find(&request->query, "token") : NULL);
 }
 
 static enum MHD_Result answer(struct request *request, const char *method)
 {
-	const struct route *route = request->wrong == NULL ? find_route(request->query.path) : NULL;
+	const struct route *route = !request->wrong ? find_route(request->query.path) : NULL;
 	const char *sentence;
 	unsigned status = check_request(request, method, &sentence);
-
-	if (route != NULL)
+	if (route)
 		request->handler = route->handler;
 	if (status == 0)
 		status = (unsigned)access_check_origin(&request->exporter->access, &request->headers,
-						       route != NULL && route->access == PAGE, &sentence);
+						       route && route->access == PAGE, &sentence);
 	if (status != 0)
 		return reply_error(request, status, sentence);
-	if (route == NULL)
+	if (!route)
 		return reply_error(request, 404, "There is nothing at this address; / leads to what there is.");
 	if (may_read(request, route))
 		return route->reply(request);
@@ -186,13 +189,13 @@ static void *begin_request(void *cls, const char *uri, struct MHD_Connection *co
 {
 	size_t n_bytes = strlen(uri);
 	struct request *request;
-	int too_long = n_bytes > QUERY_URI_MAX;
-
+	bool too_long = n_bytes > QUERY_URI_MAX;
 	n_bytes = too_long ? 0 : n_bytes;
 	request = calloc(1, sizeof *request + n_bytes + 1);
-	if (request == NULL)
+	if (!request)
 		return NULL;
 	request->exporter = cls;
+	request->counts = &request->exporter->requests;
 	request->connection = connection;
 	request->handler = HANDLER_OTHER;
 	memcpy(request->uri, uri, n_bytes);
@@ -209,8 +212,7 @@ static void *begin_request(void *cls, const char *uri, struct MHD_Connection *co
 static struct connection *entry_of(struct MHD_Connection *connection)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-
-	return info == NULL ? NULL : info->socket_context;
+	return !info ? NULL : info->socket_context;
 }
 
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
@@ -218,16 +220,15 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 {
 	struct memwatch_exporter *exporter = cls;
 	struct request *request = *con_cls;
-
 	(void)url, (void)version, (void)upload_data;
-	if (request == NULL)
+	if (!request)
 		return MHD_NO;
 	if (!request->announced) {
-		request->announced = 1;
+		request->announced = true;
 		request->head = strcmp(method, "HEAD") == 0;
 		connections_busy(&exporter->connections, entry_of(connection));
 		MHD_get_connection_values(connection, MHD_HEADER_KIND, take_header, &request->headers);
-		if (!access_must_close(&request->headers) && request->wrong == NULL)
+		if (!access_must_close(&request->headers) && !request->wrong)
 			return MHD_YES;
 	}
 	*upload_data_size = 0;
@@ -239,12 +240,11 @@ static void end_request(void *cls, struct MHD_Connection *connection, void **con
 {
 	struct memwatch_exporter *exporter = cls;
 	struct request *request = *con_cls;
-
-	connections_idle(&exporter->connections, entry_of(connection), server_now_ms());
-	pump_nudge(&exporter->pump);
-	if (request == NULL)
+	connections_idle(&exporter->connections, entry_of(connection), clock_now_ms());
+	nudge_give(&exporter->pump.nudge);
+	if (!request)
 		return;
-	feed_close(request->feed, code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED);
+	feeds_remove(request->feed, code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED);
 	free(request);
 	*con_cls = NULL;
 }
@@ -253,21 +253,19 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 			       enum MHD_ConnectionNotificationCode code)
 {
 	struct memwatch_exporter *exporter = cls;
-	const union MHD_ConnectionInfo *info;
-
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
 		connections_remove(&exporter->connections, *socket_context);
 		*socket_context = NULL;
 		return;
 	}
 	if (!exporter->named) {
-		exporter->named = 1;
+		exporter->named = true;
 		pthread_setname_np(pthread_self(), "memwatch-http");
 	}
-	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-	if (info != NULL)
-		*socket_context = connections_add(&exporter->connections, info->connect_fd, server_now_ms());
-	pump_nudge(&exporter->pump);
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	if (info)
+		*socket_context = connections_add(&exporter->connections, info->connect_fd, clock_now_ms());
+	nudge_give(&exporter->pump.nudge);
 }
 
 /* The library never prints: what libmicrohttpd has to say about clients is in the metrics. */
@@ -278,7 +276,7 @@ static void discard_message(void *cls, const char *format, va_list arguments)
 
 /* --- the daemon ------------------------------------------------------------------------------------------------- */
 
-static struct MHD_Daemon *start_daemon(struct memwatch_exporter *exporter, uint32_t connection_limit)
+static struct MHD_Daemon *start_daemon(memwatch_exporter *exporter, uint32_t connection_limit)
 {
 	unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
 	struct MHD_OptionItem tls[] = {
@@ -288,7 +286,6 @@ static struct MHD_Daemon *start_daemon(struct memwatch_exporter *exporter, uint3
 		{ MHD_OPTION_END, 0, NULL },
 	};
 	struct MHD_OptionItem *more = exporter->access.tls ? tls : &tls[3];
-
 	if (exporter->access.tls)
 		flags |= MHD_USE_TLS;
 	return MHD_start_daemon(flags, 0, NULL, NULL, handle, exporter, MHD_OPTION_EXTERNAL_LOGGER, discard_message,
@@ -307,7 +304,6 @@ static struct MHD_Daemon *start_daemon(struct memwatch_exporter *exporter, uint3
 static void fill_foreign_signals(sigset_t *ret_set)
 {
 	static const int own[] = { SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL };
-
 	sigfillset(ret_set);
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		sigdelset(ret_set, own[i]);
@@ -317,35 +313,33 @@ static void fill_foreign_signals(sigset_t *ret_set)
 static void forget_closed_socket(struct memwatch_exporter *exporter, const struct stat *before)
 {
 	struct stat now;
-
 	if (fstat(exporter->listen_fd, &now) < 0 || now.st_dev != before->st_dev || now.st_ino != before->st_ino)
 		exporter->listen_fd = -1;
 }
 
-int routes_start(struct memwatch_exporter *exporter, uint32_t connection_limit)
+int routes_start(memwatch_exporter *exporter, uint32_t connection_limit)
 {
 	sigset_t foreign, before;
 	struct stat socket = { 0 };
 	int error = 0;
-
 	fill_foreign_signals(&foreign);
 	pthread_sigmask(SIG_BLOCK, &foreign, &before);
 	fstat(exporter->listen_fd, &socket);
 	errno = 0;
 	exporter->daemon = start_daemon(exporter, connection_limit);
-	if (exporter->daemon == NULL) {
+	if (!exporter->daemon) {
 		error = errno > 0 ? -errno : -EIO;
 		forget_closed_socket(exporter, &socket);
 	} else {
 		error = pump_start(exporter);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error < 0 && exporter->daemon != NULL)
+	if (error && exporter->daemon)
 		routes_stop(exporter);
 	return error;
 }
 
-void routes_stop(struct memwatch_exporter *exporter)
+void routes_stop(memwatch_exporter *exporter)
 {
 	MHD_stop_daemon(exporter->daemon);
 	exporter->daemon = NULL;

@@ -1,14 +1,15 @@
 /*
- * status.c -- /api/v1/status, /api/v1/regions and the health addresses.
+ * status.c -- DESIGN: /api/v1/status, /api/v1/regions and the health addresses. HTTP thread.
  *
- * DESIGN. HTTP thread. The status is the one document that is built with cJSON: small, seldom, deep. cJSON keeps
- * numbers as doubles and passes bad UTF-8 on, so whole numbers go in as raw digits and strings through text_clean().
+ * The status is the one document that is built with cJSON: it is small, asked for seldom, and nested. Lists of events
+ * and regions are long and asked for often; json.c writes them without a tree. cJSON keeps numbers as doubles and
+ * passes bad UTF-8 on, so whole numbers go in as raw digits and strings through text_clean().
  */
 #include "status.h"
 
 #include "text/json.h"
-#include "metrics/metrics.h"
 #include "http/reply.h"
+#include "server.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -23,7 +24,6 @@ enum { REGIONS_DEFAULT = 100, REGIONS_MAX = 1000, REGIONS_BATCH = 50 };
 static void add_u64(cJSON *object, const char *name, uint64_t value)
 {
 	struct text text = { 0 };
-
 	text_u64(&text, value);
 	text_char(&text, '\0');
 	if (!text.failed)
@@ -34,7 +34,6 @@ static void add_u64(cJSON *object, const char *name, uint64_t value)
 static void add_string(cJSON *object, const char *name, const char *value)
 {
 	struct text text = { 0 };
-
 	text_clean(&text, value, strlen(value));
 	text_char(&text, '\0');
 	if (!text.failed)
@@ -45,7 +44,6 @@ static void add_string(cJSON *object, const char *name, const char *value)
 static void add_seconds(cJSON *object, const char *name, uint64_t ns)
 {
 	struct text text = { 0 };
-
 	text_seconds(&text, ns);
 	text_char(&text, '\0');
 	if (!text.failed)
@@ -56,7 +54,6 @@ static void add_seconds(cJSON *object, const char *name, uint64_t ns)
 static void add_now(cJSON *root)
 {
 	struct timespec now;
-
 	clock_gettime(CLOCK_REALTIME, &now);
 	add_u64(root, "now_ms", (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
@@ -64,10 +61,8 @@ static void add_now(cJSON *root)
 static void add_backends(const struct memwatch_exporter *exporter, cJSON *root)
 {
 	cJSON *list = cJSON_AddArrayToObject(root, "backends");
-
-	for (int i = 0; list != NULL && i < exporter->n_backends; i++) {
+	for (int i = 0; list && i < exporter->n_backends; i++) {
 		cJSON *item = cJSON_CreateObject();
-
 		cJSON_AddItemToArray(list, item);
 		add_string(item, "name", exporter->backends[i].name);
 		cJSON_AddBoolToObject(item, "usable", exporter->backends[i].usable);
@@ -79,7 +74,6 @@ static void add_backends(const struct memwatch_exporter *exporter, cJSON *root)
 static void add_ledger(const struct memwatch_stats *stats, cJSON *root)
 {
 	cJSON *ledger = cJSON_AddObjectToObject(root, "ledger"), *dropped;
-
 	add_u64(ledger, "detected", stats->ledger.detected);
 	add_u64(ledger, "delivered", stats->ledger.delivered);
 	add_u64(ledger, "coalesced", stats->ledger.coalesced);
@@ -95,7 +89,6 @@ static void add_ledger(const struct memwatch_stats *stats, cJSON *root)
 static void add_attribution(const struct memwatch_stats *stats, cJSON *root)
 {
 	cJSON *object = cJSON_AddObjectToObject(root, "attribution");
-
 	cJSON_AddBoolToObject(object, "available", stats->attribution_available);
 	cJSON_AddBoolToObject(object, "filtered", stats->attribution_filtered);
 	cJSON_AddNumberToObject(object, "budget_ratio", stats->attribution_budget);
@@ -109,7 +102,6 @@ static void add_attribution(const struct memwatch_stats *stats, cJSON *root)
 static void add_log(const struct memwatch_stats *stats, cJSON *root)
 {
 	cJSON *ring = cJSON_AddObjectToObject(root, "ring"), *history = cJSON_AddObjectToObject(root, "history"), *log;
-
 	add_u64(ring, "notes", stats->ring_depth);
 	add_u64(ring, "capacity", stats->ring_capacity);
 	add_u64(ring, "high_watermark", stats->ring_high_water);
@@ -126,10 +118,9 @@ static void add_log(const struct memwatch_stats *stats, cJSON *root)
 static void add_feeds(const struct memwatch_exporter *exporter, cJSON *root)
 {
 	cJSON *object = cJSON_AddObjectToObject(root, "feeds");
-
-	for (unsigned i = 0; i < TRANSPORTS; i++)
-		add_u64(object, metrics_transport_text(i), exporter->feeds.n_clients[i]);
-	add_u64(object, "limit", exporter->feed_limit);
+	for (unsigned i = 0; i < FORMATS; i++)
+		add_u64(object, formats[i].name, exporter->feeds.n_clients[i]);
+	add_u64(object, "limit", exporter->feeds.limit);
 	add_u64(object, "missed", exporter->feeds.n_missed);
 	add_u64(object, "rejected", exporter->feeds.n_rejected);
 	add_u64(object, "cut", exporter->feeds.n_cut);
@@ -138,7 +129,6 @@ static void add_feeds(const struct memwatch_exporter *exporter, cJSON *root)
 static cJSON *build_status(const struct memwatch_exporter *exporter, const struct memwatch_stats *stats)
 {
 	cJSON *root = cJSON_CreateObject();
-
 	add_u64(root, "schema", JSON_SCHEMA);
 	add_string(root, "service", exporter->service);
 	add_u64(root, "pid", (uint64_t)exporter->pid);
@@ -166,24 +156,20 @@ static cJSON *build_status(const struct memwatch_exporter *exporter, const struc
 enum MHD_Result status_reply(struct request *request)
 {
 	struct memwatch_stats stats;
-	enum MHD_Result result;
 	struct text text = { 0 };
-	cJSON *root;
-	char *json;
-
 	if (request->query.n_parameters != 0)
 		return reply_error(request, 400, "This address takes no query parameters.");
 	if (memwatch_stats_get(request->exporter->watcher, &stats) < 0)
 		return reply_error(request, 503, "The numbers cannot be read now.");
-	root = build_status(request->exporter, &stats);
-	json = cJSON_PrintUnformatted(root);
+	cJSON *root = build_status(request->exporter, &stats);
+	char *json = cJSON_PrintUnformatted(root);
 	cJSON_Delete(root);
-	text.failed = json == NULL;
-	if (json != NULL)
+	text.failed = !json;
+	if (json)
 		text_string(&text, json);
 	text_char(&text, '\n');
 	cJSON_free(json);
-	result = reply_text(request, 200, REPLY_JSON, &text);
+	enum MHD_Result result = reply_text(request, 200, REPLY_JSON, &text);
 	text_fini(&text);
 	return result;
 }
@@ -197,11 +183,9 @@ enum MHD_Result status_reply(struct request *request)
 static int list_regions(memwatch *watcher, struct text *text, uint64_t *cursor, uint64_t limit)
 {
 	struct memwatch_region_info *infos = malloc(REGIONS_BATCH * sizeof *infos);
-	int n = infos == NULL ? -ENOMEM : 1, n_listed = 0;
-
+	int n = !infos ? -ENOMEM : 1, n_listed = 0;
 	while (n > 0 && (uint64_t)n_listed < limit) {
 		uint64_t wanted = limit - (uint64_t)n_listed;
-
 		n = memwatch_region_list(watcher, cursor, infos, wanted < REGIONS_BATCH ? wanted : REGIONS_BATCH);
 		for (int i = 0; i < n; i++) {
 			if (n_listed++ > 0)
@@ -224,11 +208,11 @@ enum MHD_Result status_regions(struct request *request)
 	struct text text = { 0 };
 	enum MHD_Result result;
 
-	if (wrong == NULL && limit_text != NULL && (query_u64(limit_text, REGIONS_MAX, &limit) < 0 || limit == 0))
+	if (!wrong && limit_text && (query_u64(limit_text, REGIONS_MAX, &limit) < 0 || limit == 0))
 		wrong = "limit must be 1 to 1000.";
-	if (wrong == NULL && start != NULL && query_u64(start, UINT64_MAX, &cursor) < 0)
+	if (!wrong && start && query_u64(start, UINT64_MAX, &cursor) < 0)
 		wrong = "continue must be what the previous answer gave as next.";
-	if (wrong != NULL)
+	if (wrong)
 		return reply_error(request, 400, wrong);
 	text_char(&text, '{');
 	json_u64(&text, "schema", JSON_SCHEMA);
@@ -259,7 +243,7 @@ enum MHD_Result status_healthy(struct request *request)
 
 enum MHD_Result status_ready(struct request *request)
 {
-	if (!__atomic_load_n(&request->exporter->pump.watcher_up, __ATOMIC_RELAXED))
+	if (!atomic_load_explicit(&request->exporter->pump.watcher_up, memory_order_relaxed))
 		return reply_error(request, 503, "The watcher is closed.");
 	return reply_constant(request, 200, REPLY_TEXT, "memwatch is ready.\n", 19);
 }

@@ -1,10 +1,10 @@
 /*
  * status.h -- the small answers: status, regions, health.
  */
-#ifndef MEMWATCH_EXPORTER_STATUS_H
-#define MEMWATCH_EXPORTER_STATUS_H
+#ifndef STATUS_H
+#define STATUS_H
 
-#include "server.h"
+#include "http/request.h"
 
 enum MHD_Result status_reply(struct request *request);
 enum MHD_Result status_regions(struct request *request);

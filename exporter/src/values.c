@@ -1,7 +1,7 @@
 /*
- * values.c -- serves versions of values, a region's history, and who wrote what of it.
+ * values.c -- DESIGN: serves versions of values, a region's history, and who wrote what of it.
  *
- * DESIGN. HTTP thread. What a region's policy hides the library does not give out: its -EACCES becomes a 403. What has
+ * HTTP thread. What a region's policy hides the library does not give out: its -EACCES becomes a 403. What has
  * left the history is 410, with the library's sentence that names the oldest kept; what never was is 404. Values are
  * sent as bytes, whole, up to VALUE_MAX; they are copied out first, since the history may lose them at any time.
  */
@@ -9,6 +9,7 @@
 
 #include "text/json.h"
 #include "http/reply.h"
+#include "server.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -28,7 +29,6 @@ static const char no_parameters[] = "This address takes no query parameters.";
 static enum MHD_Result reply_library_error(struct request *request, int64_t error, unsigned gone)
 {
 	unsigned status = 503;
-
 	if (error == -EINVAL)
 		status = 400;
 	else if (error == -EACCES)
@@ -48,55 +48,51 @@ struct version {
 
 static int64_t read_version(memwatch *watcher, const struct version *version, void *buffer, size_t size)
 {
-	if (version->key != NULL)
+	if (version->key)
 		return memwatch_load(watcher, version->key, buffer, size);
 	return memwatch_version_read(watcher, version->region_id, version->seq, buffer, size);
 }
 
 /* Is `etag` in the list of If-None-Match? */
-static int etag_listed(const char *list, const char *etag)
+static bool etag_listed(const char *list, const char *etag)
 {
-	return list != NULL && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
+	return list && (strcmp(list, "*") == 0 || strstr(list, etag));
 }
 
 /* A key names its bytes for ever, so it is their entity tag; other versions have none. */
 static enum MHD_Result send_bytes(struct request *request, const char *key, void *bytes, size_t n_bytes)
 {
 	char etag[MEMWATCH_KEY_SIZE + 2], disposition[MEMWATCH_KEY_SIZE + 40];
-	struct MHD_Response *response;
-	int known;
-
-	snprintf(etag, sizeof etag, "\"%s\"", key != NULL ? key : "");
-	snprintf(disposition, sizeof disposition, "attachment; filename=\"%s.bin\"", key != NULL ? key : "value");
-	known = key != NULL && etag_listed(request->headers.if_none_match, etag);
-	response = MHD_create_response_from_buffer(known ? 0 : n_bytes, bytes, MHD_RESPMEM_MUST_FREE);
-	if (response == NULL)
+	snprintf(etag, sizeof etag, "\"%s\"", key ? key : "");
+	snprintf(disposition, sizeof disposition, "attachment; filename=\"%s.bin\"", key ? key : "value");
+	bool known = key && etag_listed(request->headers.if_none_match, etag);
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(known ? 0 : n_bytes, bytes, MHD_RESPMEM_MUST_FREE);
+	if (!response)
 		free(bytes);
-	if (key != NULL)
+	if (key)
 		reply_header(response, "ETag", etag);
 	reply_header(response, "Content-Disposition", disposition);
 	return reply_queue(request, known ? 304 : 200, "application/octet-stream", response);
 }
 
 /* Is it a version that never was: of a key that no event gave out, or of a time when the region was not watched? */
-static int never_was(memwatch *watcher, const struct version *version)
+static bool never_was(memwatch *watcher, const struct version *version)
 {
 	const struct memwatch_event *none[1];
 	struct memwatch_region_info info;
 	struct memwatch_cursor cursor;
-
-	if (version->key != NULL)
+	if (version->key)
 		return memwatch_key_known(watcher, version->key) == 0;
 	if (version->seq == UINT64_MAX || memwatch_events_read(watcher, 0, none, 0, &cursor) < 0 ||
 	    memwatch_region_info_get(watcher, version->region_id, &info) < 0)
-		return 0;
+		return false;
 	return version->seq > cursor.newest || (version->seq != 0 && version->seq < info.added_seq);
 }
 
 static enum MHD_Result reply_no_version(struct request *request, const struct version *version, int64_t error)
 {
 	char sentence[512];
-
 	if (error != -ENOENT)
 		return reply_library_error(request, error, 410);
 	snprintf(sentence, sizeof sentence, "%s", memwatch_error()); /* the next call's may take its place */
@@ -106,18 +102,16 @@ static enum MHD_Result reply_no_version(struct request *request, const struct ve
 static enum MHD_Result reply_version(struct request *request, const struct version *version)
 {
 	memwatch *watcher = request->exporter->watcher;
-	int64_t n_bytes = read_version(watcher, version, NULL, 0), n_read;
-	void *bytes;
-
+	int64_t n_bytes = read_version(watcher, version, NULL, 0);
 	if (n_bytes < 0)
 		return reply_no_version(request, version, n_bytes);
 	if (n_bytes > VALUE_MAX)
 		return reply_error(request, 413,
 				   "The value is larger than 64 MiB: read it in the process with memwatch_load.");
-	bytes = malloc((size_t)n_bytes + 1);
-	if (bytes == NULL)
+	void *bytes = malloc((size_t)n_bytes + 1);
+	if (!bytes)
 		return reply_error(request, 503, "There is no memory for a value of that size now.");
-	n_read = read_version(watcher, version, bytes, (size_t)n_bytes);
+	int64_t n_read = read_version(watcher, version, bytes, (size_t)n_bytes);
 	if (n_read == n_bytes)
 		return send_bytes(request, version->key, bytes, (size_t)n_bytes);
 	free(bytes);
@@ -130,7 +124,6 @@ enum MHD_Result values_by_key(struct request *request)
 {
 	const struct version version = { .key = request->query.path + strlen(VALUES_KEY_PATH) };
 	const size_t n = MEMWATCH_KEY_SIZE - 1;
-
 	if (request->query.n_parameters != 0)
 		return reply_error(request, 400, no_parameters);
 	if (strlen(version.key) != n || strspn(version.key, "0123456789abcdef") != n)
@@ -147,17 +140,17 @@ static enum MHD_Result reply_value(struct request *request, uint64_t id, const s
 	uint64_t ms = 0;
 	int error;
 
-	if (wrong == NULL && seq != NULL && time_ms != NULL)
+	if (!wrong && seq && time_ms)
 		wrong = "Give seq or time_ms, not both.";
-	if (wrong == NULL && seq != NULL && query_u64(seq, QUERY_SEQ_MAX, &version.seq) < 0)
+	if (!wrong && seq && query_u64(seq, QUERY_SEQ_MAX, &version.seq) < 0)
 		wrong = "seq must be the number of an event, or 0.";
-	if (wrong == NULL && time_ms != NULL && query_u64(time_ms, QUERY_MS_MAX, &ms) < 0)
+	if (!wrong && time_ms && query_u64(time_ms, QUERY_MS_MAX, &ms) < 0)
 		wrong = "time_ms must be milliseconds since 1970.";
-	if (wrong != NULL)
+	if (wrong)
 		return reply_error(request, 400, wrong);
-	if (time_ms != NULL) {
+	if (time_ms) {
 		error = memwatch_version_at(request->exporter->watcher, id, ms * 1000000 + 999999, &version.seq);
-		if (error < 0)
+		if (error)
 			return reply_library_error(request, error, ms * 1000000 + 999999 < info->added_ns ? 404 : 410);
 	}
 	return reply_version(request, &version);
@@ -179,7 +172,6 @@ static void begin(struct text *text, const struct request *request, uint64_t id,
 static uint64_t write_events(struct text *text, const struct memwatch_event **events, int n)
 {
 	uint64_t last = 0;
-
 	for (int i = 0; i < n; i++) {
 		if (i > 0)
 			text_char(text, ',');
@@ -202,11 +194,11 @@ static enum MHD_Result reply_history(struct request *request, uint64_t id)
 	enum MHD_Result result;
 	int n;
 
-	if (wrong == NULL && before_text != NULL && query_u64(before_text, QUERY_SEQ_MAX, &before) < 0)
+	if (!wrong && before_text && query_u64(before_text, QUERY_SEQ_MAX, &before) < 0)
 		wrong = "before must be the number of an event.";
-	if (wrong == NULL && limit_text != NULL && (query_u64(limit_text, HISTORY_MAX, &limit) < 0 || limit == 0))
+	if (!wrong && limit_text && (query_u64(limit_text, HISTORY_MAX, &limit) < 0 || limit == 0))
 		wrong = "limit must be 1 to 200.";
-	if (wrong != NULL)
+	if (wrong)
 		return reply_error(request, 400, wrong);
 	n = memwatch_history_read(request->exporter->watcher, id, before, events, limit);
 	if (n < 0)
@@ -228,8 +220,8 @@ static void write_run(struct text *text, const struct memwatch_blame *run)
 	text_char(text, '{');
 	json_u64(text, "offset", run->offset);
 	json_u64(text, "size", run->size_bytes);
-	json_u64_or_null(text, "seq", run->event != NULL ? run->event->seq : 0);
-	if (run->event != NULL) {
+	json_u64_or_null(text, "seq", run->event ? run->event->seq : 0);
+	if (run->event) {
 		json_u64_string(text, "time_ns", run->event->time_ns);
 		json_u64(text, "time_ms", run->event->time_ns / 1000000);
 		json_where(text, &run->event->where);
@@ -244,11 +236,11 @@ static const char *read_span(const struct query *query, uint64_t *ret_offset, ui
 	const char *wrong = query_check(query, names, NULL);
 	const char *offset = query_find(query, "offset"), *size = query_find(query, "size");
 
-	if (wrong != NULL)
+	if (wrong)
 		return wrong;
-	if (offset != NULL && query_u64(offset, QUERY_SEQ_MAX, ret_offset) < 0)
+	if (offset && query_u64(offset, QUERY_SEQ_MAX, ret_offset) < 0)
 		return "offset must be a number of bytes.";
-	if (size != NULL && (query_u64(size, BLAME_BYTES_MAX, ret_size) < 0 || *ret_size == 0))
+	if (size && (query_u64(size, BLAME_BYTES_MAX, ret_size) < 0 || *ret_size == 0))
 		return "size must be 1 to 65536 bytes.";
 	return NULL;
 }
@@ -261,12 +253,9 @@ static enum MHD_Result reply_blame(struct request *request, uint64_t id)
 	uint64_t offset = 0, size = 0;
 	const char *wrong = read_span(&request->query, &offset, &size);
 	struct text text = { 0 };
-	enum MHD_Result result;
-	int n;
-
-	if (wrong != NULL)
+	if (wrong)
 		return reply_error(request, 400, wrong);
-	n = memwatch_region_info_get(watcher, id, &info);
+	int n = memwatch_region_info_get(watcher, id, &info);
 	if (n < 0)
 		return reply_library_error(request, n, 404);
 	if (offset >= info.size_bytes || size > info.size_bytes - offset)
@@ -283,7 +272,7 @@ static enum MHD_Result reply_blame(struct request *request, uint64_t id)
 		write_run(&text, &runs[i]);
 	}
 	text_string(&text, "]}\n");
-	result = reply_text(request, 200, REPLY_JSON, &text);
+	enum MHD_Result result = reply_text(request, 200, REPLY_JSON, &text);
 	text_fini(&text);
 	return result;
 }
@@ -296,8 +285,7 @@ enum MHD_Result values_of_region(struct request *request)
 	struct memwatch_region_info info;
 	char digits[24];
 	uint64_t id;
-
-	if (slash == NULL || (size_t)(slash - path) >= sizeof digits)
+	if (!slash || (size_t)(slash - path) >= sizeof digits)
 		return reply_error(request, 404,
 				   "The addresses of a region are /api/v1/regions/ID/history, value and blame.");
 	memcpy(digits, path, (size_t)(slash - path));

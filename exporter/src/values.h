@@ -1,10 +1,10 @@
 /*
  * values.h -- values and their past: by storage key, and of one region.
  */
-#ifndef MEMWATCH_EXPORTER_VALUES_H
-#define MEMWATCH_EXPORTER_VALUES_H
+#ifndef VALUES_H
+#define VALUES_H
 
-#include "server.h"
+#include "http/request.h"
 
 #define VALUES_KEY_PATH "/api/v1/values/"
 #define VALUES_REGION_PATH "/api/v1/regions/"

@@ -5,7 +5,8 @@
  *   memwatch_exporter_options_init(&options);
  *   memwatch_exporter_open(watcher, &options, &exporter);
  *
- * Link with -lmemwatch_exporter -lmemwatch. Errors as in memwatch.h: -errno, with a sentence from memwatch_exporter_error().
+ * Link with -lmemwatch_exporter -lmemwatch. Errors as in memwatch.h: -errno, with a sentence from
+ * memwatch_exporter_error().
  */
 #ifndef MEMWATCH_EXPORTER_H
 #define MEMWATCH_EXPORTER_H
@@ -39,23 +40,29 @@ struct memwatch_exporter_options {
 MEMWATCH_API void memwatch_exporter_options_init(struct memwatch_exporter_options *options);
 
 /*
- * Starts to serve; `options` NULL for the defaults. -EINVAL an option out of range; -EADDRINUSE the port or socket is taken;
- * -EACCES an address that others reach, without token and TLS; other errors of the system. The watcher must outlive the
- * exporter. Blocks no longer than bind and listen take.
+ * Starts to serve; `options` NULL for the defaults. -EINVAL an option out of range; -EADDRINUSE the port or socket is
+ * taken; -EACCES an address that others reach, without token and TLS; other errors of the system. The watcher must
+ * outlive the exporter. Blocks no longer than bind and listen take.
  *
- * Two threads are started, "memwatch-http" and "memwatch-pump", on which no signal handler of the process runs. A forked child
- * has neither: there the handle does nothing, and the sockets are closed.
+ * Two threads are started, "memwatch-http" and "memwatch-pump", on which no signal handler of the process runs. A
+ * forked child has neither: there the handle does nothing, and the sockets are closed.
  */
 MEMWATCH_API int memwatch_exporter_open(memwatch *watcher, const struct memwatch_exporter_options *options,
 					memwatch_exporter **ret_exporter);
 
-/* Stops: clients are cut, threads joined, descriptors closed, the discovery file removed. Milliseconds. NULL is allowed. */
+/*
+ * Stops: clients are cut, threads joined, descriptors closed, the discovery file removed. Milliseconds. NULL is
+ * allowed.
+ */
 MEMWATCH_API void memwatch_exporter_close(memwatch_exporter *exporter);
 
 /* 0 for a Unix socket. */
 MEMWATCH_API uint16_t memwatch_exporter_port(const memwatch_exporter *exporter);
 
-/* Strings that live as long as the exporter. The address is that of the live page, with the token; "" for a Unix socket. */
+/*
+ * Strings that live as long as the exporter. The address is that of the live page, with the token; "" for a Unix
+ * socket.
+ */
 MEMWATCH_API const char *memwatch_exporter_token(const memwatch_exporter *exporter);
 MEMWATCH_API const char *memwatch_exporter_url(const memwatch_exporter *exporter);
 

@@ -1,7 +1,7 @@
 /*
- * ask.c -- reads the parameters of /api/v1/events.
+ * ask.c -- DESIGN: reads the parameters of /api/v1/events.
  *
- * DESIGN. Pure functions, called on the HTTP thread and by the fuzzer. What is wrong with a request is a sentence.
+ * Pure functions, called on the HTTP thread and by the fuzzer. What is wrong with a request is a sentence.
  */
 #include "ask.h"
 
@@ -14,10 +14,9 @@ static const char *read_filter(const struct query *query, struct filter *ret_fil
 {
 	struct filter filter = { .to_ms = UINT64_MAX };
 	const char *from = query_find(query, "from_ms"), *to = query_find(query, "to_ms");
-
-	if (from != NULL && query_u64(from, QUERY_MS_MAX, &filter.from_ms) < 0)
+	if (from && query_u64(from, QUERY_MS_MAX, &filter.from_ms) < 0)
 		return "from_ms must be milliseconds since 1970.";
-	if (to != NULL && query_u64(to, QUERY_MS_MAX, &filter.to_ms) < 0)
+	if (to && query_u64(to, QUERY_MS_MAX, &filter.to_ms) < 0)
 		return "to_ms must be milliseconds since 1970.";
 	for (unsigned i = 0; i < query->n_parameters; i++) {
 		if (strcmp(query->parameters[i].name, "name") != 0)
@@ -37,7 +36,6 @@ static const char *read_filter(const struct query *query, struct filter *ret_fil
 static int read_wait(const char *text, int64_t *ret_ms)
 {
 	int64_t ms = 0, place = 100;
-
 	if (*text < '0' || *text > '9')
 		return -EINVAL;
 	for (; *text >= '0' && *text <= '9'; text++) {
@@ -59,32 +57,31 @@ const char *ask_read(const struct query *query, struct ask *ret_ask)
 		   *wait = query_find(query, "wait");
 	struct ask ask = { .limit = PAGE_EVENTS_DEFAULT, .epoch = query_find(query, "epoch") };
 	const char *wrong = read_filter(query, &ask.filter);
-
-	if (wrong != NULL)
+	if (wrong)
 		return wrong;
-	if (since != NULL) {
-		ask.has_since = 1;
+	if (since) {
+		ask.has_since = true;
 		ask.latest = strcmp(since, "latest") == 0;
 		if (!ask.latest && query_u64(since, QUERY_SEQ_MAX, &ask.since) < 0)
 			return "since must be a seq, or latest.";
 	}
-	if (ask.epoch != NULL && (strlen(ask.epoch) != 16 || strspn(ask.epoch, "0123456789abcdef") != 16))
+	if (ask.epoch && (strlen(ask.epoch) != 16 || strspn(ask.epoch, "0123456789abcdef") != 16))
 		return "epoch must be sixteen hexadecimal digits.";
-	if (limit != NULL && (query_u64(limit, PAGE_EVENTS_MAX, &ask.limit) < 0 || ask.limit == 0))
+	if (limit && (query_u64(limit, PAGE_EVENTS_MAX, &ask.limit) < 0 || ask.limit == 0))
 		return "limit must be 1 to 1000.";
-	if (wait != NULL && read_wait(wait, &ask.wait_ms) < 0)
+	if (wait && read_wait(wait, &ask.wait_ms) < 0)
 		return "wait must be seconds, 0 to 30.";
 	*ret_ask = ask;
 	return NULL;
 }
 
-int ask_matches(const struct filter *filter, const struct line *line)
+bool ask_matches(const struct filter *filter, const struct line *line)
 {
 	if (line->time_ms < filter->from_ms || line->time_ms >= filter->to_ms)
-		return 0;
+		return false;
 	for (unsigned i = 0; i < filter->n_globs; i++) {
 		if (query_glob(filter->globs[i].text, filter->globs[i].n_bytes, line_name(line), line->name_bytes))
-			return 1;
+			return true;
 	}
 	return filter->n_globs == 0;
 }

@@ -1,8 +1,8 @@
 /*
  * ask.h -- what a client asks of the event feeds.
  */
-#ifndef MEMWATCH_EXPORTER_ASK_H
-#define MEMWATCH_EXPORTER_ASK_H
+#ifndef ASK_H
+#define ASK_H
 
 #include "lines.h"
 #include "http/query.h"
@@ -23,7 +23,7 @@ struct filter {
 
 struct ask {
 	uint64_t since;
-	int has_since, latest;
+	bool has_since, latest;
 	const char *epoch; /* NULL: any */
 	struct filter filter;
 	uint64_t limit;
@@ -33,6 +33,6 @@ struct ask {
 /* NULL, or what is wrong. */
 const char *ask_read(const struct query *query, struct ask *ret_ask);
 
-int ask_matches(const struct filter *filter, const struct line *line);
+bool ask_matches(const struct filter *filter, const struct line *line);
 
 #endif

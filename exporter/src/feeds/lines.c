@@ -1,7 +1,7 @@
 /*
- * lines.c -- the cache of serialised events.
+ * lines.c -- DESIGN: the cache of serialised events.
  *
- * DESIGN. All clients are served by the one HTTP thread, so the cache has one owner and no lock: the first client
+ * All clients are served by the one HTTP thread, so the cache has one owner and no lock: the first client
  * that comes to an event has it written, the others find it here. Nothing is written while nobody reads. A slot is
  * taken over by the event LINES_CAPACITY later, or emptied when the lines take more than LINES_BYTES_MAX; a client
  * that comes later has the event written again while the watcher's log still has it, and is told the gap when not.
@@ -21,7 +21,7 @@ void lines_init(struct lines *lines, memwatch *watcher)
 
 void lines_fini(struct lines *lines)
 {
-	for (size_t i = 0; lines->slots != NULL && i < LINES_CAPACITY; i++)
+	for (size_t i = 0; lines->slots && i < LINES_CAPACITY; i++)
 		text_fini(&lines->slots[i].text);
 	free(lines->slots);
 	lines->slots = NULL;
@@ -44,7 +44,6 @@ static void evict(struct lines *lines, uint64_t first, uint64_t last)
 {
 	for (size_t i = 0; i < LINES_CAPACITY && lines->n_bytes > LINES_BYTES_MAX; i++) {
 		struct line *line = &lines->slots[lines->hand];
-
 		lines->hand = (lines->hand + 1) % LINES_CAPACITY;
 		if (line->seq < first || line->seq > last)
 			empty_slot(lines, line);
@@ -55,7 +54,6 @@ static int write_line(struct lines *lines, const struct memwatch_event *event)
 {
 	struct line *line = slot_of(lines, event->seq);
 	struct text *text = &line->text;
-
 	if (line->seq == event->seq)
 		return 0;
 	lines->n_bytes -= text->capacity;
@@ -80,28 +78,26 @@ static int load(struct lines *lines, uint64_t since, uint64_t *ret_first)
 	const struct memwatch_event *events[LINES_BATCH];
 	struct memwatch_cursor cursor;
 	int n = memwatch_events_read(lines->watcher, since, events, LINES_BATCH, &cursor), error = 0;
-
 	if (n <= 0)
 		return n;
 	for (int i = 0; i < n; i++) {
-		if (error == 0)
+		if (!error)
 			error = write_line(lines, events[i]);
 	}
 	*ret_first = events[0]->seq;
 	evict(lines, events[0]->seq, events[n - 1]->seq);
 	for (int i = 0; i < n; i++)
 		memwatch_event_unref(events[i]);
-	return error < 0 ? error : n;
+	return error ? error : n;
 }
 
 int lines_next(struct lines *lines, uint64_t since, const struct line **ret_line, uint64_t *ret_missed)
 {
 	uint64_t seq = since + 1;
 	int n;
-
-	if (lines->slots == NULL)
+	if (!lines->slots)
 		lines->slots = calloc(LINES_CAPACITY, sizeof *lines->slots);
-	if (lines->slots == NULL)
+	if (!lines->slots)
 		return -ENOMEM;
 	if (slot_of(lines, seq)->seq != seq) {
 		n = load(lines, since, &seq);

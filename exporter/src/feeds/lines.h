@@ -1,8 +1,8 @@
 /*
  * lines.h -- events as lines of JSON, each written once however many clients read it.
  */
-#ifndef MEMWATCH_EXPORTER_LINES_H
-#define MEMWATCH_EXPORTER_LINES_H
+#ifndef LINES_H
+#define LINES_H
 
 #include "text/text.h"
 

@@ -1,21 +1,29 @@
 /*
  * pump.h -- the exporter's own thread.
  */
-#ifndef MEMWATCH_EXPORTER_PUMP_H
-#define MEMWATCH_EXPORTER_PUMP_H
+#ifndef PUMP_H
+#define PUMP_H
 
-#include "server.h"
+#include "nudge.h"
+
+#include <memwatch/exporter.h>
+
+#include <stdatomic.h>
+
+struct pump {
+	pthread_t thread;
+	bool running; /* the thread exists; the opening and closing thread's */
+	struct nudge nudge;
+	_Atomic bool watcher_up; /* false once the watcher closes; written by the pump, read by the HTTP thread */
+};
 
 void pump_init(struct pump *pump, memwatch *watcher);
 void pump_fini(struct pump *pump);
 
 /* Starts the thread. 0 or -errno. */
-int pump_start(struct memwatch_exporter *exporter);
+int pump_start(memwatch_exporter *exporter);
 
 /* Stops and joins it, at once. */
 void pump_stop(struct pump *pump);
-
-/* Any thread: there is a new deadline, or a new client, to look at. */
-void pump_nudge(struct pump *pump);
 
 #endif

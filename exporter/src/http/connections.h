@@ -1,9 +1,10 @@
 /*
  * connections.h -- the open connections: for cutting those whose request does not arrive, and for a forked child.
  */
-#ifndef MEMWATCH_EXPORTER_CONNECTIONS_H
-#define MEMWATCH_EXPORTER_CONNECTIONS_H
+#ifndef CONNECTIONS_H
+#define CONNECTIONS_H
 
+#include <stdbool.h>
 #include <pthread.h>
 #include <stdint.h>
 
@@ -15,7 +16,7 @@ enum {
 struct connection {
 	struct connection *next, *previous;
 	int fd;
-	int answered;        /* a request was: what is late is the next one, or nothing */
+	bool answered;       /* a request was: what is late is the next one, or nothing */
 	int64_t deadline_ms; /* for its request; INT64_MAX while one is answered */
 };
 
@@ -23,16 +24,19 @@ struct connections {
 	pthread_mutex_t mutex; /* guards all below; written by the HTTP thread and the pump */
 	struct connection *first;
 	uint32_t limit;
-	int encrypted; /* we cannot write to the sockets ourselves; fixed */
+	bool encrypted; /* we cannot write to the sockets ourselves; fixed */
 	unsigned n_open;
 	uint64_t n_cut;
 };
 
 /* `limit` is libmicrohttpd's: beyond it nobody is accepted. */
-void connections_init(struct connections *connections, uint32_t limit, int encrypted);
+void connections_init(struct connections *connections, uint32_t limit, bool encrypted);
 void connections_fini(struct connections *connections);
 
-/* NULL when memory ran out: the connection is served, but has no deadline. Cuts another where there would be no place left. */
+/*
+ * NULL when memory ran out: the connection is served, but has no deadline. Cuts another where there would be no place
+ * left.
+ */
 struct connection *connections_add(struct connections *connections, int fd, int64_t now_ms);
 void connections_remove(struct connections *connections, struct connection *connection);
 
@@ -40,10 +44,13 @@ void connections_remove(struct connections *connections, struct connection *conn
 void connections_busy(struct connections *connections, struct connection *connection);
 void connections_idle(struct connections *connections, struct connection *connection, int64_t now_ms);
 
-/* Shuts the sockets down that are past their deadline, with a 408 where nothing was answered yet. Returns the next deadline, INT64_MAX for none. */
+/*
+ * Shuts the sockets down that are past their deadline, with a 408 where nothing was answered yet. Returns the next
+ * deadline, INT64_MAX for none.
+ */
 int64_t connections_reap(struct connections *connections, int64_t now_ms);
 
 /* The numbers for the metrics. */
-void connections_count(struct connections *connections, unsigned *ret_n_open, uint64_t *ret_n_cut);
+void connections_count(struct connections *connections, uint64_t *ret_n_open, uint64_t *ret_n_cut);
 
 #endif

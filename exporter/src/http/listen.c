@@ -1,7 +1,7 @@
 /*
- * listen.c -- opens the listening socket.
+ * listen.c -- DESIGN: opens the listening socket.
  *
- * DESIGN. On the opening thread. The socket is made here and not by libmicrohttpd, which says nothing about why a bind
+ * On the opening thread. The socket is made here and not by libmicrohttpd, which says nothing about why a bind
  * failed. Names other than localhost are not resolved: a resolver may block, and may find another address tomorrow.
  */
 #include "listen.h"
@@ -29,7 +29,6 @@ union address {
 static int read_host(const char *host, union address *ret_address, socklen_t *ret_bytes)
 {
 	union address address = { 0 };
-
 	if (strcmp(host, "localhost") == 0)
 		host = "127.0.0.1";
 	if (inet_pton(AF_INET, host, &address.ipv4.sin_addr) == 1) {
@@ -45,7 +44,7 @@ static int read_host(const char *host, union address *ret_address, socklen_t *re
 	return 0;
 }
 
-static int is_loopback(const union address *address)
+static bool is_loopback(const union address *address)
 {
 	if (address->any.sa_family == AF_INET)
 		return ntohl(address->ipv4.sin_addr.s_addr) >> 24 == 127;
@@ -56,7 +55,6 @@ int listen_is_loopback(const char *host)
 {
 	union address address;
 	socklen_t n_bytes;
-
 	return read_host(host, &address, &n_bytes) < 0 ? -EINVAL : is_loopback(&address);
 }
 
@@ -67,18 +65,17 @@ int listen_is_loopback(const char *host)
 static int bind_and_listen(const union address *address, socklen_t n_bytes)
 {
 	const int on = 1, local = address->any.sa_family == AF_UNIX;
-	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), bound, error;
-
+	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	if (!local)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (address->any.sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-	bound = bind(fd, &address->any, n_bytes) == 0;
+	bool bound = bind(fd, &address->any, n_bytes) == 0;
 	if (bound && (!local || chmod(address->local.sun_path, 0600) == 0) && listen(fd, BACKLOG) == 0)
 		return fd;
-	error = -errno;
+	int error = -errno;
 	if (bound && local)
 		unlink(address->local.sun_path);
 	close(fd);
@@ -88,7 +85,6 @@ static int bind_and_listen(const union address *address, socklen_t n_bytes)
 static void describe(const union address *address, struct listen_result *result)
 {
 	char text[INET6_ADDRSTRLEN];
-
 	result->loopback = is_loopback(address);
 	if (address->any.sa_family == AF_INET) {
 		result->port = ntohs(address->ipv4.sin_port);
@@ -96,7 +92,7 @@ static void describe(const union address *address, struct listen_result *result)
 		inet_ntop(AF_INET, &address->ipv4.sin_addr, result->literal, sizeof result->literal);
 		return;
 	}
-	result->ipv6 = 1;
+	result->ipv6 = true;
 	result->port = ntohs(address->ipv6.sin6_port);
 	result->wildcard = IN6_IS_ADDR_UNSPECIFIED(&address->ipv6.sin6_addr);
 	inet_ntop(AF_INET6, &address->ipv6.sin6_addr, text, sizeof text);
@@ -109,8 +105,7 @@ int listen_tcp(const char *host, uint16_t port, struct listen_result *ret_result
 	union address address;
 	socklen_t n_bytes;
 	int error = read_host(host, &address, &n_bytes);
-
-	if (error < 0)
+	if (error)
 		return error;
 	if (address.any.sa_family == AF_INET)
 		address.ipv4.sin_port = htons(port);
@@ -133,14 +128,12 @@ int listen_tcp(const char *host, uint16_t port, struct listen_result *ret_result
 static int remove_stale(const union address *address, socklen_t n_bytes)
 {
 	struct stat info;
-	int fd, refused;
-
 	if (lstat(address->local.sun_path, &info) < 0 || !S_ISSOCK(info.st_mode))
 		return -EADDRINUSE;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	refused = connect(fd, &address->any, n_bytes) < 0 && errno == ECONNREFUSED;
+	bool refused = connect(fd, &address->any, n_bytes) < 0 && errno == ECONNREFUSED;
 	close(fd);
 	if (!refused)
 		return -EADDRINUSE;
@@ -149,12 +142,11 @@ static int remove_stale(const union address *address, socklen_t n_bytes)
 
 int listen_unix(const char *path, struct listen_result *ret_result)
 {
-	struct listen_result result = { .loopback = 1 };
+	struct listen_result result = { .loopback = true };
 	union address address = { .local = { .sun_family = AF_UNIX } };
 	const socklen_t n_bytes = sizeof address.local;
 	struct stat info;
 	int error;
-
 	if (path[0] == '\0')
 		return -EINVAL;
 	if (strlen(path) >= sizeof address.local.sun_path)
@@ -163,7 +155,7 @@ int listen_unix(const char *path, struct listen_result *ret_result)
 	result.fd = bind_and_listen(&address, n_bytes);
 	if (result.fd == -EADDRINUSE) {
 		error = remove_stale(&address, n_bytes);
-		if (error < 0)
+		if (error)
 			return error;
 		result.fd = bind_and_listen(&address, n_bytes);
 	}

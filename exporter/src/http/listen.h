@@ -1,9 +1,10 @@
 /*
  * listen.h -- the listening socket.
  */
-#ifndef MEMWATCH_EXPORTER_LISTEN_H
-#define MEMWATCH_EXPORTER_LISTEN_H
+#ifndef LISTEN_H
+#define LISTEN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -11,7 +12,7 @@
 struct listen_result {
 	int fd;
 	uint16_t port; /* 0 for a Unix socket */
-	int loopback, wildcard, ipv6;
+	bool loopback, wildcard, ipv6;
 	char literal[80]; /* the address in numbers, IPv6 in brackets */
 	dev_t socket_dev; /* a Unix socket's file */
 	ino_t socket_ino;

@@ -1,7 +1,7 @@
 /*
- * page.c -- serves the live page.
+ * page.c -- DESIGN: serves the live page.
  *
- * DESIGN. HTTP thread. The three files of exporter/page are in the library (embed.py writes them into
+ * HTTP thread. The three files of exporter/page are in the library (embed.py writes them into
  * exporter_page.h). The token comes once, in the address; from then on it is in a cookie that scripts cannot read and
  * other sites' requests do not carry. The page takes it out of the address bar itself: a redirect would lose the cookie
  * when the link was followed from another site.
@@ -9,14 +9,14 @@
 #include "page.h"
 
 #include "reply.h"
+#include "server.h"
 
 #include "exporter_page.h"
 
 #include <stdio.h>
 
-#define PAGE_POLICY                                                                                                     \
-	"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; " \
-	"form-action 'none'; frame-ancestors 'none'"
+static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+			     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static enum MHD_Result reply_file(struct request *request, unsigned status, const char *type, const void *bytes,
 				  size_t n_bytes, const char *cookie)
@@ -27,8 +27,8 @@ static enum MHD_Result reply_file(struct request *request, unsigned status, cons
 	} pointer = { bytes }; /* the library takes a void *, and with MHD_RESPMEM_PERSISTENT only reads */
 	struct MHD_Response *response = MHD_create_response_from_buffer(n_bytes, pointer.plain, MHD_RESPMEM_PERSISTENT);
 
-	reply_header(response, "Content-Security-Policy", PAGE_POLICY);
-	if (cookie != NULL)
+	reply_header(response, "Content-Security-Policy", policy);
+	if (cookie)
 		reply_header(response, "Set-Cookie", cookie);
 	return reply_queue(request, status, type, response);
 }
@@ -40,12 +40,12 @@ enum MHD_Result page_index(struct request *request)
 	const char *wrong = query_check(&request->query, names, NULL);
 	char cookie[ACCESS_TOKEN_MAX + ACCESS_COOKIE_MAX + 64];
 
-	if (wrong != NULL)
+	if (wrong)
 		return reply_error(request, 400, wrong);
 	snprintf(cookie, sizeof cookie, "%s=%s; Path=/; HttpOnly; SameSite=Strict%s", access->cookie, access->token,
 		 access->tls ? "; Secure" : "");
 	return reply_file(request, 200, "text/html; charset=utf-8", page_index_html, sizeof page_index_html,
-			  query_find(&request->query, "token") != NULL ? cookie : NULL);
+			  query_find(&request->query, "token") ? cookie : NULL);
 }
 
 enum MHD_Result page_script(struct request *request)
@@ -64,7 +64,6 @@ enum MHD_Result page_no_token(struct request *request)
 				   "<h1>memwatch</h1><p>This page needs the token. Open the address that the process "
 				   "gave when it began to serve; it ends in <code>/?token=…</code>.</p>"
 				   "<p><a href=\"/metrics\">/metrics</a></p></html>\n";
-
 	if (query_accept(request->headers.accept, "text/html") <=
 	    query_accept(request->headers.accept, "application/json"))
 		return reply_error(

@@ -1,10 +1,10 @@
 /*
  * page.h -- the live page and its two files.
  */
-#ifndef MEMWATCH_EXPORTER_PAGE_H
-#define MEMWATCH_EXPORTER_PAGE_H
+#ifndef PAGE_H
+#define PAGE_H
 
-#include "server.h"
+#include "request.h"
 
 enum MHD_Result page_index(struct request *request);
 enum MHD_Result page_script(struct request *request);

@@ -1,7 +1,7 @@
 /*
- * query.c -- parses what a client wrote.
+ * query.c -- DESIGN: parses what a client wrote.
  *
- * DESIGN. Pure functions on strings, called on the HTTP thread and by the fuzzer. libmicrohttpd's own decoding is not
+ * Pure functions on strings, called on the HTTP thread and by the fuzzer. libmicrohttpd's own decoding is not
  * used: it ends a path at %00 and passes absolute targets on, and a second opinion about a URL is how requests are
  * smuggled. The path is compared byte for byte and never decoded; only parameter values are, strictly.
  */
@@ -32,7 +32,6 @@ static const char *decode(char *text, size_t *ret_bytes)
 {
 	char *out = text;
 	const char *in = text;
-
 	while (*in != '\0') {
 		if (*in != '%') {
 			*out++ = *in == '+' ? ' ' : *in;
@@ -56,17 +55,15 @@ static const char *add_parameter(struct query *query, char *text)
 	struct query_parameter *parameter = &query->parameters[query->n_parameters];
 	char *equals = strchr(text, '=');
 	size_t name_bytes;
-	const char *wrong;
-
 	if (query->n_parameters == QUERY_PARAMETERS_MAX)
 		return "There are too many query parameters.";
-	if (equals == NULL || equals == text)
+	if (!equals || equals == text)
 		return "Query parameters look like name=value.";
 	*equals = '\0';
 	parameter->name = text;
 	parameter->value = equals + 1;
-	wrong = decode(text, &name_bytes);
-	if (wrong == NULL)
+	const char *wrong = decode(text, &name_bytes);
+	if (!wrong)
 		wrong = decode(equals + 1, &parameter->value_bytes);
 	query->n_parameters++;
 	return wrong;
@@ -77,7 +74,6 @@ const char *query_parse(char *uri, struct query *ret_query)
 	struct query query = { .path = uri };
 	char *p, *next;
 	const char *wrong = NULL;
-
 	if (uri[0] != '/')
 		return "The request target must begin with a slash.";
 	for (p = uri; *p != '\0'; p++) {
@@ -85,13 +81,13 @@ const char *query_parse(char *uri, struct query *ret_query)
 			return "The request target holds a character that must be percent-encoded.";
 	}
 	p = strchr(uri, '?');
-	if (p != NULL)
+	if (p)
 		*p++ = '\0';
-	if (strstr(uri, "%00") != NULL)
+	if (strstr(uri, "%00"))
 		return "The path must not hold %00.";
-	for (; p != NULL && *p != '\0' && wrong == NULL; p = next) {
+	for (; p && *p != '\0' && !wrong; p = next) {
 		next = strchr(p, '&');
-		if (next != NULL)
+		if (next)
 			*next++ = '\0';
 		if (*p != '\0')
 			wrong = add_parameter(&query, p);
@@ -115,12 +111,11 @@ const char *query_check(const struct query *query, const char *const *names, con
 		const struct query_parameter *parameter = &query->parameters[i];
 		const char *const *name = names;
 
-		while (*name != NULL && strcmp(*name, parameter->name) != 0)
+		while (*name && strcmp(*name, parameter->name) != 0)
 			name++;
-		if (*name == NULL)
+		if (!*name)
 			return "There is a query parameter that this address does not know.";
-		if (query_find(query, *name) != parameter->value &&
-		    (repeatable == NULL || strcmp(*name, repeatable) != 0))
+		if (query_find(query, *name) != parameter->value && (!repeatable || strcmp(*name, repeatable) != 0))
 			return "A query parameter occurs twice.";
 	}
 	return NULL;
@@ -129,7 +124,6 @@ const char *query_check(const struct query *query, const char *const *names, con
 int query_u64(const char *text, uint64_t max, uint64_t *ret_value)
 {
 	uint64_t value = 0;
-
 	if (*text == '\0')
 		return -EINVAL;
 	for (; *text != '\0'; text++) {
@@ -147,11 +141,10 @@ int query_u64(const char *text, uint64_t max, uint64_t *ret_value)
 
 /* --- globs ------------------------------------------------------------------------------------------------------ */
 
-/* Bytes of the class that begins at pattern[0] == '[', 0 when it has no end (then `[` stands for itself). */
-static size_t class_bytes(const char *pattern, size_t n_bytes)
+/* Bytes of the set that begins at pattern[0] == '[', 0 when it has no end (then `[` stands for itself). */
+static size_t set_bytes(const char *pattern, size_t n_bytes)
 {
 	size_t i = 1;
-
 	if (i < n_bytes && (pattern[i] == '!' || pattern[i] == '^'))
 		i++;
 	if (i < n_bytes && pattern[i] == ']')
@@ -161,16 +154,14 @@ static size_t class_bytes(const char *pattern, size_t n_bytes)
 	return i < n_bytes ? i + 1 : 0;
 }
 
-static int class_matches(const char *class, size_t n_bytes, char c)
+static bool set_matches(const char *set, size_t n_bytes, char c)
 {
 	size_t i = 1, end = n_bytes - 1;
-	int negated = class[i] == '!' || class[i] == '^', found = 0;
-
+	bool negated = set[i] == '!' || set[i] == '^', found = false;
 	for (i += (size_t)negated; i < end; i++) {
-		uint8_t low = (uint8_t) class[i], high = low;
-
-		if (i + 2 < end && class[i + 1] == '-') {
-			high = (uint8_t) class[i + 2];
+		uint8_t low = (uint8_t)set[i], high = low;
+		if (i + 2 < end && set[i + 1] == '-') {
+			high = (uint8_t)set[i + 2];
 			i += 2;
 		}
 		found |= low <= (uint8_t)c && (uint8_t)c <= high;
@@ -179,23 +170,22 @@ static int class_matches(const char *class, size_t n_bytes, char c)
 }
 
 /* Matches one element of the pattern (not `*`) at the text: sets how far both move. */
-static int step_matches(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes,
-			size_t *ret_pattern_step, size_t *ret_text_step)
+static bool step_matches(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes,
+			 size_t *ret_pattern_step, size_t *ret_text_step)
 {
 	size_t n;
-
 	*ret_pattern_step = *ret_text_step = 1;
 	if (text_bytes == 0)
-		return 0;
+		return false;
 	if (*pattern == '?') {
 		n = text_utf8_length((const uint8_t *)text, text_bytes);
 		*ret_text_step = n == 0 ? 1 : n;
-		return 1;
+		return true;
 	}
-	n = *pattern == '[' ? class_bytes(pattern, pattern_bytes) : 0;
+	n = *pattern == '[' ? set_bytes(pattern, pattern_bytes) : 0;
 	if (n != 0) {
 		*ret_pattern_step = n;
-		return class_matches(pattern, n, *text);
+		return set_matches(pattern, n, *text);
 	}
 	if (*pattern == '\\' && pattern_bytes > 1) {
 		*ret_pattern_step = 2;
@@ -205,10 +195,9 @@ static int step_matches(const char *pattern, size_t pattern_bytes, const char *t
 }
 
 /* On a mismatch only the last `*` is tried one further: at most pattern times text steps. */
-int query_glob(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes)
+bool query_glob(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes)
 {
 	size_t p = 0, t = 0, p_step, t_step, star = SIZE_MAX, star_text = 0;
-
 	while (t < text_bytes || p < pattern_bytes) {
 		if (p < pattern_bytes && pattern[p] == '*') {
 			star = ++p;
@@ -221,10 +210,10 @@ int query_glob(const char *pattern, size_t pattern_bytes, const char *text, size
 			p = star;
 			t = ++star_text;
 		} else {
-			return 0;
+			return false;
 		}
 	}
-	return 1;
+	return true;
 }
 
 /* --- Accept ----------------------------------------------------------------------------------------------------- */
@@ -247,11 +236,10 @@ static const char *skip_space(const char *p)
 /* "0.75" as 750; what cannot be read counts as 0. */
 static int read_quality(const char *p, size_t n_bytes)
 {
-	int quality, place = 100;
-
+	int place = 100;
 	if (n_bytes == 0 || (*p != '0' && *p != '1'))
 		return 0;
-	quality = *p == '1' ? 1000 : 0;
+	int quality = *p == '1' ? 1000 : 0;
 	for (size_t i = 2; i < n_bytes && i < 5 && isdigit((unsigned char)p[i]); i++, place /= 10)
 		quality += (p[i] - '0') * place;
 	return quality > 1000 ? 1000 : quality;
@@ -261,7 +249,6 @@ static int read_quality(const char *p, size_t n_bytes)
 static const char *next_range(const char *p, struct media_range *ret_range)
 {
 	struct media_range range = { .quality = 1000 };
-
 	p = skip_space(p);
 	while (*p == ',')
 		p = skip_space(p + 1);
@@ -275,7 +262,6 @@ static const char *next_range(const char *p, struct media_range *ret_range)
 		size_t name_bytes = strcspn(name, "=,; \t");
 		const char *value = name + name_bytes + (name[name_bytes] == '=');
 		size_t value_bytes = strcspn(value, ",; \t");
-
 		if (name_bytes == 1 && (*name == 'q' || *name == 'Q'))
 			range.quality = read_quality(value, value_bytes);
 		if (name_bytes == 7 && strncasecmp(name, "version", 7) == 0) {
@@ -292,7 +278,6 @@ static const char *next_range(const char *p, struct media_range *ret_range)
 static int specificity(const struct media_range *range, const char *type)
 {
 	size_t main_bytes = strcspn(type, "/") + 1;
-
 	if (range->type_bytes == strlen(type) && strncasecmp(range->type, type, range->type_bytes) == 0)
 		return 3;
 	if (range->type_bytes == main_bytes + 1 && range->type[main_bytes] == '*' &&
@@ -305,12 +290,10 @@ int query_accept(const char *accept, const char *type)
 {
 	struct media_range range;
 	int best = 0, quality = 0;
-
-	if (accept == NULL || *skip_space(accept) == '\0')
+	if (!accept || *skip_space(accept) == '\0')
 		return 1000;
-	while ((accept = next_range(accept, &range)) != NULL) {
+	while ((accept = next_range(accept, &range))) {
 		int specific = specificity(&range, type);
-
 		if (specific > best || (specific == best && specific != 0 && range.quality > quality)) {
 			best = specific;
 			quality = range.quality;
@@ -319,14 +302,13 @@ int query_accept(const char *accept, const char *type)
 	return quality;
 }
 
-int query_accept_openmetrics(const char *accept)
+bool query_accept_openmetrics(const char *accept)
 {
 	struct media_range range;
 	int openmetrics = 0, plain = 0;
-
-	while (accept != NULL && (accept = next_range(accept, &range)) != NULL) {
+	while (accept && (accept = next_range(accept, &range))) {
 		if (specificity(&range, "application/openmetrics-text") == 3 &&
-		    (range.version == NULL ||
+		    (!range.version ||
 		     (range.version_bytes > 0 && range.version[0] >= '1' && range.version[0] <= '9')) &&
 		    range.quality > openmetrics)
 			openmetrics = range.quality;

@@ -1,9 +1,10 @@
 /*
  * query.h -- what a client wrote: the request target, globs, Accept lists. Knows nothing of sockets.
  */
-#ifndef MEMWATCH_EXPORTER_QUERY_H
-#define MEMWATCH_EXPORTER_QUERY_H
+#ifndef QUERY_H
+#define QUERY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,12 +45,12 @@ int query_u64(const char *text, uint64_t max, uint64_t *ret_value);
 /*
  * Does `text` match? `*` any run, `?` one character, `[a-z]` `[!a-z]` bytes; a backslash takes the next one as it is.
  */
-int query_glob(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes);
+bool query_glob(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes);
 
 /* How much an Accept list wants `type` ("text/html"): 0 to 1000. No list: 1000. */
 int query_accept(const char *accept, const char *type);
 
 /* Does an Accept list want OpenMetrics 1.0 at least as much as text/plain? */
-int query_accept_openmetrics(const char *accept);
+bool query_accept_openmetrics(const char *accept);
 
 #endif

@@ -1,12 +1,14 @@
 /*
- * reply.c -- builds answers.
+ * reply.c -- DESIGN: builds answers.
  *
- * DESIGN. HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and
+ * HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and
  * counts them. Errors are JSON with one sentence that says what to do.
  */
 #include "reply.h"
 
 #include "text/json.h"
+
+#include <stdio.h>
 
 static const unsigned status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 404, 405, 406,
 						     410, 413, 414, 421, 431, 500, 503, 0 };
@@ -20,32 +22,30 @@ static void count(struct request *request, unsigned status)
 {
 	for (unsigned i = 0; i < STATUS_CODES; i++) {
 		if (status_codes[i] == status)
-			request->exporter->n_requests[request->handler][i]++;
+			request->counts->n[request->handler][i]++;
 	}
 }
 
 void reply_header(struct MHD_Response *response, const char *name, const char *value)
 {
-	if (response != NULL)
+	if (response)
 		MHD_add_response_header(response, name, value);
 }
 
 enum MHD_Result reply_queue(struct request *request, unsigned status, const char *type, struct MHD_Response *response)
 {
-	enum MHD_Result result;
-
-	if (response == NULL)
+	if (!response)
 		return MHD_NO;
-	if (type != NULL)
+	if (type)
 		reply_header(response, "Content-Type", type);
 	reply_header(response, "Cache-Control", "no-store");
 	reply_header(response, "X-Content-Type-Options", "nosniff");
 	reply_header(response, "X-Frame-Options", "DENY");
 	reply_header(response, "Referrer-Policy", "no-referrer");
 	reply_header(response, "Cross-Origin-Resource-Policy", "same-origin");
-	if (access_must_close(&request->headers) || request->wrong != NULL)
+	if (access_must_close(&request->headers) || request->wrong)
 		reply_header(response, "Connection", "close");
-	result = MHD_queue_response(request->connection, status, response);
+	enum MHD_Result result = MHD_queue_response(request->connection, status, response);
 	MHD_destroy_response(response);
 	count(request, status);
 	return result;
@@ -53,13 +53,12 @@ enum MHD_Result reply_queue(struct request *request, unsigned status, const char
 
 enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text)
 {
-	struct MHD_Response *response;
-
 	if (text->failed) {
 		text_fini(text);
 		return reply_error(request, 500, "The process is out of memory.");
 	}
-	response = MHD_create_response_from_buffer(text->n_bytes, text->data, MHD_RESPMEM_MUST_COPY);
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(text->n_bytes, text->data, MHD_RESPMEM_MUST_COPY);
 	text->n_bytes = 0;
 	return reply_queue(request, status, type, response);
 }
@@ -71,7 +70,6 @@ enum MHD_Result reply_constant(struct request *request, unsigned status, const c
 		const char *constant;
 		void *plain;
 	} pointer = { bytes }; /* the library takes a void *, and with MHD_RESPMEM_PERSISTENT only reads */
-
 	return reply_queue(request, status, type,
 			   MHD_create_response_from_buffer(n_bytes, pointer.plain, MHD_RESPMEM_PERSISTENT));
 }
@@ -79,12 +77,11 @@ enum MHD_Result reply_constant(struct request *request, unsigned status, const c
 enum MHD_Result reply_error(struct request *request, unsigned status, const char *sentence)
 {
 	struct text text = { 0 };
-	struct MHD_Response *response;
-
 	text_char(&text, '{');
 	json_string(&text, "error", sentence);
 	text_string(&text, "}\n");
-	response = text.failed ? NULL : MHD_create_response_from_buffer(text.n_bytes, text.data, MHD_RESPMEM_MUST_COPY);
+	struct MHD_Response *response =
+		text.failed ? NULL : MHD_create_response_from_buffer(text.n_bytes, text.data, MHD_RESPMEM_MUST_COPY);
 	text_fini(&text);
 	if (status == 405)
 		reply_header(response, "Allow", "GET, HEAD");
@@ -93,4 +90,15 @@ enum MHD_Result reply_error(struct request *request, unsigned status, const char
 	if (status == 503)
 		reply_header(response, "Retry-After", "5");
 	return reply_queue(request, status, REPLY_JSON, response);
+}
+
+size_t reply_raw(char *out, size_t n_bytes, unsigned status, const char *sentence)
+{
+	int n = snprintf(out, n_bytes,
+			 "HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Type: " REPLY_JSON "\r\n"
+			 "Content-Length: %zu\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+			 "{\"error\":\"%s\"}\n",
+			 status, MHD_get_reason_phrase_for(status), strlen(sentence) + strlen("{\"error\":\"\"}\n"),
+			 sentence);
+	return n < 0 || (size_t)n >= n_bytes ? 0 : (size_t)n;
 }

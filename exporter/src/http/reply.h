@@ -1,10 +1,11 @@
 /*
  * reply.h -- every answer that leaves the exporter. Each function queues one and returns what libmicrohttpd wants.
  */
-#ifndef MEMWATCH_EXPORTER_REPLY_H
-#define MEMWATCH_EXPORTER_REPLY_H
+#ifndef REPLY_H
+#define REPLY_H
 
-#include "server.h"
+#include "request.h"
+#include "text/text.h"
 
 #define REPLY_JSON "application/json; charset=utf-8"
 #define REPLY_NDJSON "application/x-ndjson; charset=utf-8"
@@ -25,7 +26,13 @@ enum MHD_Result reply_constant(struct request *request, unsigned status, const c
 void reply_header(struct MHD_Response *response, const char *name, const char *value);
 enum MHD_Result reply_queue(struct request *request, unsigned status, const char *type, struct MHD_Response *response);
 
-/* The status code behind the index of n_requests, 0 past the last. */
+/*
+ * The answer as bytes, for a connection on which libmicrohttpd has nothing to answer: `{"error": sentence}`, and the
+ * end. Returns how many bytes were written.
+ */
+size_t reply_raw(char *out, size_t n_bytes, unsigned status, const char *sentence);
+
+/* The status code behind the index of struct request_counts, 0 past the last. */
 unsigned reply_status_at(unsigned index);
 
 #endif

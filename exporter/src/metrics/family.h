@@ -1,12 +1,15 @@
 /*
  * family.h -- a scrape and the families of its table: what metrics.c and variables.c share.
  */
-#ifndef MEMWATCH_EXPORTER_FAMILY_H
-#define MEMWATCH_EXPORTER_FAMILY_H
+#ifndef FAMILY_H
+#define FAMILY_H
 
 #include "server.h"
 
 enum type { GAUGE, COUNTER, HISTOGRAM, INFO };
+
+/* Where `write` finds the number of a row. */
+enum from { FROM_NOWHERE, FROM_SCRAPE, FROM_EXPORTER, FROM_SUMMARY };
 
 struct family;
 
@@ -14,12 +17,10 @@ struct family;
 struct scrape {
 	struct memwatch_exporter *exporter;
 	struct text *text;
-	int openmetrics;
+	bool openmetrics;
 	struct memwatch_stats stats;
 	struct memwatch_sink_info callback; /* all sinks of that name together */
-	int n_sinks;
-	unsigned n_connections;
-	uint64_t n_slow;
+	uint64_t n_sinks, n_connections, n_slow;
 };
 
 struct family {
@@ -27,7 +28,8 @@ struct family {
 	enum type type;
 	const char *help;
 	void (*write)(struct scrape *scrape, const struct family *family);
-	size_t offset; /* in struct memwatch_stats, where `write` takes it from there */
+	enum from from;
+	size_t offset; /* in what `from` says */
 };
 
 /* The start of a sample, up to its value. `label` NULL: none, else with `value`. */

@@ -1,7 +1,9 @@
 /*
- * floor.c -- DESIGN: a write under a watchpoint that has no hit for long is given up and counted as missed and as coalesced; comes its hit after
- * all, the library takes it back. To Prometheus a counter that goes down is one that began at 0 again, and its rate a spike that
- * never was. So what was shown once stays until the count has come there again.
+ * floor.c -- DESIGN: a counter never goes down between two scrapes. HTTP thread; pure.
+ *
+ * The library may take a count back: a write under a watchpoint that has had no hit for long is counted as missed and
+ * as coalesced, and when the hit comes after all, it is not. Prometheus would read a lower number as a restart, and
+ * show a spike that never was. So what was shown once stays until the count has reached it again.
  */
 #include "floor.h"
 
@@ -15,7 +17,6 @@ static void raise_to(uint64_t *shown, uint64_t *value)
 void floor_raise(struct floor *shown, struct memwatch_stats *stats)
 {
 	struct memwatch_ledger *ledger = &stats->ledger;
-
 	raise_to(&shown->watchpoint_missed, &stats->watchpoint_missed);
 	raise_to(&shown->coalesced, &ledger->coalesced);
 	ledger->detected =

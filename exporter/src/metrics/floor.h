@@ -1,8 +1,8 @@
 /*
  * floor.h -- keeps counters of the watcher from going down between scrapes.
  */
-#ifndef MEMWATCH_EXPORTER_FLOOR_H
-#define MEMWATCH_EXPORTER_FLOOR_H
+#ifndef FLOOR_H
+#define FLOOR_H
 
 #include <memwatch/memwatch.h>
 

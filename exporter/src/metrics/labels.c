@@ -1,15 +1,18 @@
 /*
- * labels.c -- the table of labelled variables.
+ * labels.c -- DESIGN: which variables have labels of their own. HTTP thread, at each scrape.
  *
- * DESIGN. HTTP thread, at each scrape. Who is labelled stays labelled until its region is removed: a series that comes
- * and goes is worse than one that is missing. A place that becomes free goes to the next region without one. Labels
- * are written once and kept, one behind the other, so that a scrape copies them. Ten thousand variables are more than
- * the caches hold: what is read at each scrape is kept dense and in the order in which the watcher lists it, where the
- * next one is nearly always the one behind the last. They must differ (a repeated series makes Prometheus reject
- * the scrape), and cleaning can make two names equal: the later one gets the region's id.
+ * A variable keeps its label until its region is removed: a series that comes and goes is worse than one that is
+ * missing. A place that becomes free goes to the next region without one.
  *
- * The overflow is all events minus those of the labelled ones; what a promoted variable brought along stays in it, so
- * that it is a counter.
+ * Ten thousand variables do not fit into the caches. So what a scrape reads is kept dense, in the order in which the
+ * watcher lists it: the next variable is nearly always the one behind the last. Label texts are written once and kept
+ * one behind the other, so that a scrape copies them.
+ *
+ * Labels must differ, since a repeated series makes Prometheus reject the whole scrape. Cleaning can make two names
+ * equal: the later one gets the region's id appended.
+ *
+ * The overflow is the number of all events without those of the labelled variables. What a variable had before it got
+ * its label stays in the overflow, which is a counter and must not go down.
  */
 #include "labels.h"
 
@@ -45,7 +48,6 @@ static uint64_t mix(uint64_t x)
 static uint64_t hash_bytes(const char *bytes, size_t n_bytes)
 {
 	uint64_t hash = 0xcbf29ce484222325;
-
 	for (size_t i = 0; i < n_bytes; i++)
 		hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3;
 	return mix(hash);
@@ -54,7 +56,6 @@ static uint64_t hash_bytes(const char *bytes, size_t n_bytes)
 static void put(const struct labels *labels, uint32_t *slots, uint64_t hash, uint32_t index)
 {
 	uint32_t i = (uint32_t)hash & (labels->n_slots - 1);
-
 	while (slots[i] != 0)
 		i = (i + 1) & (labels->n_slots - 1);
 	slots[i] = index + 1;
@@ -76,16 +77,16 @@ static uint32_t find_id(const struct labels *labels, uint64_t region_id, uint32_
 }
 
 /* Names are compared by their 64-bit hash: two that share it would only have an id appended needlessly. */
-static int name_taken(const struct labels *labels, uint64_t hash)
+static bool name_taken(const struct labels *labels, uint64_t hash)
 {
 	if (labels->n_slots == 0)
-		return 0;
+		return false;
 	for (uint32_t i = (uint32_t)hash & (labels->n_slots - 1); labels->by_name[i] != 0;
 	     i = (i + 1) & (labels->n_slots - 1)) {
 		if (labels->rests[labels->by_name[i] - 1].name_hash == hash)
-			return 1;
+			return true;
 	}
-	return 0;
+	return false;
 }
 
 static void fill_slots(struct labels *labels)
@@ -101,8 +102,7 @@ static void fill_slots(struct labels *labels)
 static int grow_array(void *array, size_t size_bytes)
 {
 	void **place = array, *grown = realloc(*place, size_bytes);
-
-	if (grown == NULL)
+	if (!grown)
 		return -ENOMEM;
 	*place = grown;
 	return 0;
@@ -112,14 +112,13 @@ static int grow(struct labels *labels)
 {
 	uint32_t capacity = labels->capacity == 0 ? 64 : labels->capacity * 2;
 	uint32_t *by_id, *by_name;
-
 	if (grow_array(&labels->entries, capacity * sizeof *labels->entries) < 0 ||
 	    grow_array(&labels->owners, capacity * sizeof *labels->owners) < 0 ||
 	    grow_array(&labels->rests, capacity * sizeof *labels->rests) < 0)
 		return -ENOMEM;
 	by_id = calloc(capacity * 2, sizeof *by_id);
 	by_name = calloc(capacity * 2, sizeof *by_name);
-	if (by_id == NULL || by_name == NULL) {
+	if (!by_id || !by_name) {
 		free(by_id);
 		free(by_name);
 		return -ENOMEM;
@@ -141,7 +140,6 @@ static uint64_t make_unique(const struct labels *labels, struct text *clean, uin
 {
 	uint64_t hash = hash_bytes(clean->data, clean->n_bytes);
 	const uint64_t overflow = hash_bytes(LABELS_OVERFLOW, strlen(LABELS_OVERFLOW));
-
 	while (!clean->failed && (hash == overflow || name_taken(labels, hash))) {
 		text_char(clean, '#');
 		text_u64(clean, region_id);
@@ -155,7 +153,6 @@ static int write_label(struct labels *labels, const struct memwatch_region_info 
 {
 	struct text clean = { 0 }, *texts = &labels->texts;
 	size_t before = texts->n_bytes;
-
 	text_clean(&clean, info->name, strlen(info->name));
 	*ret_name_hash = make_unique(labels, &clean, info->id);
 	text_string(texts, "{variable=\"");
@@ -164,7 +161,7 @@ static int write_label(struct labels *labels, const struct memwatch_region_info 
 	text_string(texts, "\"} ");
 	text_fini(&clean);
 	if (texts->failed) {
-		texts->failed = 0;
+		texts->failed = false;
 		texts->n_bytes = before;
 		return -ENOMEM;
 	}
@@ -179,7 +176,6 @@ static uint32_t add(struct labels *labels, memwatch *watcher, const struct memwa
 	struct memwatch_region_info info;
 	struct label label = { 0 };
 	struct label_rest rest = { 0 };
-
 	if (memwatch_region_info_get(watcher, sample->id, &info) < 0) /* removed meanwhile */
 		return labels->n;
 	if (labels->n == labels->capacity && grow(labels) < 0)
@@ -208,7 +204,6 @@ static void take_summary(struct label *label, struct label_rest *rest, memwatch 
 static void take(struct labels *labels, uint32_t index, memwatch *watcher, const struct memwatch_region_sample *sample)
 {
 	struct label *label = &labels->entries[index];
-
 	labels->owners[index].generation = labels->generation;
 	label->n_events = sample->delivered;
 	label->last_time_ns = sample->last_time_ns;
@@ -222,7 +217,6 @@ static void take(struct labels *labels, uint32_t index, memwatch *watcher, const
 static void pack_texts(struct labels *labels)
 {
 	struct text packed = { 0 };
-
 	for (uint32_t i = 0; i < labels->n; i++)
 		text_bytes(&packed, label_text(labels, &labels->entries[i]), labels->entries[i].text_bytes);
 	if (packed.failed) {
@@ -239,7 +233,6 @@ static void pack_texts(struct labels *labels)
 static void retire(struct labels *labels)
 {
 	uint32_t kept = 0;
-
 	for (uint32_t i = 0; i < labels->n; i++) {
 		if (labels->owners[i].generation != labels->generation) {
 			labels->n_retired_events += labels->entries[i].n_events;
@@ -266,16 +259,15 @@ static void take_unlabelled(struct labels *labels, const struct memwatch_region_
 }
 
 /* One pass over the regions. `promoting`: those that get a label were in the overflow before. */
-static int pass(struct labels *labels, memwatch *watcher, int promoting)
+static int pass(struct labels *labels, memwatch *watcher, bool promoting)
 {
 	struct memwatch_region_sample *samples = malloc(COLLECT_BATCH * sizeof *samples);
 	uint32_t index = UINT32_MAX;
 	uint64_t cursor = 0;
 	int n = -ENOMEM;
-
 	labels->n_unlabelled = 0;
 	labels->overflow_last_ns = 0;
-	while (samples != NULL && (n = memwatch_region_sample_list(watcher, &cursor, samples, COLLECT_BATCH)) > 0) {
+	while (samples && (n = memwatch_region_sample_list(watcher, &cursor, samples, COLLECT_BATCH)) > 0) {
 		for (int i = 0; i < n; i++) {
 			index = find_id(labels, samples[i].id, index + 1);
 			if (index == labels->n && labels->n < labels->limit)
@@ -296,25 +288,22 @@ static int pass(struct labels *labels, memwatch *watcher, int promoting)
  */
 int labels_collect(struct labels *labels, memwatch *watcher)
 {
-	int error;
-
 	labels->generation++;
-	error = pass(labels, watcher, 0);
-	if (error < 0)
+	int error = pass(labels, watcher, false);
+	if (error)
 		return error;
 	retire(labels);
 	if (labels->n_unlabelled > 0 && labels->n < labels->limit)
-		error = pass(labels, watcher, 1);
-	return error < 0 ? error : 0;
+		error = pass(labels, watcher, true);
+	return error;
 }
 
 void labels_overflow(struct labels *labels, uint64_t total)
 {
-	uint64_t labelled = labels->n_retired_events, events;
-
+	uint64_t labelled = labels->n_retired_events;
 	for (uint32_t i = 0; i < labels->n; i++)
 		labelled += labels->entries[i].n_events;
-	events = total + labels->n_promoted_events;
+	uint64_t events = total + labels->n_promoted_events;
 	events = events > labelled ? events - labelled : 0;
 	if (events > labels->overflow_events)
 		labels->overflow_events = events;

@@ -1,8 +1,8 @@
 /*
  * labels.h -- which variables have metric series of their own, and under which label.
  */
-#ifndef MEMWATCH_EXPORTER_LABELS_H
-#define MEMWATCH_EXPORTER_LABELS_H
+#ifndef LABELS_H
+#define LABELS_H
 
 #include "text/text.h"
 
@@ -12,8 +12,8 @@
 #define LABELS_OVERFLOW "__overflow__"
 
 /*
- * What a scrape shows of one labelled variable, as of the last collection. Small, and apart from the rest: all of them are
- * walked for each family.
+ * What a scrape shows of one labelled variable, as of the last collection. Small, and apart from the rest: all of them
+ * are walked for each family.
  */
 struct label {
 	uint64_t n_events, last_time_ns;

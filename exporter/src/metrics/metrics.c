@@ -1,13 +1,14 @@
 /*
- * metrics.c -- renders the metrics.
+ * metrics.c -- DESIGN: renders the metrics.
  *
- * DESIGN. HTTP thread. A scrape takes one snapshot (stats, labels, sinks), then walks the table of families at the end
+ * HTTP thread. A scrape takes one snapshot (stats, labels, sinks), then walks the table of families at the end
  * of this file; each family has a function that writes its samples. The two dialects differ in four places: the name
  * on the TYPE line of a counter, the type of an info, UNIT, and the final EOF. The worker is asked only for copies and
  * never waits for a scrape. If you change the table, also change docs/metrics.md; a test compares them.
  */
 #include "metrics.h"
 
+#include "clock.h"
 #include "family.h"
 #include "http/reply.h"
 
@@ -23,45 +24,16 @@ enum { SINKS_MAX = 64 };
 
 /* --- samples ---------------------------------------------------------------------------------------------------- */
 
-void family_sample(struct scrape *scrape, const struct family *family, const char *label, const char *value)
-{
-	struct text *text = scrape->text;
-
-	text_string(text, family->name);
-	if (label != NULL) {
-		text_char(text, '{');
-		text_string(text, label);
-		text_string(text, "=\"");
-		text_label(text, value, strlen(value));
-		text_string(text, "\"}");
-	}
-	text_char(text, ' ');
-}
-
-void family_u64(struct scrape *scrape, const struct family *family, const char *label, const char *value,
-		uint64_t number)
-{
-	family_sample(scrape, family, label, value);
-	text_u64(scrape->text, number);
-	text_char(scrape->text, '\n');
-}
-
-void family_seconds(struct scrape *scrape, const struct family *family, const char *variable, uint64_t ns)
-{
-	family_sample(scrape, family, variable != NULL ? "variable" : NULL, variable);
-	text_seconds(scrape->text, ns);
-	text_char(scrape->text, '\n');
-}
-
+/* Where the table says that the number lies. */
 static const void *field(const struct scrape *scrape, const struct family *family)
 {
-	return (const char *)&scrape->stats + family->offset;
+	const void *base = family->from == FROM_EXPORTER ? (const void *)scrape->exporter : (const void *)scrape;
+	return (const char *)base + family->offset;
 }
 
 static void write_u64(struct scrape *scrape, const struct family *family)
 {
 	uint64_t value;
-
 	memcpy(&value, field(scrape, family), sizeof value);
 	family_u64(scrape, family, NULL, NULL, value);
 }
@@ -69,7 +41,6 @@ static void write_u64(struct scrape *scrape, const struct family *family)
 static void write_u32(struct scrape *scrape, const struct family *family)
 {
 	uint32_t value;
-
 	memcpy(&value, field(scrape, family), sizeof value);
 	family_u64(scrape, family, NULL, NULL, value);
 }
@@ -77,7 +48,6 @@ static void write_u32(struct scrape *scrape, const struct family *family)
 static void write_flag(struct scrape *scrape, const struct family *family)
 {
 	int value;
-
 	memcpy(&value, field(scrape, family), sizeof value);
 	family_u64(scrape, family, NULL, NULL, value != 0);
 }
@@ -85,7 +55,6 @@ static void write_flag(struct scrape *scrape, const struct family *family)
 static void write_ns(struct scrape *scrape, const struct family *family)
 {
 	uint64_t ns;
-
 	memcpy(&ns, field(scrape, family), sizeof ns);
 	family_seconds(scrape, family, NULL, ns);
 }
@@ -93,19 +62,17 @@ static void write_ns(struct scrape *scrape, const struct family *family)
 static void write_ms(struct scrape *scrape, const struct family *family)
 {
 	uint32_t ms;
-
 	memcpy(&ms, field(scrape, family), sizeof ms);
 	family_seconds(scrape, family, NULL, (uint64_t)ms * 1000000);
 }
 
 /* --- histograms ------------------------------------------------------------------------------------------------- */
 
-static void write_histogram(struct scrape *scrape, const struct family *family,
-			    const struct memwatch_histogram *histogram)
+static void write_histogram(struct scrape *scrape, const struct family *family)
 {
+	const struct memwatch_histogram *histogram = field(scrape, family);
 	struct text *text = scrape->text;
 	uint64_t n = 0;
-
 	for (unsigned i = 0; i <= MEMWATCH_LATENCY_BUCKETS; i++) {
 		n += histogram->buckets[i];
 		text_string(text, family->name);
@@ -128,16 +95,6 @@ static void write_histogram(struct scrape *scrape, const struct family *family,
 	text_char(text, '\n');
 }
 
-static void write_latency(struct scrape *scrape, const struct family *family)
-{
-	write_histogram(scrape, family, &scrape->stats.latency);
-}
-
-static void write_callback_duration(struct scrape *scrape, const struct family *family)
-{
-	write_histogram(scrape, family, &scrape->callback.duration);
-}
-
 /* --- the watcher ------------------------------------------------------------------------------------------------ */
 
 static void write_build(struct scrape *scrape, const struct family *family)
@@ -145,7 +102,6 @@ static void write_build(struct scrape *scrape, const struct family *family)
 	struct text *text = scrape->text;
 	const char *parts[] = { "{version=\"",         memwatch_version(), "\",compiler=\"", COMPILER,
 				"\",libmicrohttpd=\"", MHD_get_version(),  "\"} 1\n" };
-
 	text_string(text, family->name);
 	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
 		if (i % 2 == 0)
@@ -158,7 +114,7 @@ static void write_build(struct scrape *scrape, const struct family *family)
 static void write_up(struct scrape *scrape, const struct family *family)
 {
 	family_u64(scrape, family, NULL, NULL,
-		   (uint64_t)__atomic_load_n(&scrape->exporter->pump.watcher_up, __ATOMIC_RELAXED));
+		   atomic_load_explicit(&scrape->exporter->pump.watcher_up, memory_order_relaxed));
 }
 
 static void write_backend(struct scrape *scrape, const struct family *family)
@@ -169,7 +125,6 @@ static void write_backend(struct scrape *scrape, const struct family *family)
 static void write_backend_usable(struct scrape *scrape, const struct family *family)
 {
 	const struct memwatch_exporter *exporter = scrape->exporter;
-
 	for (int i = 0; i < exporter->n_backends; i++)
 		family_u64(scrape, family, "backend", exporter->backends[i].name, exporter->backends[i].usable != 0);
 }
@@ -178,7 +133,6 @@ static void write_dropped(struct scrape *scrape, const struct family *family)
 {
 	for (unsigned i = 0; i < MEMWATCH_DROPS; i++) {
 		uint64_t n = i == MEMWATCH_DROP_RING_FULL ? scrape->stats.ring_dropped : scrape->stats.dropped_by[i];
-
 		family_u64(scrape, family, "reason", memwatch_drop_text(i), n);
 	}
 }
@@ -187,7 +141,6 @@ static void write_outcomes(struct scrape *scrape, const struct family *family)
 {
 	static const enum memwatch_attribution outcomes[] = { MEMWATCH_ATTRIBUTION_EXACT, MEMWATCH_ATTRIBUTION_PAGE,
 							      MEMWATCH_ATTRIBUTION_NONE };
-
 	for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++)
 		family_u64(scrape, family, "outcome", memwatch_attribution_text(outcomes[i]),
 			   scrape->stats.attribution_by[outcomes[i]]);
@@ -206,80 +159,34 @@ static void write_budget(struct scrape *scrape, const struct family *family)
 	text_char(scrape->text, '\n');
 }
 
-/* --- callbacks and the exporter itself -------------------------------------------------------------------------- */
-
-static void write_sinks(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, (uint64_t)scrape->n_sinks);
-}
-
-static void write_callback_failures(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->callback.failed);
-}
-
-static void write_callback_missed(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->callback.missed);
-}
-
-static void write_callback_lag(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->callback.lag);
-}
+/* --- the exporter itself -------------------------------------------------------------------------- */
 
 static void write_feed_clients(struct scrape *scrape, const struct family *family)
 {
-	for (unsigned i = 0; i < TRANSPORTS; i++)
-		family_u64(scrape, family, "transport", metrics_transport_text(i),
-			   scrape->exporter->feeds.n_clients[i]);
+	for (unsigned i = 0; i < FORMATS; i++)
+		family_u64(scrape, family, "transport", formats[i].name, scrape->exporter->feeds.n_clients[i]);
 }
 
-static void write_feed_sent(struct scrape *scrape, const struct family *family)
+static const char *handler_text(enum handler handler)
 {
-	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_sent);
-}
+	static const char *const names[HANDLERS] = { "page",   "metrics", "health", "status", "regions",
+						     "events", "stream",  "values", "other" };
 
-static void write_feed_missed(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_missed);
-}
-
-static void write_feed_rejected(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_rejected);
-}
-
-static void write_feed_cut(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->exporter->feeds.n_cut);
-}
-
-static void write_connections(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->n_connections);
-}
-
-static void write_slow(struct scrape *scrape, const struct family *family)
-{
-	family_u64(scrape, family, NULL, NULL, scrape->n_slow);
+	return names[handler];
 }
 
 static void write_requests(struct scrape *scrape, const struct family *family)
 {
 	struct text *text = scrape->text;
-
-	for (unsigned handler = 0; handler < HANDLERS; handler++) {
+	for (enum handler handler = 0; handler < HANDLERS; handler++) {
 		unsigned known = handler == HANDLER_OTHER ? 404 : 200;
-
 		for (unsigned i = 0; reply_status_at(i) != 0; i++) {
-			uint64_t n = scrape->exporter->n_requests[handler][i];
-
+			uint64_t n = scrape->exporter->requests.n[handler][i];
 			if (n == 0 && reply_status_at(i) != known)
 				continue;
 			text_string(text, family->name);
 			text_string(text, "{handler=\"");
-			text_string(text, metrics_handler_text(handler));
+			text_string(text, handler_text(handler));
 			text_string(text, "\",code=\"");
 			text_u64(text, reply_status_at(i));
 			text_string(text, "\"} ");
@@ -289,30 +196,13 @@ static void write_requests(struct scrape *scrape, const struct family *family)
 	}
 }
 
-static void write_scrape_duration(struct scrape *scrape, const struct family *family)
-{
-	family_seconds(scrape, family, NULL, scrape->exporter->scrape_ns);
-}
-
-const char *metrics_handler_text(enum handler handler)
-{
-	static const char *const names[HANDLERS] = { "page",   "metrics", "health", "status", "regions",
-						     "events", "stream",  "values", "other" };
-
-	return names[handler];
-}
-
-const char *metrics_transport_text(enum transport transport)
-{
-	static const char *const names[TRANSPORTS] = { "sse", "ndjson", "long_poll" };
-
-	return names[transport];
-}
-
 /* --- the table -------------------------------------------------------------------------------------------------- */
 
-#define STAT(member) offsetof(struct memwatch_stats, member)
-#define SUMMARY(member) offsetof(struct memwatch_summary, member)
+#define STAT(member) FROM_SCRAPE, offsetof(struct scrape, stats.member)
+#define SCRAPE(member) FROM_SCRAPE, offsetof(struct scrape, member)
+#define EXPORTER(member) FROM_EXPORTER, offsetof(struct memwatch_exporter, member)
+#define SUMMARY(member) FROM_SUMMARY, offsetof(struct memwatch_summary, member)
+#define COMPUTED FROM_NOWHERE, 0
 
 static const struct family families[] = {
 #include "families.inc"
@@ -322,7 +212,6 @@ static const struct family families[] = {
 static size_t family_name_bytes(const struct scrape *scrape, const struct family *family)
 {
 	size_t n = strlen(family->name);
-
 	if (!scrape->openmetrics)
 		return n;
 	if (family->type == COUNTER)
@@ -333,7 +222,6 @@ static size_t family_name_bytes(const struct scrape *scrape, const struct family
 static void line(struct scrape *scrape, const char *keyword, const struct family *family, const char *rest)
 {
 	struct text *text = scrape->text;
-
 	text_string(text, keyword);
 	text_bytes(text, family->name, family_name_bytes(scrape, family));
 	text_char(text, ' ');
@@ -348,7 +236,6 @@ static void write_unit(struct scrape *scrape, const struct family *family)
 
 	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
 		size_t unit_bytes = strlen(units[i]);
-
 		if (n > unit_bytes && memcmp(family->name + n - unit_bytes, units[i], unit_bytes) == 0 &&
 		    family->name[n - unit_bytes - 1] == '_')
 			line(scrape, "# UNIT ", family, units[i]);
@@ -380,9 +267,8 @@ static void collect_sinks(struct scrape *scrape)
 {
 	struct memwatch_sink_info sinks[SINKS_MAX];
 	int n = memwatch_sink_list(scrape->exporter->watcher, sinks, SINKS_MAX);
-
-	scrape->n_sinks = n < 0 ? 0 : n;
-	for (int i = 0; i < scrape->n_sinks && i < SINKS_MAX; i++) {
+	scrape->n_sinks = n < 0 ? 0 : (uint64_t)n;
+	for (int i = 0; i < n && i < SINKS_MAX; i++) {
 		if (strcmp(sinks[i].name, "callback") != 0)
 			continue;
 		scrape->callback.missed += sinks[i].missed;
@@ -397,10 +283,9 @@ static int collect(struct scrape *scrape)
 {
 	struct memwatch_exporter *exporter = scrape->exporter;
 	int error = labels_collect(&exporter->labels, exporter->watcher);
-
-	if (error == 0)
+	if (!error)
 		error = memwatch_stats_get(exporter->watcher, &scrape->stats);
-	if (error < 0)
+	if (error)
 		return error;
 	floor_raise(&exporter->floor, &scrape->stats);
 	labels_overflow(&exporter->labels, scrape->stats.ledger.delivered);
@@ -409,27 +294,25 @@ static int collect(struct scrape *scrape)
 	return 0;
 }
 
-int metrics_render(struct memwatch_exporter *exporter, struct text *text, int openmetrics)
+int metrics_render(struct memwatch_exporter *exporter, struct text *text, bool openmetrics)
 {
 	struct scrape scrape = { .exporter = exporter, .text = text, .openmetrics = openmetrics };
-	uint64_t start_ns = server_now_ns();
+	uint64_t start_ns = clock_now_ns();
 	int error = collect(&scrape);
-
-	if (error < 0)
+	if (error)
 		return error;
 	for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
 		write_family(&scrape, &families[i]);
 	if (openmetrics)
 		text_string(text, "# EOF\n");
-	exporter->scrape_ns = server_now_ns() - start_ns;
+	exporter->scrape_ns = clock_now_ns() - start_ns;
 	return text->failed ? -ENOMEM : 0;
 }
 
 enum MHD_Result metrics_reply(struct request *request)
 {
 	struct memwatch_exporter *exporter = request->exporter;
-	int openmetrics = query_accept_openmetrics(request->headers.accept);
-
+	bool openmetrics = query_accept_openmetrics(request->headers.accept);
 	exporter->scrape.n_bytes = 0;
 	if (metrics_render(exporter, &exporter->scrape, openmetrics) < 0) {
 		text_fini(&exporter->scrape);

@@ -1,18 +1,15 @@
 /*
  * metrics.h -- /metrics.
  */
-#ifndef MEMWATCH_EXPORTER_METRICS_H
-#define MEMWATCH_EXPORTER_METRICS_H
+#ifndef METRICS_H
+#define METRICS_H
 
-#include "server.h"
+#include "http/request.h"
+#include "text/text.h"
 
 /* Appends the whole exposition. 0 or -errno. */
-int metrics_render(struct memwatch_exporter *exporter, struct text *text, int openmetrics);
+int metrics_render(memwatch_exporter *exporter, struct text *text, bool openmetrics);
 
 enum MHD_Result metrics_reply(struct request *request);
-
-/* Names, as labels and JSON show them. */
-const char *metrics_handler_text(enum handler handler);
-const char *metrics_transport_text(enum transport transport);
 
 #endif

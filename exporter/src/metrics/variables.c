@@ -1,8 +1,8 @@
 /*
- * variables.c -- the metric families that have a series for each labelled variable.
+ * variables.c -- DESIGN: the metric families that have a series for each labelled variable. HTTP thread.
  *
- * DESIGN. HTTP thread. Ten thousand variables are thirty thousand samples, of which each costs what copying its label costs and what
- * writing its number costs, and nothing else.
+ * Ten thousand variables are thirty thousand samples. Each costs the copy of its label and the writing of its number,
+ * and nothing else.
  */
 #include "text/digits.h"
 #include "family.h"
@@ -11,11 +11,9 @@
 static inline char *begin(struct text *text, const struct family *family, size_t name_bytes,
 			  const struct labels *labels, const struct label *label)
 {
-	char *out;
-
 	if (text_reserve(text, name_bytes + label->text_bytes + DIGITS_MAX + 1) < 0)
 		return NULL;
-	out = text->data + text->n_bytes;
+	char *out = text->data + text->n_bytes;
 	memcpy(out, family->name, name_bytes);
 	memcpy(out + name_bytes, label_text(labels, label), label->text_bytes);
 	return out + name_bytes + label->text_bytes;
@@ -25,18 +23,16 @@ typedef char *write_number(char *out, const struct labels *labels, uint32_t i, c
 
 /* A series for each variable that `has` one: inlined, since this runs ten thousand times a scrape. */
 static inline __attribute__((always_inline)) void write_variables(struct scrape *scrape, const struct family *family,
-								  int (*has)(const struct label *label),
+								  bool (*has)(const struct label *label),
 								  write_number *write)
 {
 	const struct labels *labels = &scrape->exporter->labels;
 	struct text *text = scrape->text;
 	size_t name_bytes = strlen(family->name);
-
 	for (uint32_t i = 0; i < labels->n; i++) {
 		char *out = has(&labels->entries[i]) ? begin(text, family, name_bytes, labels, &labels->entries[i])
 						     : NULL;
-
-		if (out == NULL)
+		if (!out)
 			continue;
 		out = write(out, labels, i, family);
 		*out++ = '\n';
@@ -44,18 +40,18 @@ static inline __attribute__((always_inline)) void write_variables(struct scrape 
 	}
 }
 
-static int always(const struct label *label)
+static bool always(const struct label *label)
 {
 	(void)label;
-	return 1;
+	return true;
 }
 
-static int has_number(const struct label *label)
+static bool has_number(const struct label *label)
 {
 	return label->number != MEMWATCH_NUMBER_NONE;
 }
 
-static int has_summary(const struct label *label)
+static bool has_summary(const struct label *label)
 {
 	return label->has_summary;
 }
@@ -75,7 +71,6 @@ static char *last_change(char *out, const struct labels *labels, uint32_t i, con
 static char *value(char *out, const struct labels *labels, uint32_t i, const struct family *family)
 {
 	const struct label *label = &labels->entries[i];
-
 	(void)family;
 	if (label->number == MEMWATCH_NUMBER_INT)
 		return digits_i64(out, label->value.as_int);
@@ -88,7 +83,6 @@ static char *value(char *out, const struct labels *labels, uint32_t i, const str
 static char *summary_double(char *out, const struct labels *labels, uint32_t i, const struct family *family)
 {
 	double number;
-
 	memcpy(&number, (const char *)&labels->rests[i].summary + family->offset, sizeof number);
 	return digits_double(out, number);
 }

@@ -1,13 +1,14 @@
 /*
- * digits.c -- writes numbers.
+ * digits.c -- DESIGN: writes numbers. Pure functions: a scrape of ten thousand variables writes thirty thousand
+ * numbers, and printf costs ten times as much and follows the locale of the host process.
  *
- * DESIGN. Pure functions: a scrape of ten thousand variables writes thirty thousand numbers, and printf costs ten times as much
- * and follows the locale of the host process.
+ * The shortest decimal of a double is found by the interval method of Steele and White, which Grisu and Ryu speed up
+ * with tables: every decimal between the midpoints to the two neighbours reads back as the double. The unit is chosen
+ * so small that the double has 17 or 18 digits. Then the ends of the interval are exact in 128 bits, and no table is
+ * needed. Digits are struck off at the end as long as a number with that many zeros lies within.
  *
- * The shortest decimal of a double: all decimals between the halves of the way to its two neighbours read back as it. In units so
- * small that the double has 17 or 18 digits, the ends of that interval are exact in 128 bits; digits are struck off at the end as
- * long as a number with that many zeros lies within. That takes doubles from 2^-9 up, which is nearly all that anybody watches;
- * smaller ones are divided out digit by digit, and what even that cannot hold is left to the C library.
+ * That takes doubles from 2^-9 up, which is nearly all that anybody watches. Smaller ones are divided out digit by
+ * digit. What even that cannot hold is left to the C library.
  */
 #include "digits.h"
 
@@ -46,7 +47,6 @@ static const uint64_t powers[20] = { 1,
 static int count_digits(uint64_t value)
 {
 	int guess = (64 - __builtin_clzll(value | 1)) * 1233 >> 12; /* log10 from log2, one too small or right */
-
 	return guess + (value >= powers[guess]);
 }
 
@@ -54,7 +54,6 @@ static int count_digits(uint64_t value)
 static void write_eight(char *out, uint32_t value)
 {
 	uint32_t high = value / 10000, low = value % 10000;
-
 	memcpy(out, digit_pairs + 2 * (size_t)(high / 100), 2);
 	memcpy(out + 2, digit_pairs + 2 * (size_t)(high % 100), 2);
 	memcpy(out + 4, digit_pairs + 2 * (size_t)(low / 100), 2);
@@ -100,7 +99,6 @@ char *digits_i64(char *out, int64_t value)
 char *digits_seconds(char *out, uint64_t ns)
 {
 	uint64_t fraction = ns % 1000000000;
-
 	out = digits_u64(out, ns / 1000000000);
 	if (fraction == 0)
 		return out;
@@ -128,14 +126,16 @@ struct interval {
 	int n_struck;
 };
 
-/* Strikes digits off, if a number without them is still within; says whether. `power` is a constant: division is not one then. */
+/*
+ * Strikes digits off, if a number without them is still within; says whether. `power` is a constant: division is not
+ * one then.
+ */
 static inline __attribute__((always_inline)) int strike(struct interval *interval, uint64_t power, int n)
 {
-	uint64_t low = interval->low / power + (interval->low % power != 0), high = interval->high / power, rest;
-
+	uint64_t low = interval->low / power + (interval->low % power != 0), high = interval->high / power;
 	if (low > high)
 		return 0;
-	rest = interval->nearest % power;
+	uint64_t rest = interval->nearest % power;
 	interval->low = low;
 	interval->high = high;
 	interval->nearest /= power;
@@ -188,8 +188,8 @@ static struct decimal strike_decimal(uint64_t mantissa, int n_fraction_bits, int
 enum { FRACTION_BITS_MAX = 120 }; /* 10 * 4 * 2^120 still fits in 128 bits */
 
 /*
- * The same for values below 1, by long division: digits are produced until what is left is less than half the distance to
- * the next double, in units of a quarter of that distance.
+ * The same for values below 1, by long division: digits are produced until what is left is less than half the distance
+ * to the next double, in units of a quarter of that distance.
  */
 static struct decimal divide_decimal(uint64_t mantissa, int n_fraction_bits)
 {
@@ -224,7 +224,6 @@ static struct decimal library_decimal(double value)
 	struct decimal decimal = { 0 };
 	char buffer[64];
 	const char *p = buffer;
-
 	snprintf(buffer, sizeof buffer, "%.16e", value);
 	for (; *p != 'e' && *p != '\0'; p++) {
 		if (*p >= '0' && *p <= '9')
@@ -249,7 +248,6 @@ static char *write_pointed(char *out, const struct decimal *decimal, int n_whole
 static char *write_scientific(char *out, const struct decimal *decimal)
 {
 	int exponent = abs(decimal->exponent);
-
 	out = decimal->n_digits > 1 ? write_pointed(out, decimal, 1) : digits_u64(out, decimal->digits);
 	*out++ = 'e';
 	*out++ = decimal->exponent < 0 ? '-' : '+';
@@ -261,7 +259,6 @@ static char *write_scientific(char *out, const struct decimal *decimal)
 static char *lay_out(char *out, const struct decimal *decimal)
 {
 	int exponent = decimal->exponent, n_zeros = -exponent + 1;
-
 	if (exponent < -4 || exponent >= 16)
 		return write_scientific(out, decimal);
 	if (exponent >= 0)
@@ -281,9 +278,7 @@ static char *write_text(char *out, const char *text)
 char *digits_double(char *out, double value)
 {
 	struct decimal decimal;
-	uint64_t bits, mantissa;
-	int exponent;
-
+	uint64_t bits;
 	if (isnan(value))
 		return write_text(out, "NaN");
 	if (isinf(value))
@@ -294,8 +289,8 @@ char *digits_double(char *out, double value)
 	if (value < 0x1p63 && value == (double)(uint64_t)value)
 		return digits_u64(out, (uint64_t)value);
 	memcpy(&bits, &value, sizeof bits);
-	exponent = (int)(bits >> 52) - 1023; /* of its first bit; those below 2^-1022 are for the library */
-	mantissa = (bits & (((uint64_t)1 << 52) - 1)) | (uint64_t)1 << 52;
+	int exponent = (int)(bits >> 52) - 1023; /* of its first bit; those below 2^-1022 are for the library */
+	uint64_t mantissa = (bits & (((uint64_t)1 << 52) - 1)) | (uint64_t)1 << 52;
 	if (exponent >= DIRECT_EXPONENT_MIN && exponent < 52)
 		decimal = strike_decimal(mantissa, 52 - exponent, exponent);
 	else if (exponent < 0 && exponent >= 52 - FRACTION_BITS_MAX)

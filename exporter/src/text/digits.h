@@ -1,9 +1,9 @@
 /*
- * digits.h -- numbers as text, into memory that the caller has made room in: DIGITS_MAX bytes each, no NUL. Each function
- * returns where the number ends. Nothing here asks the locale.
+ * digits.h -- numbers as text, into memory that the caller has made room in: DIGITS_MAX bytes each, no NUL. Each
+ * function returns where the number ends. Nothing here asks the locale.
  */
-#ifndef MEMWATCH_EXPORTER_DIGITS_H
-#define MEMWATCH_EXPORTER_DIGITS_H
+#ifndef DIGITS_H
+#define DIGITS_H
 
 #include <stdint.h>
 

@@ -1,7 +1,7 @@
 /*
- * json.c -- writes events and regions as JSON.
+ * json.c -- DESIGN: writes events and regions as JSON.
  *
- * DESIGN. Called on the HTTP thread, once for each event (lines.c keeps the result). Written straight into a text, no
+ * Called on the HTTP thread, once for each event (lines.c keeps the result). Written straight into a text, no
  * tree in between: fifteen times as fast as cJSON, whose numbers are doubles that lose integers from 2^52 on. What a
  * region's policy hides is not in the event to begin with, so nothing here decides about secrecy.
  */
@@ -36,7 +36,7 @@ static void json_null(struct text *text, const char *name)
 
 void json_string_or_null(struct text *text, const char *name, const char *value)
 {
-	if (value == NULL || *value == '\0')
+	if (!value || *value == '\0')
 		json_null(text, name);
 	else
 		json_string(text, name, value);
@@ -78,7 +78,7 @@ static void json_hex_or_null(struct text *text, const char *name, uint64_t value
 
 static void json_bytes(struct text *text, const char *name, const uint8_t *bytes, uint64_t n_bytes)
 {
-	if (bytes == NULL) {
+	if (!bytes) {
 		json_null(text, name);
 		return;
 	}
@@ -118,10 +118,9 @@ struct known_bytes {
 static struct known_bytes known_bytes(const struct memwatch_event *event)
 {
 	uint64_t n_bytes = event->old_bytes < event->new_bytes ? event->old_bytes : event->new_bytes;
-
-	if (event->old_value != NULL && event->new_value != NULL)
+	if (event->old_value && event->new_value)
 		return (struct known_bytes){ event->old_value, event->new_value, n_bytes };
-	if (event->old_preview != NULL && event->new_preview != NULL)
+	if (event->old_preview && event->new_preview)
 		return (struct known_bytes){ event->old_preview, event->new_preview,
 					     n_bytes < event->preview_bytes ? n_bytes : event->preview_bytes };
 	return (struct known_bytes){ NULL, NULL, 0 };
@@ -132,14 +131,12 @@ static void json_index(struct text *text, const struct memwatch_event *event, ui
 {
 	uint64_t index[MEMWATCH_DIMS_MAX];
 	uint32_t n = event->n_dims;
-
 	if (n == 0 || n > MEMWATCH_DIMS_MAX) {
 		index[0] = item;
 		n = 1;
 	} else {
 		for (uint32_t i = 0; i < n; i++) {
 			uint32_t dim = event->fortran_order ? i : n - 1 - i;
-
 			index[dim] = event->shape[dim] == 0 ? 0 : item % event->shape[dim];
 			item = event->shape[dim] == 0 ? 0 : item / event->shape[dim];
 		}
@@ -155,7 +152,6 @@ static void json_element(struct text *text, const struct memwatch_event *event, 
 			 const struct known_bytes *known, uint64_t item)
 {
 	uint64_t offset = item * format->item_bytes;
-
 	text_char(text, '{');
 	json_key(text, "index");
 	json_index(text, event, item);
@@ -173,13 +169,11 @@ static void json_elements(struct text *text, const struct memwatch_event *event,
 	const uint64_t width = format->item_bytes, n_known = known->n_bytes / width;
 	uint64_t next = 0;
 	int n = 0;
-
 	json_key(text, "elements");
 	text_char(text, '[');
 	for (uint32_t i = 0; i < event->n_changes; i++) {
 		uint64_t first = event->changes[i].offset / width;
 		uint64_t end = (event->changes[i].offset + event->changes[i].size_bytes + width - 1) / width;
-
 		for (uint64_t item = first > next ? first : next; item < end && item < n_known && n < JSON_ELEMENTS_MAX;
 		     item++) {
 			next = item + 1;
@@ -197,7 +191,6 @@ static void json_decoded(struct text *text, const struct memwatch_event *event)
 {
 	struct number_format format = number_format(event->format, event->item_bytes);
 	struct known_bytes known = known_bytes(event);
-
 	if (format.kind == NUMBER_NONE || format.item_bytes == 0 || known.n_bytes < format.item_bytes)
 		return;
 	if (event->size_bytes != format.item_bytes) {
@@ -222,7 +215,6 @@ static void json_frame(struct text *text, const struct memwatch_frame *frame)
 void json_where(struct text *text, const struct memwatch_where *where)
 {
 	const struct memwatch_frame native = { where->native.file, where->symbol, where->native.line };
-
 	json_key(text, "where");
 	text_char(text, '{');
 	json_string(text, "attribution", memwatch_attribution_text(where->attribution));
@@ -251,7 +243,6 @@ void json_where(struct text *text, const struct memwatch_where *where)
 static void json_event_values(struct text *text, const struct memwatch_event *event)
 {
 	uint64_t n_preview = event->preview_bytes;
-
 	json_bytes(text, "old", event->old_bytes <= JSON_VALUE_MAX ? event->old_value : NULL, event->old_bytes);
 	json_bytes(text, "new", event->new_bytes <= JSON_VALUE_MAX ? event->new_value : NULL, event->new_bytes);
 	json_decoded(text, event);
@@ -310,7 +301,6 @@ static void json_region_value(struct text *text, const struct memwatch_region_in
 {
 	struct number_format whole = { NUMBER_NONE, sizeof info->value, 0 };
 	uint8_t bytes[sizeof info->value];
-
 	switch (info->number) {
 	case MEMWATCH_NUMBER_NONE: return;
 	case MEMWATCH_NUMBER_INT: whole.kind = NUMBER_INT; break;

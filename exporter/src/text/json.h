@@ -1,8 +1,8 @@
 /*
  * json.h -- the documents of the feeds, as docs/http.md describes them.
  */
-#ifndef MEMWATCH_EXPORTER_JSON_H
-#define MEMWATCH_EXPORTER_JSON_H
+#ifndef JSON_H
+#define JSON_H
 
 #include "text.h"
 

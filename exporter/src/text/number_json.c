@@ -1,7 +1,7 @@
 /*
- * number_json.c -- numbers out of bytes.
+ * number_json.c -- DESIGN: numbers out of bytes.
  *
- * DESIGN. Pure functions, called on the HTTP thread. JSON readers keep numbers as doubles: what a double cannot hold
+ * Pure functions, called on the HTTP thread. JSON readers keep numbers as doubles: what a double cannot hold
  * exactly is written as a string.
  */
 #include "number_json.h"
@@ -11,7 +11,7 @@
 
 static const uint64_t exact_max = (uint64_t)1 << 53;
 
-static int width_ok(uint64_t n_bytes)
+static bool width_ok(uint64_t n_bytes)
 {
 	return n_bytes == 1 || n_bytes == 2 || n_bytes == 4 || n_bytes == 8;
 }
@@ -19,19 +19,18 @@ static int width_ok(uint64_t n_bytes)
 struct number_format number_format(const char *format, uint64_t item_bytes)
 {
 	struct number_format result = { NUMBER_NONE, (unsigned)item_bytes, 0 };
-	const int little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
-
+	const bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
 	if (*format == '<' || *format == '>' || *format == '!')
 		result.swapped = (*format == '<') != little;
-	if (strchr("@=<>!", *format) != NULL && *format != '\0')
+	if (strchr("@=<>!", *format) && *format != '\0')
 		format++;
 	if (*format == 'g' && format[1] == '\0' && item_bytes == sizeof(long double) && !result.swapped)
 		result.kind = NUMBER_DOUBLE;
 	if (*format == '\0' || format[1] != '\0' || !width_ok(item_bytes))
 		return result;
-	if (strchr("bhilqn", *format) != NULL)
+	if (strchr("bhilqn", *format))
 		result.kind = NUMBER_INT;
-	else if (strchr("BHILQNP", *format) != NULL)
+	else if (strchr("BHILQNP", *format))
 		result.kind = NUMBER_UINT;
 	else if (*format == '?' && item_bytes == 1)
 		result.kind = NUMBER_BOOL;
@@ -44,12 +43,10 @@ struct number_format number_format(const char *format, uint64_t item_bytes)
 /* The item's bits, zero-extended. */
 static uint64_t read_bits(const struct number_format *format, const uint8_t *item)
 {
-	const int little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+	const bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
 	uint64_t bits = 0;
-
 	for (unsigned i = 0; i < format->item_bytes; i++) {
 		unsigned significance = (little != format->swapped) ? i : format->item_bytes - 1 - i;
-
 		bits |= (uint64_t)item[i] << (8 * significance);
 	}
 	return bits;
@@ -59,7 +56,6 @@ static double half_to_double(uint64_t bits)
 {
 	int exponent = (int)(bits >> 10 & 31);
 	double fraction = (double)(bits & 1023), value;
-
 	if (exponent == 31)
 		value = fraction != 0 ? NAN : INFINITY;
 	else if (exponent == 0)
@@ -77,7 +73,6 @@ static double read_double(const struct number_format *format, const uint8_t *ite
 	long double extended;
 	double value;
 	float value32;
-
 	if (n_bytes > sizeof bits) {
 		memcpy(&extended, item, sizeof extended);
 		return (double)extended;
@@ -102,10 +97,9 @@ void number_json_double(struct text *text, double value)
 		text_double(text, value);
 }
 
-static void json_whole(struct text *text, uint64_t magnitude, int negative)
+static void json_whole(struct text *text, uint64_t magnitude, bool negative)
 {
-	int quoted = magnitude > exact_max;
-
+	bool quoted = magnitude > exact_max;
 	if (quoted)
 		text_char(text, '"');
 	if (negative)
@@ -119,7 +113,6 @@ static void json_int(struct text *text, const struct number_format *format, cons
 {
 	const unsigned unused = (8 - format->item_bytes) % 8 * 8; /* bits above the item's */
 	const int64_t value = (int64_t)(read_bits(format, item) << unused) >> unused;
-
 	json_whole(text, value < 0 ? 0 - (uint64_t)value : (uint64_t)value, value < 0);
 }
 

@@ -1,8 +1,8 @@
 /*
  * number_json.h -- reads items of a region by their format, as one letter of Python's struct module.
  */
-#ifndef MEMWATCH_EXPORTER_NUMBER_JSON_H
-#define MEMWATCH_EXPORTER_NUMBER_JSON_H
+#ifndef NUMBER_JSON_H
+#define NUMBER_JSON_H
 
 #include "text.h"
 
@@ -13,7 +13,7 @@ enum number_kind { NUMBER_NONE, NUMBER_INT, NUMBER_UINT, NUMBER_DOUBLE, NUMBER_B
 struct number_format {
 	enum number_kind kind;
 	unsigned item_bytes;
-	int swapped; /* the other byte order than this machine's */
+	bool swapped; /* the other byte order than this machine's */
 };
 
 /* NUMBER_NONE when the format is no number that can be read here. */

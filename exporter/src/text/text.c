@@ -1,9 +1,9 @@
 /*
- * text.c -- the append writer.
+ * text.c -- DESIGN: the append writer.
  *
- * DESIGN. Everything that the exporter answers is built with these functions, on whichever thread builds it; a text
- * belongs to one thread. Numbers are those of digits.c. Names come from user code and may hold any byte; what leaves here is
- * valid UTF-8 always, since one bad byte would make Prometheus reject a whole scrape and a browser a whole feed.
+ * Everything that the exporter answers is built with these functions, on whichever thread builds it; a text belongs to
+ * one thread. Numbers are those of digits.c. Names come from user code and may hold any byte; what leaves here is valid
+ * UTF-8 always, since one bad byte would make Prometheus reject a whole scrape and a browser a whole feed.
  */
 #include "text.h"
 
@@ -22,19 +22,18 @@ int text_grow(struct text *text, size_t n_bytes)
 {
 	size_t capacity = text->capacity < 256 ? 256 : text->capacity;
 	char *data;
-
 	if (text->failed || n_bytes > SIZE_MAX / 4 - text->n_bytes)
 		goto failed;
 	while (capacity - text->n_bytes < n_bytes)
 		capacity *= 2;
 	data = realloc(text->data, capacity);
-	if (data == NULL)
+	if (!data)
 		goto failed;
 	text->data = data;
 	text->capacity = capacity;
 	return 0;
 failed:
-	text->failed = 1;
+	text->failed = true;
 	return -ENOMEM;
 }
 
@@ -54,32 +53,28 @@ static void ends_at(struct text *text, const char *end)
 void text_u64(struct text *text, uint64_t value)
 {
 	char *out = room(text);
-
-	if (out != NULL)
+	if (out)
 		ends_at(text, digits_u64(out, value));
 }
 
 void text_i64(struct text *text, int64_t value)
 {
 	char *out = room(text);
-
-	if (out != NULL)
+	if (out)
 		ends_at(text, digits_i64(out, value));
 }
 
 void text_seconds(struct text *text, uint64_t ns)
 {
 	char *out = room(text);
-
-	if (out != NULL)
+	if (out)
 		ends_at(text, digits_seconds(out, ns));
 }
 
 void text_double(struct text *text, double value)
 {
 	char *out = room(text);
-
-	if (out != NULL)
+	if (out)
 		ends_at(text, digits_double(out, value));
 }
 
@@ -92,7 +87,6 @@ static void hex_digits(struct text *text, uint64_t value, int n_digits)
 void text_hex(struct text *text, uint64_t value)
 {
 	int n_digits = 1;
-
 	while (n_digits < 16 && value >> (4 * n_digits) != 0)
 		n_digits++;
 	text_string(text, "0x");
@@ -109,15 +103,12 @@ void text_hex16(struct text *text, uint64_t value)
 void text_base64(struct text *text, const uint8_t *bytes, size_t n_bytes)
 {
 	static const char letters[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *out;
 	size_t i;
-
 	if (text_reserve(text, (n_bytes + 2) / 3 * 4) < 0)
 		return;
-	out = text->data + text->n_bytes;
+	char *out = text->data + text->n_bytes;
 	for (i = 0; i + 2 < n_bytes; i += 3) {
 		uint32_t group = (uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
-
 		*out++ = letters[group >> 18];
 		*out++ = letters[group >> 12 & 63];
 		*out++ = letters[group >> 6 & 63];
@@ -125,7 +116,6 @@ void text_base64(struct text *text, const uint8_t *bytes, size_t n_bytes)
 	}
 	if (i < n_bytes) {
 		uint32_t group = (uint32_t)bytes[i] << 16 | (i + 1 < n_bytes ? (uint32_t)bytes[i + 1] << 8 : 0);
-
 		*out++ = letters[group >> 18];
 		*out++ = letters[group >> 12 & 63];
 		*out++ = i + 1 < n_bytes ? letters[group >> 6 & 63] : '=';
@@ -134,18 +124,16 @@ void text_base64(struct text *text, const uint8_t *bytes, size_t n_bytes)
 	text->n_bytes = (size_t)(out - text->data);
 }
 
-static int continues(uint8_t byte)
+static bool continues(uint8_t byte)
 {
 	return (byte & 0xc0) == 0x80;
 }
 
 size_t text_utf8_length(const uint8_t *bytes, size_t n_bytes)
 {
-	uint8_t first;
-
 	if (n_bytes == 0)
 		return 0;
-	first = bytes[0];
+	uint8_t first = bytes[0];
 	if (first < 0x80)
 		return 1;
 	if (first < 0xc2 || first > 0xf4 || n_bytes < 2 || !continues(bytes[1]))
@@ -171,7 +159,6 @@ void text_clean(struct text *text, const char *bytes, size_t n_bytes)
 {
 	const uint8_t *p = (const uint8_t *)bytes;
 	size_t i = 0, n;
-
 	while (i < n_bytes) {
 		n = text_utf8_length(p + i, n_bytes - i);
 		if (n == 0 || p[i] < 0x20 || p[i] == 0x7f)
@@ -199,7 +186,6 @@ static void json_escape(struct text *text, uint8_t c)
 {
 	static const char short_forms[] = "\"\"\\\\\bb\ff\nn\rr\tt";
 	const char *form;
-
 	for (form = short_forms; *form != '\0'; form += 2) {
 		if ((uint8_t)form[0] == c) {
 			text_char(text, '\\');
@@ -215,7 +201,6 @@ void text_json(struct text *text, const char *bytes, size_t n_bytes)
 {
 	const uint8_t *p = (const uint8_t *)bytes;
 	size_t i = 0, plain = 0, n;
-
 	text_char(text, '"');
 	while (i < n_bytes) {
 		n = text_utf8_length(p + i, n_bytes - i);

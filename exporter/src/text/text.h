@@ -3,17 +3,18 @@
  *
  * A text whose memory ran out has `failed` set and stays as it was; whoever built it asks once, at the end.
  */
-#ifndef MEMWATCH_EXPORTER_TEXT_H
-#define MEMWATCH_EXPORTER_TEXT_H
+#ifndef TEXT_H
+#define TEXT_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdbool.h>
 #include <string.h>
 
 struct text {
 	char *data;
 	size_t n_bytes, capacity;
-	int failed;
+	bool failed;
 };
 
 void text_fini(struct text *text);

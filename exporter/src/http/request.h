@@ -1,0 +1,49 @@
+/*
+ * request.h -- one request, from its target's arrival to the end of its answer. HTTP thread only.
+ */
+#ifndef REQUEST_H
+#define REQUEST_H
+
+#include "access.h"
+#include "query.h"
+
+#include <memwatch/exporter.h>
+#include <microhttpd.h>
+
+/* Who answers; a label of the metrics. */
+enum handler {
+	HANDLER_PAGE,
+	HANDLER_METRICS,
+	HANDLER_HEALTH,
+	HANDLER_STATUS,
+	HANDLER_REGIONS,
+	HANDLER_EVENTS,
+	HANDLER_STREAM,
+	HANDLER_VALUES,
+	HANDLER_OTHER,
+	HANDLERS
+};
+
+enum { STATUS_CODES = 16 };
+
+/* How many answers there were, by who gave them and with which status (reply_status_at). Written by the HTTP thread. */
+struct request_counts {
+	uint64_t n[HANDLERS][STATUS_CODES];
+};
+
+struct request {
+	struct memwatch_exporter *exporter;
+	struct request_counts *counts; /* the exporter's */
+	struct MHD_Connection *connection;
+	enum handler handler;
+	bool announced; /* the first call, with the headers alone, was there */
+	bool head;
+	const char *wrong; /* what is wrong with the target; NULL: nothing */
+	unsigned wrong_status;
+	struct query query;
+	struct access_headers headers;
+	struct feed *feed; /* NULL: none */
+	char uri[];
+};
+
+#endif

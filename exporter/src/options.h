@@ -1,0 +1,15 @@
+/*
+ * options.h -- what the caller of memwatch_exporter_open() asks for: checked, and read into memory.
+ */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <memwatch/exporter.h>
+
+/* 0, or -EINVAL, -EACCES with a sentence. */
+int exporter_options_check(const struct memwatch_exporter_options *options);
+
+/* The whole file as a string, which the caller frees. 0 or -errno with a sentence; -EFBIG: no PEM file is that long. */
+int exporter_options_read_pem(const char *path, char **ret_text);
+
+#endif
