@@ -7,11 +7,17 @@
 
 #include "fault/fault.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct backend_notes notes; /* under lifetime.c's lock, and, while there is an engine, under that of the engine */
 
-static const struct backend *const all_backends[BACKENDS] = { &fault_uffd, &fault_mprotect, &fault_poll };
+static const struct backend *const all_backends[BACKENDS] = { &fault_uffd, &fault_poll, &fault_mprotect };
+
+static void tell_hazard(enum backend_id b)
+{
+	snprintf(notes.backends[b], sizeof notes.backends[b], "%s", all_backends[b]->hazard);
+}
 
 int backends_open(struct engine *engine, enum backend_id b)
 {
@@ -23,6 +29,8 @@ int backends_open(struct engine *engine, enum backend_id b)
 	notes.usable[b] = !error;
 	if (!error)
 		engine->backends[b] = all_backends[b];
+	if (!error && all_backends[b]->hazard)
+		tell_hazard(b);
 	return error;
 }
 
@@ -48,15 +56,14 @@ int backends_choose(struct engine *engine, const struct memwatch_options *option
 	const char *name = options->backend && *options->backend ? options->backend : "auto";
 	int b = by_name(name), error;
 	if (b < 0 && strcmp(name, "auto") != 0)
-		return error_set(-EINVAL, "no backend is named \"%s\"; there are auto, uffd, mprotect and poll", name);
-	watcher->strict = b >= 0;
-	if (b >= 0) {
+		return error_set(-EINVAL, "no backend is named \"%s\"; there are auto, uffd, poll and mprotect", name);
+	if (b < 0) {
+		for (b = 0; all_backends[b]->hazard || backends_open(engine, (enum backend_id)b); b++)
+			;
+	} else {
 		error = backends_open(engine, (enum backend_id)b);
 		if (error)
 			return error_set(error, "the backend %s cannot run here: %s", name, notes.backends[b]);
-	} else {
-		for (b = 0; b < BACKEND_POLL && backends_open(engine, (enum backend_id)b); b++)
-			;
 	}
 	watcher->backend = (uint8_t)b;
 	if (b == BACKEND_UFFD)
@@ -64,10 +71,21 @@ int backends_choose(struct engine *engine, const struct memwatch_options *option
 	return 0;
 }
 
+/* Whether it could be opened. One with a hazard is not opened to see: its handler would stay. */
+static void probe(struct engine *engine, enum backend_id b)
+{
+	if (!all_backends[b]->hazard) {
+		backends_open(engine, b);
+		return;
+	}
+	notes.probed[b] = notes.usable[b] = true;
+	tell_hazard(b);
+}
+
 void backends_probe(struct engine *engine)
 {
 	for (int b = 0; b < BACKENDS; b++)
-		backends_open(engine, (enum backend_id)b);
+		probe(engine, (enum backend_id)b);
 	if (engine->backends[BACKEND_UFFD])
 		source_open(engine);
 }

@@ -41,6 +41,22 @@ static void fill_ring(struct ring *ring, struct memwatch_stats *stats)
 	stats->dropped_by[MEMWATCH_DROP_RING_FULL] = stats->ring_dropped;
 }
 
+/* Why authors are not known, or what to know. */
+static void fill_note(const struct memwatch *watcher, struct memwatch_stats *stats)
+{
+	struct backend_notes notes;
+	const char *note = "";
+	size_t size = sizeof stats->attribution_note;
+	backends_notes(&notes);
+	if (watcher->backend == BACKEND_POLL)
+		note = notes.usable[BACKEND_UFFD] || !notes.probed[BACKEND_UFFD] ? "the backend was asked for"
+										 : notes.backends[BACKEND_UFFD];
+	else if (watcher->backend == BACKEND_UFFD)
+		note = watcher->engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
+	snprintf(stats->attribution_note, size, "%s%s", watcher->backend == BACKEND_POLL ? "memory is polled: " : "",
+		 note);
+}
+
 static void fill_source(const struct engine *engine, struct memwatch_stats *stats)
 {
 	struct source_stats source = { 0 };
@@ -54,10 +70,6 @@ static void fill_source(const struct engine *engine, struct memwatch_stats *stat
 	stats->throttled_ns = source.throttled_ns;
 	stats->handler_lost = source.handler_lost + engine->handler_lost;
 	stats->attribution_budget = engine->budget;
-	struct backend_notes notes;
-	backends_notes(&notes);
-	const char *note = engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
-	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s", note);
 }
 
 static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
@@ -86,6 +98,7 @@ int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
 	engine_lock(watcher->engine);
 	fill_watcher(watcher, ret_stats);
 	fill_engine(watcher->engine, ret_stats);
+	fill_note(watcher, ret_stats);
 	engine_unlock(watcher->engine);
 	return 0;
 }
@@ -104,7 +117,7 @@ static void read_notes(memwatch *watcher, struct backend_notes *ret_notes)
 
 int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n)
 {
-	static const char *const names[BACKENDS] = { "uffd", "mprotect", "poll" };
+	static const char *const names[BACKENDS] = { "uffd", "poll", "mprotect" };
 	int error = watcher ? watch_check(watcher) : 0;
 	if (error)
 		return error;
@@ -115,7 +128,7 @@ int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos
 		if (watcher)
 			infos[b].chosen = watcher->backend == b;
 		snprintf(infos[b].note, sizeof infos[b].note, "%s",
-			 notes.probed[b] ? notes.backends[b] : "not probed: one before it was taken");
+			 notes.probed[b] ? notes.backends[b] : "not probed: another was taken");
 	}
 	return BACKENDS;
 }

@@ -39,24 +39,15 @@ static int arm_with(struct engine *engine, const struct backend *backend, struct
 	return error;
 }
 
-/* Arms pages that nobody watches yet: by the backend, or, where it cannot, by polling. */
+/* Arms pages that nobody watches yet: by the watcher's backend, or, where it cannot, by polling. */
 static int arm_fresh(struct engine *engine, const struct memwatch *watcher, struct region *region, struct span span)
 {
 	const struct backend *backend = engine->backends[watcher->backend];
-	struct span inside = span;
-	if (backend->id == BACKEND_MPROTECT && !watcher->strict) { /* no neighbour of ours shall meet an EFAULT */
-		inside.start = max_u64(inside.start, page_ceil(region->start));
-		inside.end = min_u64(inside.end, page_floor(region_end(region)));
-	}
-	if (inside.start >= inside.end || arm_with(engine, backend, inside)) {
-		inside = (struct span){ span.end, span.end };
-		region->flags |= backend->id == BACKEND_POLL ? 0 : REGION_POLLED;
-	}
-	const struct backend *poll = engine->backends[BACKEND_POLL];
-	int error = span.start < inside.start ? arm_with(engine, poll, (struct span){ span.start, inside.start }) : 0;
-	if (!error && inside.end < span.end)
-		error = arm_with(engine, poll, (struct span){ inside.end, span.end });
-	return error;
+	if (arm_with(engine, backend, span) == 0)
+		return 0;
+	if (backend->id != BACKEND_POLL)
+		region->flags |= REGION_POLLED;
+	return arm_with(engine, engine->backends[BACKEND_POLL], span);
 }
 
 /* The first page at or after `from` that some backend holds already; its run's end. */

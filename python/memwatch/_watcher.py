@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Optional, Union
@@ -37,6 +38,13 @@ class _Region:
     callback: Optional[Callback] = None
     when: Optional[Callable[[ChangeEvent], object]] = None
     adapter: Any = None
+
+
+#: What the core's note says of the backend mprotect, for the warning before it is opened.
+_HAZARD = (
+    "system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a thread "
+    "that blocks SIGSEGV dies of its next write: docs/limits.md"
+)
 
 
 class MemoryWatcher:
@@ -86,6 +94,8 @@ class MemoryWatcher:
         path, path_bytes = options.pop("history_path", None), options.pop("history_path_bytes", None)
         if path is not None and not core.RECORDER:
             raise Error(errno.ENOTSUP, "history_path needs liblmdb: install it and build memwatch again")
+        if options.get("backend") == "mprotect":
+            warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=2)
         self._core = core.Watcher(**options, patches=path is not None)
         self._recorder = None if path is None else core.Recorder(self._core, path, max_bytes=path_bytes)
         self._lock = threading.RLock()  # from a region's birth in the core until its entry in _regions

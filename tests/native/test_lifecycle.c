@@ -173,7 +173,7 @@ BACKEND_TEST(a_backend_by_name_is_that_backend)
 
 TEST(backends_are_listed_in_the_order_of_auto)
 {
-	static const char *const names[] = { "uffd", "mprotect", "poll" };
+	static const char *const names[] = { "uffd", "poll", "mprotect" };
 	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
 	CHECK_EQ(memwatch_backend_list(NULL, infos, MEMWATCH_BACKENDS), MEMWATCH_BACKENDS);
 	memwatch *watcher;
@@ -187,7 +187,7 @@ TEST(backends_are_listed_in_the_order_of_auto)
 			CHECK_TEXT(stats_of(watcher).backend, names[i]);
 		found |= infos[i].usable;
 	}
-	CHECK(infos[2].usable);
+	CHECK(infos[1].usable);
 	memwatch_close(watcher);
 }
 

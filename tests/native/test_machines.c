@@ -7,20 +7,131 @@
 
 #include "base/pages.h"
 
-/* Opens with the defaults and sees a change. */
+#include <sys/resource.h>
+#include <sys/uio.h>
+
+static memwatch *open_default(void)
+{
+	memwatch *watcher = NULL;
+	OK(memwatch_open(NULL, &watcher));
+	return watcher;
+}
+
+/* What the kernel writes for the host must arrive whole, whatever is watched. */
+static void read_into(int (*ends)[2], uint8_t *memory, size_t n)
+{
+	struct iovec parts[] = { { memory, n / 2 }, { memory + n / 2, n - n / 2 } };
+	static uint8_t bytes[16 * PAGE];
+	memset(bytes, 0x5a, n);
+	CHECK(pipe(*ends) == 0);
+	CHECK_EQ(write((*ends)[1], bytes, n), n);
+	CHECK_EQ(readv((*ends)[0], parts, 2), n);
+	CHECK(memcmp(memory, bytes, n) == 0);
+}
+
+static void check_no_handler(void)
+{
+	struct sigaction action;
+	CHECK(sigaction(SIGSEGV, NULL, &action) == 0);
+	CHECK(!(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_DFL);
+}
+
+/* Opens with the defaults: a store is told, a system call succeeds and is told, and a crash stays the host's. */
 static void watch_with_defaults(void)
 {
-	struct memwatch_options options;
-	memwatch *watcher = NULL;
-	memwatch_options_init(&options);
+	int ends[2];
 	uint8_t *memory = map_pages(16);
-	OK(memwatch_open(&options, &watcher));
+	memwatch *watcher = open_default();
 	add_region(watcher, memory, 16 * PAGE, "memory");
 	poke(memory + 5 * PAGE, 7);
 	const struct memwatch_event *event = only_event(watcher, 0);
 	CHECK_EQ(event->changed_bytes, 1);
 	memwatch_event_unref(event);
+	read_into(&ends, memory, 15 * PAGE);
+	CHECK_OP(newest(watcher), >, 1);
+	check_no_handler();
 	memwatch_close(watcher);
+}
+
+/* The defaults poll, and the note says why in these words. */
+static void check_polled(const char *why)
+{
+	memwatch *watcher = open_default();
+	struct memwatch_stats stats = stats_of(watcher);
+	CHECK_TEXT(stats.backend, "poll");
+	if (strncmp(stats.attribution_note, "memory is polled: ", 18) != 0 || !strstr(stats.attribution_note, why))
+		FAIL("the note is \"%s\"", stats.attribution_note);
+	memwatch_close(watcher);
+}
+
+TEST(nothing_is_left_of_a_look_at_what_works)
+{
+	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
+	check_no_handler();
+	OK(memwatch_backend_list(NULL, infos, MEMWATCH_BACKENDS));
+	check_no_handler();
+	CHECK_TEXT(infos[2].name, "mprotect");
+	CHECK(infos[2].usable && strstr(infos[2].note, "EFAULT"));
+	watch_with_defaults();
+}
+
+/* A root daemon that gives up its rights: the kernel no longer shows it its own page map. */
+TEST(after_setuid_memory_is_polled_and_the_note_says_the_cure)
+{
+	if (getuid() != 0)
+		SKIP("needs root");
+	CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+	check_polled("prctl(PR_SET_DUMPABLE, 1)");
+	watch_with_defaults();
+	CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
+	memwatch *watcher = open_default();
+	CHECK(!strstr(stats_of(watcher).attribution_note, "DUMPABLE"));
+	memwatch_close(watcher);
+}
+
+TEST(without_descriptors_memory_is_polled_and_the_note_says_the_cure)
+{
+	struct rlimit limit;
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	int next = dup(0);
+	close(next);
+	limit.rlim_cur = (rlim_t)next;
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	check_polled("ulimit -n");
+	limit.rlim_cur = limit.rlim_max;
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	watch_with_defaults();
+}
+
+/* The device is the other door, which a seccomp profile does not see. */
+static void in_a_container(uint32_t answer)
+{
+	bool device = access("/dev/userfaultfd", R_OK | W_OK) == 0;
+	memwatch *watcher = open_default();
+	bool able = strcmp(stats_of(watcher).backend, "uffd") == 0; /* this kernel, without the filter */
+	memwatch_close(watcher);
+	FILTER(container_denies, answer);
+	watcher = open_default();
+	CHECK_TEXT(stats_of(watcher).backend, able && device ? "uffd" : "poll");
+	memwatch_close(watcher);
+	if (able && !device)
+		check_polled("docker run --device /dev/userfaultfd");
+	watch_with_defaults();
+}
+
+TEST(a_container_of_docker)
+{
+	in_a_container(SECCOMP_RET_ERRNO | EPERM);
+}
+
+TEST(a_container_of_podman)
+{
+	in_a_container(SECCOMP_RET_ERRNO | ENOSYS);
+}
+
+TEST(a_service_whose_filter_kills)
+{
+	in_a_container(SECCOMP_RET_KILL_PROCESS);
 }
 
 TEST(a_filter_that_kills_for_all_that_can_be_done_without)

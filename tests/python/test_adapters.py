@@ -178,7 +178,12 @@ def test_a_tracing_watcher(wait_for, recorder):
 
 
 def test_mprotect_by_name(wait_for, recorder):
-    with MemoryWatcher(adapter=MprotectAdapter()) as watcher:
+    with pytest.warns(RuntimeWarning, match="EFAULT.*datagrams are lost.*SIGSEGV.*docs/limits.md") as warned:
+        watcher = MemoryWatcher(adapter=MprotectAdapter())
+    assert [warning.filename for warning in warned] == [__file__]
+    [note] = [backend["note"] for backend in watcher.get_stats()["backends"] if backend["chosen"]]
+    assert note in str(warned[0].message)
+    with watcher:
         assert watcher.get_stats()["backend"] == "mprotect"
         from memwatch import buffer
 

@@ -72,7 +72,7 @@ enum {
 	MEMWATCH_KEY_SIZE = 33,       /* a storage key: 32 hexadecimal digits and a NUL */
 	MEMWATCH_DIMS_MAX = 32,       /* dimensions of a region's shape */
 	MEMWATCH_STACK_MAX = 32,      /* frames that `stack_depth` may ask for */
-	MEMWATCH_BACKENDS = 3,        /* uffd, mprotect, poll */
+	MEMWATCH_BACKENDS = 3,        /* uffd, poll, mprotect */
 	MEMWATCH_LATENCY_BUCKETS = 12 /* see struct memwatch_histogram */
 };
 
@@ -97,7 +97,7 @@ MEMWATCH_API const char *memwatch_version(void);
  */
 struct memwatch_options {
 	size_t struct_bytes;       /* set by memwatch_options_init */
-	const char *backend;       /* "auto", "uffd", "mprotect" or "poll" */
+	const char *backend;       /* "auto" (uffd, else poll), "uffd", "poll", "mprotect" (hazards: docs/limits.md) */
 	uint32_t window_ms;        /* [engine] 5; 1 to 10,000 */
 	uint32_t ring_capacity;    /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
 	double attribution_budget; /* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
@@ -263,7 +263,7 @@ struct memwatch_region_info {
 	uint64_t address, size_bytes;
 	uint32_t flags;
 	enum memwatch_values values;
-	const char *backend; /* "uffd", "mprotect", "poll", "external"; a constant */
+	const char *backend; /* "uffd", "poll", "mprotect", "external"; a constant */
 	char format[16];     /* "" for bytes and for formats of more than 15 characters */
 	uint64_t item_bytes;
 	uint32_t n_dims;
@@ -585,7 +585,7 @@ struct memwatch_stats {
 	uint64_t signals, signals_ours, signals_foreign, stepped;
 	uint64_t throttled_ns;
 	int attribution_available, attribution_filtered; /* filtered: by BPF in the kernel */
-	char attribution_note[200];                      /* why not available, or what to know */
+	char attribution_note[256];                      /* why not available, or what to know */
 	uint32_t stack_depth;
 	uint64_t locations, locations_dropped;
 	uint64_t handler_lost;                  /* how often somebody replaced our signal handler */
@@ -596,7 +596,7 @@ struct memwatch_stats {
 
 MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);
 
-/* Fills up to `n` infos with the backends in the order in which `auto` tries them; returns how many. `watcher` may be NULL: nothing is chosen, all are probed. */
+/* Fills up to `n` infos: those that `auto` tries, then mprotect; returns how many. Without a `watcher` they are probed. */
 MEMWATCH_API int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n);
 
 /* Fills up to `n` infos of the open sinks; returns how many there are. */

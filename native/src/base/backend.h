@@ -8,7 +8,8 @@
 #include "pages.h"
 #include "ring.h"
 
-enum backend_id { BACKEND_UFFD, BACKEND_MPROTECT, BACKEND_POLL, BACKENDS };
+/* In the order in which `auto` tries them; those with a hazard it never takes. */
+enum backend_id { BACKEND_UFFD, BACKEND_POLL, BACKEND_MPROTECT, BACKENDS };
 
 /*
  * Called under the engine's lock, but for fork_child. A span given to `arm` holds no page of `pages` yet; the backend
@@ -18,6 +19,8 @@ enum backend_id { BACKEND_UFFD, BACKEND_MPROTECT, BACKEND_POLL, BACKENDS };
 struct backend {
 	const char *name;
 	enum backend_id id;
+	/* What it may do to the process: such a backend is opened only when it is asked for by name. NULL: nothing. */
+	const char *hazard;
 	struct page_set *pages; /* armed by this backend */
 	/* Probes with a self-test on a scratch page and gets ready. -ENOTSUP with a sentence in `note`. */
 	int (*open)(struct ring *ring, char *note, size_t note_size);

@@ -225,6 +225,9 @@ static int open_mprotect(struct ring *ring, char *note, size_t note_size)
 const struct backend fault_mprotect = {
 	.name = "mprotect",
 	.id = BACKEND_MPROTECT,
+	.hazard =
+		"system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a "
+		"thread that blocks SIGSEGV dies of its next write: docs/limits.md",
 	.pages = &pages,
 	.open = open_mprotect,
 	.close = release,

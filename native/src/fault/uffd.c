@@ -11,44 +11,14 @@
 #include "fault.h"
 #include "system.h"
 #include "uffd.h"
-
-#include "../base/descriptor.h"
-#include "../base/syscalls.h"
+#include "uffd_open.h"
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-/* Newer than Debian 12's headers; the values are the kernel's. */
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef UFFD_FEATURE_WP_UNPOPULATED
-#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
-#endif
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC (1 << 15)
-#endif
-
-struct scanned {
-	uint64_t start, end, categories;
-};
-
-struct scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-static_assert(sizeof(struct scan) == 96, "struct pm_scan_arg of linux/fs.h");
-
-#define SCAN_IOCTL _IOWR('f', 16, struct scan)
-#define SCAN_WRITTEN (UINT64_C(1) << 1)
-#define SCAN_WP_MATCHING (UINT64_C(1) << 0)
-#define SCAN_CHECK_WPASYNC (UINT64_C(1) << 1)
 
 enum { SCAN_RANGES = 512, MAPPINGS = 64 };
 #define HUGE_BYTES (UINT64_C(2) << 20)
@@ -185,7 +155,9 @@ static int self_test(char *scratch, char *note, size_t note_size)
 	if (!failed && (collect(span, &written) || written.n != 1))
 		failed = snprintf(note, note_size, "a store was not seen in the self-test");
 	written.n = 0;
-	if (!failed && pipe2(fds, O_CLOEXEC) == 0) {
+	if (!failed && pipe2(fds, O_CLOEXEC) < 0)
+		failed = snprintf(note, note_size, "no pipe for the self-test: %s", strerror(errno));
+	else if (!failed) {
 		if (write(fds[1], "x", 1) != 1 || read(fds[0], scratch, 1) != 1 || collect(span, &written) ||
 		    written.n != 1)
 			failed =
@@ -198,44 +170,10 @@ static int self_test(char *scratch, char *note, size_t note_size)
 	return failed ? -ENOTSUP : 0;
 }
 
-/* Takes what a system call has just returned. */
-static int adopt(int fd, struct descriptor *ret_descriptor)
-{
-	return descriptor_adopt(fd < 0 ? -errno : fd, DESCRIPTOR_FILE, ret_descriptor);
-}
-
-static int open_descriptors(char *note, size_t note_size)
-{
-	struct uffdio_api api = { .api = UFFD_API,
-				  .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-					      UFFD_FEATURE_WP_UNPOPULATED };
-	int error = syscall_refused(SYSCALL_USERFAULTFD);
-	if (!error)
-		error = syscall_refused(SYSCALL_PAGEMAP_SCAN);
-	if (!error)
-		error = adopt((int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY), &uffd);
-	if (error) {
-		snprintf(note, note_size,
-			 "userfaultfd(2) is refused (%s): in a container allow it in the seccomp profile",
-			 strerror(-error));
-		return -ENOTSUP;
-	}
-	if (ioctl(uffd.fd, UFFDIO_API, &api) < 0) {
-		snprintf(note, note_size, "this kernel has no userfaultfd WP_ASYNC: Linux 6.7 or later is needed");
-		return -ENOTSUP;
-	}
-	error = adopt(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), &pagemap);
-	if (error) {
-		snprintf(note, note_size, "/proc/self/pagemap: %s", strerror(-error));
-		return -ENOTSUP;
-	}
-	return 0;
-}
-
 static int open_uffd(struct ring *ring, char *note, size_t note_size)
 {
 	(void)ring;
-	int error = open_descriptors(note, note_size);
+	int error = uffd_open_descriptors(&uffd, &pagemap, note, note_size);
 	char *scratch = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (scratch == MAP_FAILED)
 		error = error ? error : -ENOMEM;
@@ -262,7 +200,7 @@ static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
 	next_look_ns = now_ns + NS_PER_S;
 	if (!descriptor_is_ours(&uffd) || !descriptor_is_ours(&pagemap)) {
 		shut();
-		open_descriptors(note, sizeof note);
+		uffd_open_descriptors(&uffd, &pagemap, note, sizeof note);
 	}
 	return 0;
 }

@@ -30,7 +30,6 @@ struct memwatch {
 	uint32_t generation; /* of forks, when it was opened */
 	uint8_t index;       /* in the engine */
 	uint8_t backend;     /* enum backend_id that its regions ask for */
-	bool strict;         /* asked for by name */
 	bool patches;
 	uint32_t inline_threshold, preview_size;
 	uint64_t epoch, start_time_ns;
