@@ -83,7 +83,8 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	if (!error)
 		error = regions_init(&engine->regions);
 	if (!error)
-		error = diff_init(&engine->diff);
+		error = gather_init(&engine->gather);
+	diff_init(&engine->diff);
 	if (!error)
 		error = precise_open(engine);
 	engine->symbols = symbol_table_open();
@@ -95,6 +96,7 @@ static void engine_fini(struct engine *engine)
 	regions_fini(&engine->regions);
 	ring_fini(&engine->ring);
 	diff_fini(&engine->diff);
+	gather_fini(&engine->gather);
 	who_fini(&engine->who);
 	precise_close(engine);
 	symbol_table_close(engine->symbols);

@@ -202,11 +202,27 @@ static int rules_new(const struct memwatch_region_options *options, struct regio
 /* The first look at the memory, after it was armed. */
 static int fill_shadow(struct engine *engine, struct region *region)
 {
-	if (!(region->flags & MEMWATCH_REGION_HASHED))
-		return memory_copy(region->shadow, region->start, region->size_bytes);
+	struct span whole = { region->start, region_end(region) };
+	if (!(region->flags & MEMWATCH_REGION_HASHED)) {
+		int error = memory_copy(region->shadow, region->start, region->size_bytes);
+		if (!error || error == -EFAULT || !(region->flags & MEMWATCH_REGION_PINNED))
+			return error;
+		memcpy(region->shadow, (const void *)(uintptr_t)region->start, region->size_bytes);
+		return 0;
+	}
 	diff_reset(&engine->diff, 0);
-	return diff_hashed(&engine->diff, region->start, region->size_bytes, (uint64_t *)region->shadow, region->start,
-			   region_end(region));
+	return gather_diff(&engine->gather, &engine->diff, region, &(struct span_list){ .spans = &whole, .n = 1 });
+}
+
+static int unreadable(const struct region *region, int error)
+{
+	if (error == -EFAULT)
+		return error_set(error, "the memory of \"%s\" cannot be read", region_name(region));
+	return error_set(
+		error,
+		"the memory of \"%s\" cannot be read safely: process_vm_writev and a pipe are refused (%s); allow "
+		"one of them, or promise by MEMWATCH_REGION_PINNED that the memory stays",
+		region_name(region), strerror(-error));
 }
 
 static int enter_memory(struct engine *engine, struct memwatch *watcher, struct region *region)
@@ -214,8 +230,8 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 	int error = arm_region(engine, watcher, region);
 	if (error)
 		error_set(error, "the memory of \"%s\" cannot be watched: %s", region_name(region), strerror(-error));
-	else if (fill_shadow(engine, region))
-		error = error_set(-EFAULT, "the memory of \"%s\" cannot be read", region_name(region));
+	else if ((error = fill_shadow(engine, region)))
+		unreadable(region, error);
 	if (error) {
 		disarm_unwatched(engine, span_of(region->start, region->size_bytes));
 		return error;

@@ -160,7 +160,7 @@ static int parse_region(PyObject *args, PyObject *kwargs, PyObject **ret_object,
 				 "max_rate", "history_budget", "hashed", "precise", "format", NULL };
 	const char *values = "auto";
 	PyObject *when = NULL, *max_rate = NULL, *history = NULL;
-	int pinned = 1, hashed = 0, precise = MEMWATCH_PRECISE_AUTO;
+	int pinned = 0, hashed = 0, precise = MEMWATCH_PRECISE_AUTO;
 	memwatch_region_options_init(options);
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|z$sppOOOpiz:region_add", names, ret_object, &options->name,
 					 &values, &options->metric, &pinned, &when, &max_rate, &history, &hashed,

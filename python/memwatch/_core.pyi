@@ -51,7 +51,7 @@ class Watcher:
         *,
         values: str = "auto",
         metric: bool = False,
-        pinned: bool = True,
+        pinned: bool = False,
         when: Union[str, tuple[str, float], tuple[str, float, float], None] = None,
         max_rate: Optional[float] = None,
         history_budget: Optional[int] = None,

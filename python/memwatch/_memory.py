@@ -1,18 +1,14 @@
-"""Memory that owns its pages, and what a buffer's memory is backed by."""
+"""Memory that owns its pages, and whose memory stays."""
 
 from __future__ import annotations
 
-import ctypes
+import array
 import math
 import mmap
-from typing import TYPE_CHECKING, Any, Iterator, Sequence, Union
+from typing import TYPE_CHECKING, Any, Sequence, Union
 
 if TYPE_CHECKING:
     import numpy
-
-
-class _Pages(mmap.mmap):
-    """Anonymous pages of our own: unlike a file's, they cannot shrink under a reader."""
 
 
 def buffer(size: int) -> memoryview:
@@ -23,8 +19,8 @@ def buffer(size: int) -> memoryview:
     if size < 1:
         raise ValueError(f"buffer({size}): a buffer has at least one byte")
     if hasattr(mmap, "MAP_PRIVATE"):
-        return memoryview(_Pages(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    return memoryview(_Pages(-1, size))
+        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    return memoryview(mmap.mmap(-1, size))
 
 
 def empty(shape: Union[int, Sequence[int]], dtype: Any = float) -> numpy.ndarray[Any, Any]:
@@ -42,23 +38,11 @@ def empty(shape: Union[int, Sequence[int]], dtype: Any = float) -> numpy.ndarray
     return pages.reshape(extents)
 
 
-def is_file_backed(obj: object) -> bool:
-    """Whether the object's bytes may lie in a mapped file, which somebody else can truncate."""
-    return any(isinstance(owner, mmap.mmap) and not isinstance(owner, _Pages) for owner in _owners(obj))
+def is_kept(obj: object) -> bool:
+    """Whether the object's bytes cannot vanish while its buffer is exported.
 
-
-def _owners(obj: object) -> Iterator[object]:
-    """The object and what its memory belongs to: a view's array, an array's buffer, a ctypes object's source."""
-    pending, seen = [obj], 0
-    while pending and seen < 64:
-        owner = pending.pop()
-        seen += 1
-        yield owner
-        if isinstance(owner, memoryview):
-            pending.append(owner.obj)
-        elif isinstance(owner, (ctypes._SimpleCData, ctypes.Structure, ctypes.Union, ctypes.Array)):
-            pending.append(owner._b_base_)
-            objects = owner._objects
-            pending.extend(objects.values() if isinstance(objects, dict) else [objects])
-        elif not isinstance(owner, (bytes, bytearray, mmap.mmap, type(None))):
-            pending.append(getattr(owner, "base", None))
+    These types refuse to be resized then, and nobody but Python frees them. An array of NumPy or ctypes may be resized
+    all the same, or lie in memory of others.
+    """
+    owner = obj.obj if isinstance(obj, memoryview) else obj
+    return type(owner) in (bytes, bytearray, array.array)

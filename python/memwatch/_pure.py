@@ -352,7 +352,7 @@ class Watcher:
             "coalesced": 0,
             "unchanged": 0,
             "filtered": 0,
-            "dropped": {"ring-full": 0, "no-memory": 0, "vanished": 0},
+            "dropped": {"ring-full": 0, "no-memory": 0, "vanished": 0, "unreadable": 0},
             "events": {
                 "oldest": oldest,
                 "newest": self._newest,

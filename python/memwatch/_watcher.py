@@ -18,7 +18,7 @@ from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNam
 from memwatch._emit import Emitter, Objects
 from memwatch._errors import Error
 from memwatch._event import ChangeEvent
-from memwatch._memory import is_file_backed
+from memwatch._memory import is_kept
 from memwatch._native import core
 from memwatch._serve import Server
 from memwatch._stream import NEWEST, EventStream
@@ -134,8 +134,9 @@ class MemoryWatcher:
     ) -> int:
         """Watches an object with a buffer under a name that is unique in this watcher; returns the region's id.
 
-        The watch holds the buffer's export, so that the memory stays where it is: resizing the object meanwhile raises
-        Python's own BufferError.
+        The watch holds the buffer's export: resizing the object meanwhile raises Python's own BufferError. Where the
+        memory goes away all the same (NumPy's resize(refcheck=False), a file that is cut), the region ends with an
+        event of kind "lost".
 
         callback        gets this region's events in place of the watcher's callback
         values          what may leave the process: "full", "preview", "hash" or "none"; by default "hash" if
@@ -177,7 +178,7 @@ class MemoryWatcher:
                 name,
                 values=values or "auto",
                 metric=bool(metric),
-                pinned=not is_file_backed(obj),
+                pinned=is_kept(obj),
                 when=None if callable(when) else when,
                 max_rate=max_rate,
                 history_budget=history_budget,

@@ -177,18 +177,30 @@ def test_released_memoryview(watcher):
         watcher.watch(view)
 
 
-def test_what_is_file_backed():
-    from memwatch._memory import is_file_backed
+def test_whose_memory_stays():
+    from memwatch._memory import is_kept
 
-    area = mapped_file()
-    assert is_file_backed(area)
-    assert is_file_backed(memoryview(area)[4:])
-    assert is_file_backed(np.frombuffer(area, "u1")[5:].reshape(-1, 1))
-    assert is_file_backed((ctypes.c_char * 10).from_buffer(area))
-    assert not is_file_backed(bytearray(5))
-    assert not is_file_backed(np.zeros(5)[1:])
-    assert not is_file_backed(memwatch.buffer(5))
-    assert not is_file_backed(memwatch.empty((5, 5)))
+    area = mmap.mmap(-1, 100)
+    assert is_kept(bytearray(5))
+    assert is_kept(b"12345")
+    assert is_kept(array.array("d", [1]))
+    assert is_kept(memoryview(memoryview(bytearray(5))[1:]).cast("b"))
+    assert not is_kept(area)
+    assert not is_kept(memoryview(area)[4:])
+    assert not is_kept(np.zeros(5))
+    assert not is_kept(np.frombuffer(bytearray(5), "u1"))
+    assert not is_kept((ctypes.c_char * 10).from_buffer(bytearray(10)))
+    assert not is_kept(memwatch.buffer(5))
+    assert not is_kept(memoryview(memwatch.empty((5, 5))))
+
+
+def test_a_type_that_hands_out_other_memory():
+    from memwatch._memory import is_kept
+
+    class Other(bytearray):
+        """May have a __buffer__ of its own."""
+
+    assert not is_kept(Other(5))
 
 
 def test_a_truncated_file_ends_the_region_not_the_process(watched, recorder, wait_for):

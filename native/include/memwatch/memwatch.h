@@ -147,8 +147,8 @@ enum memwatch_values {
 };
 
 enum {
-	/* The memory stays mapped until the region is removed and is not backed by a file that can shrink: the worker
-	 * reads it directly. Without the flag it reads through the kernel, so that memory that vanished is an error. */
+	/* A promise that each byte can be read until the region is removed: mapped, readable, no guard page, of no file that can
+	 * shrink. The worker reads directly then; broken, it ends the process. Otherwise memory that vanishes ends the region. */
 	MEMWATCH_REGION_PINNED = 1 << 0,
 	/* No memory at all: the region's events come from memwatch_event_post. `address` NULL, `size_bytes` 0. */
 	MEMWATCH_REGION_EXTERNAL = 1 << 1,
@@ -203,10 +203,9 @@ struct memwatch_region_options {
 MEMWATCH_API void memwatch_region_options_init(struct memwatch_region_options *options);
 
 /*
- * Watches `size_bytes` at `address`. The memory must stay mapped until the region is removed (see
- * MEMWATCH_REGION_PINNED); memory that vanishes ends the region with an event of kind MEMWATCH_EVENT_LOST.
- * `ret_id` may be NULL. -EINVAL size 0, address out of range; -EFAULT not readable; -EEXIST the name is in use;
- * -ENAMETOOLONG; -ENOSPC too many regions, or no watchpoint free; -ENOTSUP no watchpoints here; -ENOMEM. Blocks for as long as one pass of the worker.
+ * Watches `size_bytes` at `address`; memory that vanishes ends the region, see MEMWATCH_EVENT_LOST. `ret_id` may be NULL.
+ * -EINVAL size 0, address out of range; -EFAULT not readable, -EPERM and others when the kernel does not read for us; -EEXIST the
+ * name is in use; -ENAMETOOLONG; -ENOSPC too many regions, or no watchpoint free; -ENOTSUP no watchpoints here; -ENOMEM. Blocks for as long as one pass of the worker.
  */
 MEMWATCH_API int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 				     const struct memwatch_region_options *options, uint64_t *ret_id);
@@ -532,8 +531,9 @@ MEMWATCH_API void memwatch_frame_hook_set(uint32_t (*hook)(void *ucontext, unsig
 /* Why a note, an event or a detection was lost. */
 enum memwatch_drop {
 	MEMWATCH_DROP_RING_FULL, /* a note: the change itself is still detected, without author. Not part of the ledger. */
-	MEMWATCH_DROP_NO_MEMORY, /* a detection */
-	MEMWATCH_DROP_VANISHED,  /* a detection: the memory was gone when it was to be read */
+	MEMWATCH_DROP_NO_MEMORY,  /* a detection */
+	MEMWATCH_DROP_VANISHED,   /* a detection: the memory was gone when it was to be read */
+	MEMWATCH_DROP_UNREADABLE, /* a detection: the kernel refused to read the memory; a later pass tries again */
 	MEMWATCH_DROPS
 };
 MEMWATCH_API const char *memwatch_drop_text(enum memwatch_drop drop);

@@ -4,9 +4,6 @@
 #define _GNU_SOURCE
 #include "base.h"
 
-#include "syscalls.h"
-
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,42 +69,6 @@ void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns)
 void futex_wake(_Atomic uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
-}
-
-/* Through a pipe, where process_vm_readv(2) is refused: the kernel reads, and says EFAULT instead of a signal. */
-static int copy_by_pipe(char *to, uint64_t from, size_t size_bytes)
-{
-	int ends[2];
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -EFAULT;
-	while (size_bytes) {
-		ssize_t n = write(ends[1], (const void *)(uintptr_t)from, size_bytes);
-		if (n <= 0 || read(ends[0], to, (size_t)n) != n)
-			break;
-		to += n;
-		from += (uint64_t)n;
-		size_bytes -= (size_t)n;
-	}
-	close(ends[0]);
-	close(ends[1]);
-	return size_bytes ? -EFAULT : 0;
-}
-
-int memory_copy(void *to, uint64_t from, size_t size_bytes)
-{
-	struct iovec local = { to, size_bytes }, remote = { (void *)(uintptr_t)from, size_bytes };
-	if (syscall_refused(SYSCALL_PROCESS_VM_READV))
-		return copy_by_pipe(to, from, size_bytes);
-	while (local.iov_len) {
-		ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-		if (n <= 0)
-			return -EFAULT;
-		local.iov_base = (char *)local.iov_base + n;
-		remote.iov_base = (char *)remote.iov_base + n;
-		local.iov_len -= (size_t)n;
-		remote.iov_len -= (size_t)n;
-	}
-	return 0;
 }
 
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg)

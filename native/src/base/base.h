@@ -5,6 +5,7 @@
 #define BASE_H
 
 #include "mem.h"
+#include "memory.h"
 
 #include <memwatch/memwatch.h>
 
@@ -103,9 +104,6 @@ uint64_t time_cpu_ns(void);
 void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 /* Signal-safe. */
 void futex_wake(_Atomic uint32_t *word);
-
-/* Copies from memory that may not be there: 0, or -EFAULT. `to` is ordinary memory. */
-int memory_copy(void *to, uint64_t from, size_t size_bytes);
 
 /* A thread of ours: named; the host's signals are blocked on it, those that a fault raises are not. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg);

@@ -75,6 +75,6 @@ const char *memwatch_reason_text(enum memwatch_reason reason)
 
 const char *memwatch_drop_text(enum memwatch_drop drop)
 {
-	static const char *const texts[MEMWATCH_DROPS] = { "ring_full", "no_memory", "vanished" };
+	static const char *const texts[MEMWATCH_DROPS] = { "ring_full", "no_memory", "vanished", "unreadable" };
 	return drop < MEMWATCH_DROPS ? texts[drop] : "";
 }

@@ -52,7 +52,7 @@ static _Atomic int refusals[SYSCALLS];
 static long call(enum syscall_id id)
 {
 	static char from = 1, to;
-	struct iovec local = { &to, 1 }, remote = { &from, 1 };
+	struct iovec local = { &from, 1 }, remote = { &to, 1 };
 	struct sched_param param = { 0 };
 	switch (id) {
 	case SYSCALL_USERFAULTFD: return syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
@@ -60,8 +60,8 @@ static long call(enum syscall_id id)
 	case SYSCALL_PAGEMAP_SCAN: return syscall(SYS_ioctl, -1, PAGEMAP_SCAN_IOCTL, NULL);
 	case SYSCALL_PERF_EVENT_OPEN: return syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0);
 	case SYSCALL_BPF: return syscall(SYS_bpf, -1, NULL, 0);
-	case SYSCALL_PROCESS_VM_READV: return syscall(SYS_process_vm_readv, (long)getpid(), &local, 1, &remote, 1, 0);
-	case SYSCALL_MINCORE: return syscall(SYS_mincore, NULL, 0, NULL);
+	case SYSCALL_PROCESS_VM_WRITEV: return syscall(SYS_process_vm_writev, (long)getpid(), &local, 1, &remote, 1, 0);
+	case SYSCALL_MSYNC: return syscall(SYS_msync, NULL, 0, MS_ASYNC);
 	case SYSCALL_SCHED_SETSCHEDULER: return syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param);
 	default: return 0;
 	}

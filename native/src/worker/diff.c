@@ -24,13 +24,6 @@ enum {
 	UNDO_KEEP_SHARE = 32   /* and one of that share of what it may take */
 };
 
-/* Under ThreadSanitizer even a read that may race is read through the kernel. */
-#if defined(__SANITIZE_THREAD__)
-#define MAY_READ_DIRECTLY false
-#else
-#define MAY_READ_DIRECTLY true
-#endif
-
 void diff_reset(struct diff *diff, size_t undo_max)
 {
 	diff->n_ranges = 0;
@@ -219,25 +212,24 @@ __attribute__((target("avx2"))) static size_t equal_blocks_avx2(const uint8_t *a
 }
 #endif
 
-int diff_init(struct diff *diff)
+void diff_init(struct diff *diff)
 {
-	*diff = (struct diff){ .scratch = mem_map(DIFF_SCRATCH), .equal_blocks = diff_equal_blocks };
+	*diff = (struct diff){ .equal_blocks = diff_equal_blocks };
 #ifdef __x86_64__
 	if (__builtin_cpu_supports("avx2"))
 		diff->equal_blocks = equal_blocks_avx2;
 #endif
-	return diff->scratch ? 0 : error_set(-ENOMEM, "no memory for the diff");
 }
 
 void diff_fini(struct diff *diff)
 {
-	mem_unmap(diff->scratch, DIFF_SCRATCH);
 	mem_free(diff->undo);
-	diff->scratch = diff->undo = NULL;
+	diff->undo = NULL;
 }
 
-static void compare(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n)
+void diff_bytes(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n)
 {
+	shadow += offset;
 	for (size_t i = 0; (i += diff->equal_blocks(now + i, shadow + i, n - i)) < n;) {
 		size_t block = (size_t)min_u64(n - i, DIFF_BLOCK);
 		take_block(diff, now + i, shadow + i, offset + i, block);
@@ -245,28 +237,11 @@ static void compare(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint
 	}
 }
 
-int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t offset, uint64_t size_bytes, bool direct)
+void diff_expect(const uint8_t *now, const uint8_t *shadow)
 {
-	uint64_t end = offset + size_bytes;
-	if (direct && MAY_READ_DIRECTLY) {
-		compare(diff, (const uint8_t *)(uintptr_t)(start + offset), shadow + offset, offset, size_bytes);
-		return 0;
-	}
-	for (uint64_t at = offset; at < end; at += DIFF_SCRATCH) {
-		size_t n = (size_t)min_u64(end - at, DIFF_SCRATCH);
-		if (memory_copy(diff->scratch, start + at, n))
-			return -EFAULT;
-		compare(diff, diff->scratch, shadow + at, at, n);
-	}
-	return 0;
-}
-
-void diff_expect(uint64_t start, const uint8_t *shadow, uint64_t offset)
-{
-	const uint8_t *memory = (const uint8_t *)(uintptr_t)start;
 	for (size_t i = 0; i < EXPECTED; i += 64) {
-		__builtin_prefetch(memory + offset + i);
-		__builtin_prefetch(shadow + offset + i);
+		__builtin_prefetch(now + i);
+		__builtin_prefetch(shadow + i);
 	}
 }
 
@@ -275,19 +250,12 @@ uint64_t diff_hash(const void *bytes, size_t n)
 	return XXH3_64bits(bytes, n);
 }
 
-int diff_hashed(struct diff *diff, uint64_t start, uint64_t region_bytes, uint64_t *hashes, uint64_t from, uint64_t to)
+void diff_hashed(struct diff *diff, const uint8_t *now, uint64_t *hash, uint64_t offset, size_t n)
 {
-	for (uint64_t page = page_floor(from); page < to; page += PAGE_BYTES) {
-		uint64_t low = max_u64(page, start), high = min_u64(page + PAGE_BYTES, start + region_bytes);
-		size_t n = (size_t)(high - low);
-		if (memory_copy(diff->scratch, low, n))
-			return -EFAULT;
-		uint64_t now = diff_hash(diff->scratch, n), *kept = &hashes[(page - page_floor(start)) / PAGE_BYTES];
-		if (now == *kept)
-			continue;
-		*kept = now;
-		diff->changed_bytes += n;
-		add_range(diff, low - start, n);
-	}
-	return 0;
+	uint64_t hashed = diff_hash(now, n);
+	if (hashed == *hash)
+		return;
+	*hash = hashed;
+	diff->changed_bytes += n;
+	add_range(diff, offset, n);
 }

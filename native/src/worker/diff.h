@@ -6,7 +6,7 @@
 
 #include "../base/base.h"
 
-enum { DIFF_BLOCK = 64, DIFF_SCRATCH = 64 << 10 };
+enum { DIFF_BLOCK = 64 };
 
 /* One run of overwritten bytes, followed by them, in a diff's `undo`. */
 struct undo_run {
@@ -27,33 +27,29 @@ struct diff {
 	bool undo_lost;
 	size_t open_run;     /* where in `undo` the last run begins, SIZE_MAX: there is none */
 	struct undo_run run; /* that run */
-	uint8_t *scratch;    /* DIFF_SCRATCH bytes */
 	size_t (*equal_blocks)(const uint8_t *a, const uint8_t *b, size_t n); /* that, or as fast as this CPU can */
 };
 
 /* How many bytes from the start are equal, in whole blocks: on every CPU. */
 size_t diff_equal_blocks(const uint8_t *a, const uint8_t *b, size_t n);
 
-int diff_init(struct diff *diff);
+void diff_init(struct diff *diff);
 void diff_fini(struct diff *diff);
 void diff_reset(struct diff *diff, size_t undo_max);
 /* Hands the undo over, as a block of its own; NULL without memory. */
 uint8_t *diff_take_undo(struct diff *diff);
 
 /*
- * Compares memory at `start + offset`, `size_bytes` long, with `shadow + offset`. `direct`: the memory can be read; otherwise the
- * kernel reads it. 0, or -EFAULT when it is gone. Memory may change meanwhile: what goes to the shadow is what was compared.
+ * Compares `n` bytes, which a region has at `offset`, with `shadow + offset`. They may change meanwhile: what goes to the shadow is what
+ * was compared.
  */
-int diff_memory(struct diff *diff, uint64_t start, uint8_t *shadow, uint64_t offset, uint64_t size_bytes, bool direct);
+void diff_bytes(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n);
 
 /* What will be compared after the next call: brings its beginning near. */
-void diff_expect(uint64_t start, const uint8_t *shadow, uint64_t offset);
+void diff_expect(const uint8_t *now, const uint8_t *shadow);
 
-/*
- * The same for a shadow of one XXH3 hash a page: pages that differ are ranges as a whole. `from` and `to` are addresses in the region
- * [start, start + region_bytes).
- */
-int diff_hashed(struct diff *diff, uint64_t start, uint64_t region_bytes, uint64_t *hashes, uint64_t from, uint64_t to);
+/* The same for a page of a region whose shadow is one XXH3 hash a page: when it differs it is a range as a whole. */
+void diff_hashed(struct diff *diff, const uint8_t *now, uint64_t *hash, uint64_t offset, size_t n);
 /* XXH3 of bytes. */
 uint64_t diff_hash(const void *bytes, size_t n);
 

@@ -60,25 +60,6 @@ static bool head_reserve(struct engine *engine, size_t n)
 	return true;
 }
 
-static int diff_spans(struct engine *engine, struct region *region, const struct span_list *list)
-{
-	bool direct = region->flags & MEMWATCH_REGION_PINNED;
-	size_t i = span_list_after(list, region->start);
-	for (; i < list->n && list->spans[i].start < region_end(region); i++) {
-		uint64_t from = max_u64(list->spans[i].start, region->start);
-		uint64_t to = min_u64(list->spans[i].end, region_end(region));
-		if (direct && !is_hashed(region) && i + 1 < list->n && list->spans[i + 1].start < region_end(region))
-			diff_expect(region->start, region->shadow, list->spans[i + 1].start - region->start);
-		int error = is_hashed(region) ? diff_hashed(&engine->diff, region->start, region->size_bytes,
-							    (uint64_t *)region->shadow, from, to)
-					      : diff_memory(&engine->diff, region->start, region->shadow,
-							    from - region->start, to - from, direct);
-		if (error)
-			return error;
-	}
-	return 0;
-}
-
 /* How many overwritten bytes the diff is to keep. */
 static size_t undo_max(const struct memwatch *watcher, const struct region *region)
 {
@@ -380,7 +361,7 @@ void emit_value(struct engine *engine, struct region *region, const void *value,
 		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
 		return;
 	}
-	diff_memory(&engine->diff, (uint64_t)(uintptr_t)value, region->shadow, 0, region->size_bytes, true);
+	diff_bytes(&engine->diff, value, region->shadow, 0, region->size_bytes);
 	judge(engine, watcher, region, old_hash, author);
 }
 
@@ -392,14 +373,17 @@ void emit_region(struct engine *engine, struct region *region)
 	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
 	if (region->point || !diff_begin(engine, watcher, region, &old_hash))
 		return; /* what has a watchpoint is told by precise.c, write by write */
-	int error = diff_spans(engine, region, &engine->pass.written);
+	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written);
 	if (!error)
-		error = diff_spans(engine, region, &engine->pass.polled);
+		error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.polled);
 	if (!error && !was_written && !engine->diff.n_ranges)
 		return; /* polled, and nothing new: not a detection */
 	region->detected++;
 	watcher->ledger.detected++;
-	if (error) {
+	if (error && error != -EFAULT) { /* the kernel does not read for us: the next pass tries again */
+		engine->pass.touch_failed = true;
+		emit_drop(watcher, region, MEMWATCH_DROP_UNREADABLE);
+	} else if (error) {
 		emit_drop(watcher, region, MEMWATCH_DROP_VANISHED);
 		emit_lost(engine, region);
 	} else {

@@ -12,7 +12,7 @@
 #include "../base/backend.h"
 #include "../base/region.h"
 #include "candidates.h"
-#include "diff.h"
+#include "gather.h"
 #include "history.h"
 #include "sink.h"
 #include "symbol.h"
@@ -56,7 +56,7 @@ struct pass {
 	uint32_t check_slot;                    /* where the search for vanished memory goes on */
 	uint64_t dropped_now, dropped_before;   /* of the ring: when this full pass began, and the one before it */
 	uint64_t last_full_ns, this_full_ns;    /* CLOCK_MONOTONIC: when the last full passes began */
-	bool touch_failed;  /* no memory to list a touched region: keep the spans for the next pass */
+	bool touch_failed;  /* a touched region could not be listed or read: keep the spans for the next pass */
 	bool silent_change; /* it found a change without a note */
 };
 
@@ -89,6 +89,7 @@ struct engine {
 	struct pass pass;
 	struct who who;               /* under pass_lock */
 	struct diff diff;             /* under the lock */
+	struct gather gather;         /* under the lock */
 	struct symbol_table *symbols; /* under pass_lock */
 
 	/* Shown in stats. */

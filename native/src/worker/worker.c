@@ -179,15 +179,10 @@ static void emit_touched(struct engine *engine)
 
 /* --- vanished memory --- */
 
-static bool is_mapped(uint64_t address)
-{
-	unsigned char resident;
-	if (syscall_refused(SYSCALL_MINCORE))
-		return true; /* what vanishes is found when it is read */
-	return mincore((void *)(uintptr_t)page_floor(address), PAGE_BYTES, &resident) == 0 || errno != ENOMEM;
-}
-
-/* Looks whether a few regions that nobody pins still have their memory; all of them in turn. */
+/*
+ * Looks whether a few regions that nobody pins still have their memory; all of them in turn. Whatever else has happened to it is found
+ * when it is read.
+ */
 static void check_memory(struct engine *engine)
 {
 	for (int i = 0; i < CHECKS_A_SWEEP; i++) {
@@ -200,7 +195,7 @@ static void check_memory(struct engine *engine)
 		engine->pass.check_slot++;
 		if (!region->start || region->flags & (MEMWATCH_REGION_PINNED | REGION_LOST))
 			continue;
-		if (!is_mapped(region->start) || !is_mapped(region_end(region) - 1))
+		if (memory_has_left(region->start, region->size_bytes))
 			emit_lost(engine, region);
 	}
 }
