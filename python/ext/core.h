@@ -96,7 +96,7 @@ extern PyTypeObject recorder_type, recording_type; /* recorder.c */
 
 /* --- frames.c --- */
 
-extern const bool frames_known;
+/* After cpython_layout_check. */
 void frames_install(void);
 /* own_set(package_dir, threading_file): whose frames are memwatch's own. */
 PyObject *frames_own_set(PyObject *module, PyObject *args);

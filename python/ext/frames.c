@@ -10,8 +10,7 @@
  *
  * On loss (table full, unknown kind of frame) the answer is 0, counted by the table.
  */
-#define Py_BUILD_CORE 1
-#include "core.h"
+#include "cpython.h"
 #include "memo.h"
 
 #include <string.h>
@@ -48,9 +47,9 @@ PyObject *frames_own_set(PyObject *Py_UNUSED(module), PyObject *args)
 	Py_RETURN_NONE;
 }
 
-#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
+#ifdef CPYTHON_FRAMES_KNOWN
 
-#include "frames_cpython.h"
+#include "frames_running.h"
 
 struct text {
 	const char *bytes;
@@ -239,17 +238,15 @@ static uint32_t hook(void *Py_UNUSED(ucontext), unsigned depth)
 	return location;
 }
 
-const bool frames_known = true;
-
 void frames_install(void)
 {
+	if (!cpython_layout_is_known)
+		return;
 	memo_open();
 	memwatch_frame_hook_set(hook);
 }
 
 #else
-
-const bool frames_known = false;
 
 /* This version's frames are not known: `where` is native only. */
 void frames_install(void)

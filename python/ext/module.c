@@ -3,6 +3,8 @@
  * logic of its own. State is static: there is one engine in a process, so sub-interpreters are refused (single-phase
  * initialisation).
  */
+#include "cpython.h" /* first: what is Python's own */
+
 #include "convert.h"
 #include "trace.h"
 
@@ -38,6 +40,8 @@ static PyMethodDef methods[] = {
 	{ "intern", intern, METH_VARARGS, NULL },
 	{ "probe", stats_probe, METH_NOARGS, NULL },
 	{ "own_set", frames_own_set, METH_VARARGS, NULL },
+	{ "frame_slot", trace_frame_slot, METH_VARARGS, NULL },
+	{ "frame_has_ended", trace_frame_has_ended, METH_O, NULL },
 	{ "guarded", trace_call_guarded, METH_O, NULL },
 	{ "call_step", trace_spot_call_step, METH_VARARGS, NULL },
 	{ "line_step", trace_spot_line_step, METH_VARARGS, NULL },
@@ -112,7 +116,8 @@ static int fill(PyObject *module)
 	    add_type(module, "Sink", &sink_type) < 0 || add_type(module, "Event", &event_type) < 0)
 		return -1;
 	if (add_trace(module) < 0 || add_exporter(module) < 0 || add_recorder(module) < 0 ||
-	    add_bool(module, "NATIVE", true) < 0 || add_bool(module, "FRAMES", frames_known) < 0 ||
+	    add_bool(module, "NATIVE", true) < 0 || add_bool(module, "FRAMES", cpython_layout_check()) < 0 ||
+	    PyModule_AddStringConstant(module, "FRAMES_NOTE", cpython_layout_note) < 0 ||
 	    PyModule_AddStringConstant(module, "VERSION", memwatch_version()) < 0 ||
 	    PyModule_AddIntConstant(module, "STACK_MAX", MEMWATCH_STACK_MAX) < 0)
 		return -1;

@@ -9,6 +9,14 @@
 
 #include <frameobject.h>
 
+/* --- trace_frame.c --- */
+
+/* What a slot of the frame holds; borrowed, NULL where that is nothing or cannot be told. */
+PyObject *trace_frame_local(PyFrameObject *frame, Py_ssize_t index);
+/* frame_slot(frame, index, missing), frame_has_ended(frame): see _core.pyi. */
+PyObject *trace_frame_slot(PyObject *module, PyObject *args);
+PyObject *trace_frame_has_ended(PyObject *module, PyObject *frame);
+
 /* --- trace_glance.c --- */
 
 extern PyTypeObject trace_glance_type;

@@ -11,41 +11,13 @@
  *
  * Owns a deferred exception until it is raised; one that was not when the interpreter ends is lost with it.
  */
+#include "cpython.h"
+
 #include "trace.h"
-
-#if PY_VERSION_HEX >= 0x030d0000
-PyAPI_FUNC(int) _PyOS_IsMainThread(void); /* in 3.13 and later in no public header */
-#endif
-
-static PyObject *take_exception(void)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	return PyErr_GetRaisedException();
-#else
-	PyObject *type, *value, *traceback;
-	PyErr_Fetch(&type, &value, &traceback);
-	PyErr_NormalizeException(&type, &value, &traceback);
-	if (traceback)
-		PyException_SetTraceback(value, traceback);
-	Py_DECREF(type);
-	Py_XDECREF(traceback);
-	return value;
-#endif
-}
-
-/* Takes over the exception. */
-static void raise_exception(PyObject *exception)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	PyErr_SetRaisedException(exception);
-#else
-	PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), exception, PyException_GetTraceback(exception));
-#endif
-}
 
 static int raise_deferred(void *exception)
 {
-	raise_exception(exception);
+	cpython_exception_raise(exception);
 	return -1;
 }
 
@@ -60,12 +32,12 @@ PyObject *trace_call(PyObject *function, PyObject *const *args, size_t n_args)
 	}
 	if (!_PyOS_IsMainThread())
 		return NULL;
-	PyObject *exception = take_exception();
+	PyObject *exception = cpython_exception_take();
 	answer = PyObject_Vectorcall(function, args, n_args, NULL);
 	PyErr_Clear();
 	if (Py_AddPendingCall(raise_deferred, exception) < 0) {
 		Py_CLEAR(answer);
-		raise_exception(exception);
+		cpython_exception_raise(exception);
 	}
 	return answer;
 }

@@ -8,20 +8,11 @@
  * reference where the target has one. A frame is kept as an address and never followed: the frame that runs is compared
  * with it, and a watch tells whether a frame has ended by its references.
  */
-#define Py_BUILD_CORE 1
+#include "cpython.h"
+
 #include "trace.h"
 
 #include <string.h>
-
-#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
-#define LOCALS_KNOWN 1
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#include <internal/pycore_frame.h>
-#pragma GCC diagnostic pop
-#endif
 
 /* More is left to Python, which compares under a budget. */
 enum { ITEMS_MAX = 64 };
@@ -48,26 +39,9 @@ struct glance {
 /* The object that is read from, as a new reference; NULL when it is gone. */
 static PyObject *hold(const struct glance *self)
 {
-	PyObject *object = self->holder;
-	if (PyWeakref_CheckRef(object)) {
-#if PY_VERSION_HEX >= 0x030d0000
-		PyWeakref_GetRef(self->holder, &object);
-		return object;
-#else
-		object = PyWeakref_GET_OBJECT(self->holder);
-#endif
-	}
-	return object == Py_None ? NULL : Py_NewRef(object);
-}
-
-static PyObject *local_of(const struct glance *self, PyFrameObject *frame)
-{
-#ifdef LOCALS_KNOWN
-	return frame->f_frame->localsplus[self->index];
-#else
-	(void)self, (void)frame;
-	return NULL;
-#endif
+	if (PyWeakref_CheckRef(self->holder))
+		return cpython_weakref_get(self->holder);
+	return self->holder == Py_None ? NULL : Py_NewRef(self->holder);
 }
 
 /* An attribute kept in the object, its slots, or its class as it is. A descriptor's own code is not run. */
@@ -105,7 +79,7 @@ static PyObject *read_value(const struct glance *self, PyFrameObject *frame)
 {
 	switch (self->kind) {
 	case NAMESPACE: return PyDict_GetItemWithError(self->holder, self->key);
-	case LOCAL: return local_of(self, frame);
+	case LOCAL: return trace_frame_local(frame, self->index);
 	case CELL: return PyCell_GET(self->holder);
 	case ATTRIBUTE:
 	case CLASS: return held_value(self);

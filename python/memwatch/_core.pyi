@@ -17,7 +17,9 @@ RECORDER: bool
 VERSION: str
 STACK_MAX: int
 FRAMES: bool
-"""Whether this Python version's frames can be read, so that `where` has Python lines."""
+"""Whether this interpreter's frames can be read, so that `where` has Python lines."""
+FRAMES_NOTE: str
+"""Why not; empty when they can."""
 
 @final
 class Watcher:
@@ -342,6 +344,13 @@ def call_step(
 ) -> Callable[[FrameType, str, Any], Any]:
     """A thread's trace function. `steps`: the idle line steps by the address of the code object, None for code that
     concerns nothing. Code that is not there is asked of `slow`, and so is everything once there are no watches."""
+
+def frame_slot(frame: FrameType, index: int, missing: object, /) -> object:
+    """What a slot of the frame holds: a local, or the cell of a variable that functions share. `missing` for nothing,
+    and where FRAMES is false. The frame must run in this thread, or not run."""
+
+def frame_has_ended(frame: FrameType, /) -> bool:
+    """Whether the frame neither runs nor will; false where FRAMES is false."""
 
 def guarded(function: Callable[..., object], /) -> Callable[..., object]:
     """A function that calls this one on the user's threads: what a signal handler raises meanwhile is raised a little

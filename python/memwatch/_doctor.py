@@ -27,6 +27,7 @@ def report() -> dict[str, Any]:
         "user": os.geteuid() if hasattr(os, "geteuid") else None,
         "native": core.NATIVE,
         "frames": core.FRAMES,
+        "frames_note": core.FRAMES_NOTE,
         "exporter": core.EXPORTER,
         "recorder": core.RECORDER,
         "settings": _settings(),
@@ -99,7 +100,7 @@ def _missing(found: dict[str, Any]) -> list[str]:
             "who wrote, without a budget: Linux 6.10, CAP_BPF and CAP_PERFMON (docker: --cap-add BPF --cap-add PERFMON)"
         )
     if not found["frames"]:
-        missing.append("lines of Python: use CPython 3.11 to 3.13")
+        missing.append(f"lines of Python: {found['frames_note']}")
     return missing
 
 

@@ -26,6 +26,8 @@ else:
             )
             return _pure
         _core.own_set(os.path.dirname(__file__), threading.__file__)
+        if not _core.FRAMES:
+            warnings.warn(f"memwatch names no lines of Python: {_core.FRAMES_NOTE}", RuntimeWarning, stacklevel=4)
         return _core
 
     core = _load()

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, Final, Optional
 
 from memwatch._errors import Error
@@ -26,6 +27,7 @@ NATIVE: Final = False
 EXPORTER: Final = False
 RECORDER: Final = False
 FRAMES: Final = False
+FRAMES_NOTE: Final = "the C extension is not there"
 VERSION: Final = "0.1.0"
 STACK_MAX: Final = 32
 
@@ -502,6 +504,16 @@ class _Raiser:
 def unraisable(error: BaseException, culprit: object) -> None:
     """Hands the exception to sys.unraisablehook. Pure Python cannot name the culprit."""
     _Raiser(error)
+
+
+def frame_slot(frame: FrameType, index: int, missing: object) -> object:
+    """No slot can be read."""
+    return missing
+
+
+def frame_has_ended(frame: FrameType) -> bool:
+    """That cannot be told."""
+    return False
 
 
 def own_set(package_dir: str, threading_file: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from inspect import CO_OPTIMIZED
 from types import (
     BuiltinFunctionType,
     FrameType,
@@ -37,7 +38,6 @@ from memwatch._trace.values import MISSING, class_attribute, instance_attributes
 
 Globs = Union[str, Iterable[str], None]
 
-_CO_OPTIMIZED = 1
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
 _SHELL_NAMES = ("In", "Out", "_", "__", "___", "_i*", "_[0-9]*", "_oh", "_dh", "_ih", "exit", "quit", "get_ipython")
 _NAME_BYTES = 255
@@ -144,7 +144,7 @@ def name_target(frame: FrameType, name: str) -> Target:
         if cell is not None:
             return CellTarget(cell, name)
         return LocalTarget(frame, name)
-    if code.co_flags & _CO_OPTIMIZED:
+    if code.co_flags & CO_OPTIMIZED:
         if name in code.co_varnames:
             return LocalTarget(frame, name)
     elif type(frame.f_locals) is dict and name in frame.f_locals:
@@ -294,7 +294,7 @@ def _object_scope(obj: object) -> _Scope:
 
 
 def _scopes(scope: object, frame: FrameType, obj: object) -> list[_Scope]:
-    locals_ = _local_scope(frame) if frame.f_code.co_flags & _CO_OPTIMIZED else None
+    locals_ = _local_scope(frame) if frame.f_code.co_flags & CO_OPTIMIZED else None
     if locals_ is None and type(frame.f_locals) is dict:
         locals_ = _namespace_scope("locals", frame.f_locals)
     globals_ = _namespace_scope("globals", frame.f_globals)

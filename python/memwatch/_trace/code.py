@@ -58,8 +58,11 @@ MUTATORS = frozenset(
     + ("symmetric_difference_update", "move_to_end", "__setitem__", "__delitem__", "__iadd__")
 )
 _CALLS = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
-_LOADS = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CLASSDEREF"})
-_INPLACE_FIRST = 13  # the arguments of BINARY_OP from here on are the in-place operators
+_LOADS = frozenset(
+    ("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CLASSDEREF")
+)
+_LOADS_OF_TWO = frozenset({"LOAD_FAST_LOAD_FAST", "LOAD_FAST_BORROW_LOAD_FAST_BORROW"})
+_INPLACE = range(13, 26)  # the arguments of BINARY_OP that are the in-place operators; 26, from 3.14 on, reads an item
 _IGNORED = frozenset({"CACHE", "EXTENDED_ARG"})
 _NO_INSTRUCTIONS: frozenset[str] = frozenset()
 
@@ -202,7 +205,7 @@ class _Scanner:
             yield self._site(Kind.ATTRIBUTE, self._code.co_names[arg], stack.peek(1), instruction)
         elif op in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
             yield self._site(Kind.ITEM, "", stack.peek(3 if op == "STORE_SLICE" else 2), instruction)
-        elif op == "BINARY_OP" and arg >= _INPLACE_FIRST:
+        elif op == "BINARY_OP" and arg in _INPLACE:
             yield self._site(Kind.ITEM, "", stack.peek(2), instruction)
         elif op in _CALLS:
             yield self._site(Kind.CALL, *self._callee(instruction), instruction)
@@ -223,7 +226,7 @@ class _Scanner:
         op, arg, stack = instruction.op, instruction.arg, self._stack
         if op in _LOADS:
             self._load(op, arg)
-        elif op == "LOAD_FAST_LOAD_FAST":
+        elif op in _LOADS_OF_TWO:
             stack.push((self._slots[arg >> 4],))
             stack.push((self._slots[arg & 15],))
         elif op == "STORE_FAST_LOAD_FAST":

@@ -14,7 +14,7 @@ from types import CellType, CodeType, FrameType, GetSetDescriptorType, MemberDes
 from typing import Any, Callable, Final, Optional, Union
 
 from memwatch._native import core
-from memwatch._trace.code import Kind, Path, Site, slot_names
+from memwatch._trace.code import Kind, Path, Site
 from memwatch._trace.frames import local_value, local_values, slot_of, slot_value
 from memwatch._trace.values import LIMIT, MISSING, class_attribute, instance_attributes
 
@@ -124,13 +124,13 @@ class LocalTarget(Target):
         if self.frame is None or (frame is not None and frame is not self.frame):
             return ELSEWHERE
         if frame is not None and self.slot is not None:
-            return slot_value(self.slot)
+            return slot_value(frame, self.slot)
         return local_value(self.frame, self.name)
 
     def glance(self) -> core.Glance:
         if self.frame is None or self.slot is None:
             return core.Glance("unknown")
-        return core.Glance("local", self.frame, slot_names(self.frame.f_code).index(self.name))
+        return core.Glance("local", self.frame, self.slot)
 
     def binds(self, site: Site) -> bool:
         return site.kind in (Kind.FAST, Kind.CELL) and site.name == self.name and self.name not in site.hidden

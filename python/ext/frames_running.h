@@ -1,92 +1,23 @@
 /*
- * frames_cpython.h -- a CPython frame, by version: 3.11, 3.12, 3.13. Included by frames.c alone, after memo.h and
- * Python.h with Py_BUILD_CORE. Three questions, each answered without following a pointer that may not be one:
+ * frames_running.h -- the frame of a thread that runs. Included by frames.c alone, after memo.h and cpython.h. Three
+ * questions, each answered without following a pointer that may not be one:
  *   frame_running      the innermost frame of a thread's state, NULL when it runs none or when that cannot be told now
  *   frame_code         its code object; NULL for what has no line: an entry frame of the interpreter, a frame whose first
  *                      instruction has not run yet (its function's arguments are still being bound)
- *   frame_instruction  the index of the instruction that it executes
+ *   frame_instruction  the index of the instruction that it executes; -1 when its bytecode cannot be told
  *
- * frame_running believes nothing. While the interpreter enters a function from C it publishes a record on its C stack (3.11,
- * 3.12: the cframe) some instructions before it fills it in: what is there is whatever the stack held, and a store in
- * between, into the thread's state or a generator's frame, may be the fault that we are asked about. So the innermost frame
- * must lie where frames live, be of a generator that runs or below the top of the thread's own stack of frames, and have
- * code that is alive and that its instruction lies in. The frames below such a one were entered before, and are complete.
- *
- * To add a version: read Include/internal/pycore_frame.h of it, and run tests/python/test_where.py with it.
+ * frame_running believes nothing. While the interpreter enters a function from C, 3.11 and 3.12 publish a record on the C
+ * stack (the cframe) some instructions before they fill it in: what is there is whatever the stack held. A store in between,
+ * into the thread's state or a generator's frame, may be the fault that we are asked about. So the innermost frame must lie
+ * where frames live, be of a generator that runs or below the top of the thread's own stack of frames, and have code that
+ * is alive and that its instruction lies in. The frames below such a one were entered before, and are complete.
  */
-#ifndef MEMWATCH_FRAMES_CPYTHON_H
-#define MEMWATCH_FRAMES_CPYTHON_H
-
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#include <internal/pycore_frame.h>
-#pragma GCC diagnostic pop
+#ifndef MEMWATCH_FRAMES_RUNNING_H
+#define MEMWATCH_FRAMES_RUNNING_H
 
 #include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-typedef struct _PyInterpreterFrame interpreter_frame;
-
-/* --- what differs between the versions --- */
-
-#if PY_VERSION_HEX >= 0x030d0000 /* 3.13: the code is an `executable`, the pointer is at the running instruction */
-
-static inline interpreter_frame *frame_claimed(PyThreadState *state)
-{
-	return state->current_frame;
-}
-
-static inline void *frame_executable(const interpreter_frame *frame)
-{
-	return frame->f_executable;
-}
-
-static inline _Py_CODEUNIT *frame_pointer(const interpreter_frame *frame)
-{
-	return frame->instr_ptr;
-}
-
-#else /* 3.11, 3.12: the pointer is before the next instruction */
-
-static inline interpreter_frame *frame_claimed(PyThreadState *state)
-{
-	return state->cframe ? state->cframe->current_frame : NULL;
-}
-
-static inline void *frame_executable(const interpreter_frame *frame)
-{
-	return frame->f_code;
-}
-
-static inline _Py_CODEUNIT *frame_pointer(const interpreter_frame *frame)
-{
-	return frame->prev_instr;
-}
-
-#endif
-
-/* Entry frames lie on the C stack and have nothing but a caller. 3.11 has none. */
-static inline bool is_entry(const interpreter_frame *frame)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	return frame->owner == FRAME_OWNED_BY_CSTACK;
-#else
-	return (void)frame, false;
-#endif
-}
-
-/* How many words a frame of this code takes. */
-static inline uint32_t code_frame_words(const PyCodeObject *code)
-{
-#if PY_VERSION_HEX >= 0x030c0000
-	return (uint32_t)code->co_framesize;
-#else
-	return (uint32_t)code->co_nlocalsplus + (uint32_t)code->co_stacksize + (uint32_t)FRAME_SPECIALS_SIZE;
-#endif
-}
 
 /* --- a frame that is known to be one --- */
 
@@ -102,13 +33,14 @@ static inline PyCodeObject *code_or_null(void *object)
 
 static inline PyCodeObject *frame_code(interpreter_frame *frame)
 {
-	PyCodeObject *code = is_entry(frame) ? NULL : code_or_null(frame_executable(frame));
+	PyCodeObject *code = cpython_frame_is_entry(frame) ? NULL : code_or_null(cpython_frame_executable(frame));
 	return code && !_PyFrame_IsIncomplete(frame) ? code : NULL;
 }
 
 static inline int frame_instruction(const interpreter_frame *frame, PyCodeObject *code)
 {
-	return (int)(frame_pointer(frame) - _PyCode_CODE(code));
+	const _Py_CODEUNIT *bytecode = cpython_frame_bytecode(frame, code);
+	return bytecode ? (int)(cpython_frame_pointer(frame) - bytecode) : -1;
 }
 
 /* --- a frame that may be none --- */
@@ -132,12 +64,6 @@ static inline bool is_readable_too(const void *word, const void *known)
 	       is_readable(word);
 }
 
-/* A reference count that an object which is alive can have; what malloc leaves in a freed one is 0 or an address. */
-static inline bool is_alive(PyObject *object)
-{
-	return Py_REFCNT(object) > 0 && (uint64_t)Py_REFCNT(object) <= UINT32_MAX;
-}
-
 static inline struct memo_key code_key(const void *code)
 {
 	uint64_t address = (uint64_t)(uintptr_t)code;
@@ -150,24 +76,25 @@ static inline struct memo_key code_key(const void *code)
  */
 static inline bool is_pushed_last(const PyThreadState *state, const interpreter_frame *frame)
 {
-	struct memo_key key = code_key(frame_executable(frame));
+	struct memo_key key = code_key(cpython_frame_executable(frame));
 	uint32_t n_words = memo_find(&key);
 	return n_words && (PyObject *const *)frame + n_words == (PyObject *const *)state->datastack_top;
 }
 
 static inline bool has_live_code(const PyThreadState *state, const interpreter_frame *frame)
 {
-	void *object = frame_executable(frame);
+	void *object = cpython_frame_executable(frame);
 	bool known = is_pushed_last(state, frame);
 	PyCodeObject *code = known || is_readable(object) ? code_or_null(object) : NULL;
-	if (!code || !is_alive(object))
+	if (!code || !cpython_object_may_be_alive(object))
 		return false;
-	Py_ssize_t at = frame_pointer(frame) - _PyCode_CODE(code);
-	if (at < -1 || at >= Py_SIZE(code))
+	const _Py_CODEUNIT *bytecode = cpython_frame_bytecode(frame, code);
+	Py_ssize_t at = bytecode ? cpython_frame_pointer(frame) - bytecode : -1;
+	if (!bytecode || at < -1 || at >= Py_SIZE(code))
 		return false;
 	struct memo_key key = code_key(code);
 	if (!known)
-		memo_keep(&key, code_frame_words(code));
+		memo_keep(&key, cpython_code_frame_words(code));
 	return true;
 }
 
@@ -179,7 +106,7 @@ static inline bool is_of_running_generator(interpreter_frame *frame)
 		return false;
 	PyTypeObject *type = Py_TYPE((PyObject *)owner);
 	return (type == &PyGen_Type || type == &PyCoro_Type || type == &PyAsyncGen_Type) &&
-	       is_alive((PyObject *)owner) && owner->gi_frame_state == FRAME_EXECUTING;
+	       cpython_object_may_be_alive((PyObject *)owner) && owner->gi_frame_state == FRAME_EXECUTING;
 }
 
 enum place { NOWHERE, ELSEWHERE, ON_FRAME_STACK };
@@ -202,7 +129,7 @@ static inline enum place frame_place(const PyThreadState *state, const interpret
 static inline interpreter_frame *frame_running(PyThreadState *state)
 {
 	enum { ENTRIES = 4 };
-	interpreter_frame *frame = frame_claimed(state);
+	interpreter_frame *frame = cpython_frame_claimed(state);
 	/* An entry frame is innermost for some instructions only, so that a longer row of them is none. */
 	for (unsigned entries = 0; frame && entries < ENTRIES; entries++, frame = frame->previous) {
 		enum place place = is_aligned(frame) ? frame_place(state, frame) : NOWHERE;
@@ -210,7 +137,7 @@ static inline interpreter_frame *frame_running(PyThreadState *state)
 			return NULL;
 		if (place == ELSEWHERE && (!is_readable(frame) || !is_readable_too(&frame->localsplus, frame)))
 			return NULL;
-		if (place == ELSEWHERE && is_entry(frame))
+		if (place == ELSEWHERE && cpython_frame_is_entry(frame))
 			continue;
 		bool owned = place == ON_FRAME_STACK
 				     ? frame->owner == FRAME_OWNED_BY_THREAD
