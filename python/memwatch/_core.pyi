@@ -4,6 +4,7 @@ Errors: TypeError and ValueError for misuse, KeyError for an unknown id or name,
 rest. Every call that may block releases the GIL. Times are in nanoseconds since the epoch, waits in seconds.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Any, Optional, Union, final
@@ -133,13 +134,28 @@ class Sink:
     """A cursor on the events after `since` (None: from now on), with an account in stats. One thread may read."""
 
     def __init__(self, watcher: Watcher, name: str, since: Optional[int] = None) -> None: ...
-    def read(self, limit: int = 256, timeout: Optional[float] = None) -> Optional[list[Event]]:
-        """Up to `limit` events; [] after the timeout or `wake`; None once the watcher is closed and all is read."""
+    def read(
+        self,
+        limit: int = 256,
+        timeout: Optional[float] = None,
+        *,
+        into: Union[list[Event], deque[Event], None] = None,
+    ) -> Optional[list[Event]]:
+        """Up to `limit` events, which are added to `into` before a signal handler can run; [] after the timeout, None
+        once the watcher is closed and all is read. What was read before counts as handled."""
 
-    def wake(self) -> None:
-        """Makes the read that is under way, or else the next one, return."""
+    def report(self, duration_ns: int, failed: bool) -> None:
+        """Adds one event to the sink's account."""
 
-    def report(self, duration_ns: int, failed: bool) -> None: ...
+    def handled(self, seq: int) -> None:
+        """The reader is through with the event and all before it."""
+
+    def end(self) -> None:
+        """The reader reads no more: who waits for it waits in vain."""
+
+    def drain(self, seq: Optional[int], timeout: Optional[float] = None) -> bool:
+        """Waits until the reader has handled the event `seq`, or all that there was, or has ended (None: only that)."""
+
     def close(self) -> None: ...
 
 @final

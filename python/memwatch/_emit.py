@@ -13,11 +13,11 @@ closed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from memwatch._native import core
+from memwatch._threads import RLock
 
 OBJECTS_MAX = 4096
 
@@ -30,15 +30,16 @@ class Objects:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.used = False
         self._by_seq: dict[int, tuple[Optional[tuple[Any, Any]], str]] = {}
 
     def put(self, seq: int, objects: Optional[tuple[Any, Any]], note: str) -> None:
         """The lock is held."""
         self._by_seq[seq] = (objects, note)
-        while len(self._by_seq) > OBJECTS_MAX:
-            del self._by_seq[next(iter(self._by_seq))]
+        if len(self._by_seq) > 2 * OBJECTS_MAX:
+            for oldest in list(self._by_seq)[:-OBJECTS_MAX]:  # a signal handler may do the same in the midst of it
+                self._by_seq.pop(oldest, None)
 
     def take(self, seq: int) -> tuple[Optional[tuple[Any, Any]], str]:
         """What belongs to the event, and forgets it."""

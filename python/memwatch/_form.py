@@ -1,7 +1,7 @@
 """How the bytes of one item read: a number, text, an address, a structure of these.
 
-DESIGN  A form comes from a NumPy dtype, a ctypes class, or a format's text, and decodes alike whichever it was. The text
-is what the core, feeds and recordings keep of it: the format of a buffer as PEP 3118 has it, sizes and byte order
+DESIGN  A form comes from a NumPy dtype, a ctypes class, or a format's text, and decodes alike whichever it was. What
+the core, feeds and recordings keep of it is the text: the format of a buffer as PEP 3118 has it, sizes and byte order
 always said, with three additions for what that cannot say:
 
     -4x       four bytes back: the members of a union lie over each other, so do bit fields

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import Protocol
+from typing import Optional, Protocol
 
 
 class Closable(Protocol):
     """What is kept: a watcher."""
 
     def close(self) -> None: ...
+    def _close_until(self, deadline: Optional[float]) -> float: ...
 
 
 _open: dict[int, Closable] = {}
@@ -27,8 +28,10 @@ def forget(watcher: Closable) -> None:
 
 
 def _close_all() -> None:
+    """All of them together wait for callbacks no longer than one would."""
+    deadline: Optional[float] = None
     for watcher in list(_open.values()):
-        watcher.close()
+        deadline = watcher._close_until(deadline)
 
 
 atexit.register(_close_all)

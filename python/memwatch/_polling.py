@@ -8,13 +8,11 @@ reason `polling`. Two changes between two looks are one event; a change that is 
 from __future__ import annotations
 
 import errno
-import threading
-import time
-import weakref
 from typing import Any, Callable, Optional
 
 from memwatch._errors import Error
 from memwatch._native import core
+from memwatch._threads import Periodic, RLock
 from memwatch._trace.values import Frozen, freeze, same, shown_bytes
 from memwatch._tracker import TrackerAdapter
 
@@ -71,7 +69,7 @@ class _Polled:
     def __init__(self, state: Any, when: Optional[Callable[[Any], object]]) -> None:
         self.state = state
         self.when = when
-        self.lock = threading.Lock()
+        self.lock = RLock()
         self.removed = False
         self._failed = False
 
@@ -96,8 +94,8 @@ class PollingAdapter(TrackerAdapter):
             raise ValueError("interval_s must be greater than 0")
         self._interval_s = interval_s
         self._polled: dict[int, _Polled] = {}
-        self._lock = threading.Lock()
-        self._thread: Optional[_Poller] = None
+        self._lock = RLock()
+        self._thread: Optional[Periodic] = None
         self._closed = False
         self._posted = self._filtered = self._looks = 0
 
@@ -110,8 +108,7 @@ class PollingAdapter(TrackerAdapter):
         with self._lock:
             self._polled[region_id] = polled
             if self._thread is None:
-                self._thread = _Poller(self, self._interval_s)
-                self._thread.start()
+                self._thread = Periodic(self, self._interval_s, _SHARE, "memwatch-polling")
         return region_id
 
     def untrack(self, region_id: int) -> None:
@@ -185,28 +182,3 @@ def _state(obj: object) -> Any:
     if not view.nbytes:
         raise ValueError("the buffer is empty: there is nothing to watch")
     return _Bytes(view)
-
-
-class _Poller(threading.Thread):
-    """Looks, and rests in proportion. Ends with its adapter, which it does not keep alive."""
-
-    def __init__(self, adapter: PollingAdapter, interval_s: float) -> None:
-        super().__init__(name="memwatch-polling", daemon=True)
-        self._adapter = weakref.ref(adapter)
-        self._interval_s = self.pause_s = interval_s
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        if self.is_alive() and threading.current_thread() is not self:
-            self.join(2)
-
-    def run(self) -> None:
-        while not self._stopped.wait(self.pause_s):
-            adapter = self._adapter()
-            if adapter is None:
-                return
-            started = time.thread_time()
-            adapter.check_changes()
-            self.pause_s = max(self._interval_s, (time.thread_time() - started) / _SHARE)
-            del adapter

@@ -11,13 +11,13 @@ import errno
 import os
 import random
 import re
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Final, Optional
 
+from memwatch import _threads
 from memwatch._errors import Error
 from memwatch._trace.pure import Glance, Spot, call_step, guarded, instruction_callback, is_line_step, line_step
 
@@ -179,7 +179,7 @@ class Watcher:
         self._start_ns = time.time_ns()
         self._pid = os.getpid()
         self._closed = False
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = _threads.Changed()
         self._regions: dict[int, _Region] = {}
         self._by_name: dict[str, _Region] = {}
         self._next_id = 1
@@ -213,7 +213,7 @@ class Watcher:
             values = "hash" if _looks_secret(name or "") else "full"
         if values not in _VALUES:
             raise ValueError(f"values must be one of {', '.join(_VALUES)}, not {values!r}")
-        with self._changed:
+        with self._changed.lock:
             region_id = self._next_id
             region = _Region(region_id, f"region-{region_id}" if name is None else name, values, self._newest)
             if len(region.name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
@@ -227,22 +227,22 @@ class Watcher:
             return region_id
 
     def region_remove(self, region_id: int) -> None:
-        with self._changed:
+        with self._changed.lock:
             region = self._region(region_id)
             del self._regions[region_id], self._by_name[region.name]
 
     def region_find(self, name: str) -> int:
-        with self._changed:
+        with self._changed.lock:
             if name not in self._by_name:
                 raise KeyError(f"no region is named {name!r}")
             return self._by_name[name].id
 
     def region_info(self, region_id: int) -> dict[str, Any]:
-        with self._changed:
+        with self._changed.lock:
             return self._region(region_id).info()
 
     def region_list(self) -> list[dict[str, Any]]:
-        with self._changed:
+        with self._changed.lock:
             return [region.info() for region in self._regions.values()]
 
     def region_read(self, region_id: int) -> bytes:
@@ -276,7 +276,7 @@ class Watcher:
             "old": self._bounded(old), "new": self._bounded(new), "thread_id": thread_id, "thread_name": thread_name,
             "frames": frames, "attribution": attribution, "reason": reason, "backend": backend,
         }  # fmt: skip
-        with self._changed:
+        with self._changed.lock:
             region = self._region(region_id)
             self._newest += 1
             event = Event(region, self._newest, time_ns or time.time_ns(), post, self._preview)
@@ -300,7 +300,7 @@ class Watcher:
         self._changed.notify_all()
 
     def events_read(self, since: int, limit: int = 256) -> tuple[list[Event], dict[str, int]]:
-        with self._changed:
+        with self._changed.lock:
             oldest = self._log[0].seq if self._log else self._newest + 1
             since = min(since, self._newest)
             first = max(0, since - oldest + 1)  # the log has no holes
@@ -338,7 +338,7 @@ class Watcher:
         return [dict(info, chosen=info["usable"]) for info in probe()]
 
     def stats(self) -> dict[str, Any]:
-        with self._changed:
+        with self._changed.lock:
             return {**self._own_stats(), **_ENGINE_STATS, "window_ms": self._options.get("window_ms", 5)}
 
     def _own_stats(self) -> dict[str, Any]:
@@ -378,7 +378,7 @@ class Watcher:
             raise Error(errno.ECHILD if os.getpid() != self._pid else errno.EPIPE, "the watcher is closed")
 
     def close(self) -> None:
-        with self._changed:
+        with self._changed.lock:
             self._closed = True
             self._regions.clear()
             self._by_name.clear()
@@ -387,12 +387,12 @@ class Watcher:
     # What sinks need; they hold the watcher's lock.
 
     def _attach(self, sink: Sink) -> int:
-        with self._changed:
+        with self._changed.lock:
             self._sinks.append(sink)
             return self._newest
 
     def _detach(self, sink: Sink) -> None:
-        with self._changed:
+        with self._changed.lock:
             if sink in self._sinks:
                 self._sinks.remove(sink)
 
@@ -404,32 +404,58 @@ class Sink:
         watcher._check_open()
         self._watcher = watcher
         self._name = name
-        self._woken = False
+        self._asked = self._passed = self._seq = 0
+        self._ended = self._abandoned = False
         self._received = self._missed = self._failed = 0
         self._durations = _Histogram()
         newest = watcher._attach(self)
         self._since = newest if since is None else since
 
-    def read(self, limit: int = 256, timeout: Optional[float] = None) -> Optional[list[Event]]:
+    def read(
+        self, limit: int = 256, timeout: Optional[float] = None, *, into: Optional[Any] = None
+    ) -> Optional[list[Event]]:
         watcher = self._watcher
-        with watcher._changed:
-            watcher._changed.wait_for(lambda: self._woken or watcher._closed or watcher._newest > self._since, timeout)
-            woken, self._woken = self._woken, False
+        asked = self._asked
+        watcher._changed.wait_for(self._has_news, timeout)
+        with watcher._changed.lock:
             events, cursor = watcher.events_read(self._since, limit)
+            if into is not None:
+                into.extend(events)
             self._since = cursor["next"]
             self._received += len(events)
             self._missed += cursor["missed"]
-            if not events and watcher._closed and not woken:
-                return None
-            return events
+        if not events:
+            self._passed = max(self._passed, asked)
+            if watcher._closed and not self._abandoned and asked == self._asked:
+                self._ended = True
+            watcher._changed.notify_all()
+        return None if self._ended or self._abandoned else events
 
-    def wake(self) -> None:
-        with self._watcher._changed:
-            self._woken = True
-            self._watcher._changed.notify_all()
+    def _has_news(self) -> bool:
+        watcher = self._watcher
+        pending = self._asked > self._passed or self._abandoned
+        return pending or watcher._closed or watcher._newest > self._since
+
+    def handled(self, seq: int) -> None:
+        self._seq = max(self._seq, seq)
+        self._watcher._changed.notify_all()
+
+    def end(self) -> None:
+        self._ended = True
+        self._watcher._changed.notify_all()
+
+    def drain(self, seq: Optional[int], timeout: Optional[float] = None) -> bool:
+        changed = self._watcher._changed
+        if seq is None:
+            return changed.wait_for(lambda: self._ended, timeout)
+        with changed.lock:
+            self._asked += 1
+            barrier = self._asked
+        changed.notify_all()
+        return changed.wait_for(lambda: self._passed >= barrier or self._seq >= seq or self._ended, timeout)
 
     def report(self, duration_ns: int, failed: bool) -> None:
-        with self._watcher._changed:
+        with self._watcher._changed.lock:
             self._durations.add(duration_ns)
             self._failed += failed
 
@@ -445,7 +471,9 @@ class Sink:
         }
 
     def close(self) -> None:
+        self._abandoned = True
         self._watcher._detach(self)
+        self._watcher._changed.notify_all()
 
 
 class Exporter:

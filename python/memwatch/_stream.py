@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 import time
 from collections import deque
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
+from memwatch import _threads
 from memwatch._event import ChangeEvent
 from memwatch._native import core
 
@@ -31,9 +32,10 @@ class EventStream:
         self._convert = convert
         self._timeout = timeout
         self._ready: deque[core.Event] = deque()
-        self._reading = threading.Lock()
+        self._reading = _threads.RLock()
         self._seq = watcher.events_read(NEWEST, 0)[1]["newest"] if since is None else since  # of the last event read
         self._sink = core.Sink(watcher, "events", self._seq)
+        self._ended = False
         self.missed = 0
         """Events that were gone before this stream came to them."""
 
@@ -43,14 +45,22 @@ class EventStream:
         self._ready.clear()
 
     def _fill(self, wait_s: Optional[float]) -> bool:
-        """Reads a batch into `_ready`. False once the watcher is closed and all is read."""
-        with self._reading:
-            events = self._sink.read(BATCH, wait_s)
-            for event in events or ():
-                self.missed += event.seq - self._seq - 1
-                self._ready.append(event)
-                self._seq = event.seq
-            return events is not None
+        """Waits for events and reads a batch into `_ready`. False once the watcher is closed and all is read."""
+
+        def read(seconds: Optional[float]) -> bool:
+            with self._reading:
+                if not self._ready and self._sink.read(BATCH, seconds, into=self._ready) is None:
+                    self._ended = True
+            return self._ended or bool(self._ready)
+
+        _threads.wait(read, wait_s)
+        return not self._ended or bool(self._ready)
+
+    def _next(self) -> ChangeEvent:
+        event = self._ready.popleft()
+        self.missed += event.seq - self._seq - 1
+        self._seq = event.seq
+        return self._convert(event)
 
     def __iter__(self) -> EventStream:
         return self
@@ -61,18 +71,33 @@ class EventStream:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             if not self._fill(left) or (left == 0 and not self._ready):
                 raise StopIteration
-        return self._convert(self._ready.popleft())
+        return self._next()
 
     def __aiter__(self) -> EventStream:
         return self
 
     async def __anext__(self) -> ChangeEvent:
-        import asyncio  # here, because importing it takes longer than importing all of memwatch
-
-        loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._ready:
             left = SLICE_S if deadline is None else min(max(deadline - time.monotonic(), 0), SLICE_S)
-            if not await loop.run_in_executor(None, self._fill, left) or (left == 0 and not self._ready):
+            if not await _in_thread(self._fill, left) or (left == 0 and not self._ready):
                 raise StopAsyncIteration
-        return self._convert(self._ready.popleft())
+        return self._next()
+
+
+async def _in_thread(function: Callable[[float], bool], seconds: float) -> bool:
+    """The function's result, called in a thread of the event loop that runs: asyncio's, or trio's."""
+    trio = sys.modules.get("trio")
+    if trio is not None and _is_of_trio(trio):
+        return bool(await trio.to_thread.run_sync(function, seconds, abandon_on_cancel=True))
+    import asyncio  # here, because importing it takes longer than importing all of memwatch
+
+    return await asyncio.get_running_loop().run_in_executor(None, function, seconds)
+
+
+def _is_of_trio(trio: Any) -> bool:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import time
 import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Optional, Union
 
-from memwatch import _config, _history, _lifetime, _scope, adapters
+from memwatch import _config, _history, _lifetime, _scope, _threads, adapters
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._emit import Emitter, Objects
@@ -26,7 +25,7 @@ from memwatch._stream import NEWEST, EventStream
 Callback = Callable[[ChangeEvent], object]
 Condition = Union[None, str, tuple[Any, ...], Callable[[ChangeEvent], object]]
 
-CLOSE_S = 5.0  # how long close() waits for callbacks
+CLOSE_S = 5.0  # how long closing waits for callbacks
 RETIRED_MAX = 4096
 
 
@@ -98,7 +97,7 @@ class MemoryWatcher:
             warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=2)
         self._core = core.Watcher(**options, patches=path is not None)
         self._recorder = None if path is None else core.Recorder(self._core, path, max_bytes=path_bytes)
-        self._lock = threading.RLock()  # from a region's birth in the core until its entry in _regions
+        self._lock = _threads.RLock()  # from a region's birth in the core until its entry in _regions
         self._regions: dict[int, _Region] = {}
         self._retired: dict[int, _Region] = {}  # removed, for the events that are still on their way
         self._objects = Objects()
@@ -110,10 +109,10 @@ class MemoryWatcher:
         self._callback_errors = 0
         self._callback_filtered = 0
         self._closing = False
-        _lifetime.keep(self)
         self._adapter = None if native_backend else adapter
         if adapter is not None:
             self._bind(adapter)
+        _lifetime.keep(self)
 
     # --- watching ---
 
@@ -196,10 +195,14 @@ class MemoryWatcher:
         try:
             region_id = self._core.region_find(id_or_name) if isinstance(id_or_name, str) else id_or_name
             entry = self._regions.get(region_id)
-            if entry is not None and entry.adapter is not None:
+            if entry is not None and entry.adapter is None:
+                self._core.region_remove(region_id)
+            elif entry is not None:
                 entry.adapter.untrack(region_id)
                 self._remove_left_over(region_id)
-            else:
+            else:  # of a watch() that a signal handler cut short
+                for adapter in list(self._adapters.values()):
+                    adapter.untrack(region_id)
                 self._core.region_remove(region_id)
         except KeyError:
             return False
@@ -248,7 +251,7 @@ class MemoryWatcher:
         In a callback it waits for the events, not for their delivery.
         """
         deadline = time.monotonic() + timeout
-        flushed = self._core.flush(timeout)
+        flushed = bool(_threads.aside(lambda: self._core.flush(timeout)))
         if self._dispatcher is None:
             return flushed
         newest = self._core.events_read(NEWEST, 0)[1]["newest"]
@@ -319,22 +322,36 @@ class MemoryWatcher:
         return stats
 
     def close(self) -> None:
-        """Delivers what was written before, then ends the watcher. Twice is allowed."""
-        if self._closing or self._core.closed:
-            return
-        self._closing = True
+        """Delivers what was written before, then ends the watcher. Twice is allowed.
+
+        Callbacks that do not end are waited for for 5 seconds.
+        """
+        self._close_until(None)
+
+    def _close_until(self, deadline: Optional[float]) -> float:
+        """Closes; the deadline for callbacks, CLOSE_S from now if it was None."""
+        deadline = time.monotonic() + CLOSE_S if deadline is None else deadline
+        if not self._closing and not self._core.closed:
+            self._closing = True
+            try:
+                self._close_parts(deadline)
+            finally:
+                self._closing = False  # one that an interrupt cut short can be made again
+        return deadline
+
+    def _close_parts(self, deadline: float) -> None:
         for adapter in self._adapters.values():
             close = getattr(adapter, "close", None)
             if close is not None:
                 close()
-        self.flush(CLOSE_S)
+        self.flush(max(deadline - time.monotonic(), 0))
         for server in self._servers:
             server.close()
         if self._recorder is not None:
             self._recorder.close()
         self._core.close()
         if self._dispatcher is not None:
-            self._dispatcher.join(CLOSE_S)
+            self._dispatcher.join(max(deadline - time.monotonic(), 0))
         _lifetime.forget(self)
 
     def __enter__(self) -> MemoryWatcher:
@@ -365,6 +382,7 @@ class MemoryWatcher:
         with self._lock:
             if self._dispatcher is None:
                 self._dispatcher = Dispatcher(self._core, self._deliver)
+            self._dispatcher.start()
 
     def _entry(self, region_id: int) -> _Region:
         """What is known of an event's region; the default for one that is long gone."""
@@ -454,8 +472,10 @@ class MemoryWatcher:
         if entry is None:
             return
         self._retired[region_id] = entry
-        while len(self._retired) > RETIRED_MAX:
-            del self._retired[next(iter(self._retired))]
+        if len(self._retired) > 2 * RETIRED_MAX:
+            # A signal handler or a finaliser may do the same in the midst of it.
+            for oldest in list(self._retired)[:-RETIRED_MAX]:
+                self._retired.pop(oldest, None)
 
 
 def _check_callback(callback: object) -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import errno
 import sys
 import threading
-import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Optional, Protocol
 
 from memwatch._errors import Error
+from memwatch._threads import Periodic, RLock
 from memwatch._trace.frames import is_dead, user_frame
 from memwatch._trace.monitor import MonitoringEngine
 from memwatch._trace.settrace import SettraceEngine
@@ -40,7 +39,7 @@ class _Engine(Protocol):
 
 
 _engines: dict[str, _Engine] = {}
-_engines_lock = threading.Lock()
+_engines_lock = RLock()
 
 
 def _engine(kind: str) -> _Engine:
@@ -84,9 +83,9 @@ class TraceAdapter(TrackerAdapter):
         self._sweep_s = sweep_s
         self._stack_depth = stack_depth
         self._watches: dict[int, Watch] = {}
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._counters = Counters()
-        self._sweep: Optional[_Sweep] = None
+        self._sweep: Optional[Periodic] = None
         self._followers: list[Callable[[], bool]] = []
         self._batch = threading.local()
         self._closed = False
@@ -149,7 +148,10 @@ class TraceAdapter(TrackerAdapter):
         if watch is not None and self.emitter is not None:
             self._engine.remove(watch)
             watch.end()
-            self.emitter.remove(region_id)
+            try:
+                self.emitter.remove(region_id)
+            except KeyError:  # by an unwatch() that a signal handler cut short
+                return
 
     def check_changes(self) -> list[int]:
         """Compares everything now: what no engine saw is posted with `where` none."""
@@ -195,8 +197,7 @@ class TraceAdapter(TrackerAdapter):
 
     def _start_sweep(self) -> None:
         if self._sweep is None and self._sweep_s is not None:
-            self._sweep = _Sweep(self, self._sweep_s)
-            self._sweep.start()
+            self._sweep = Periodic(self, self._sweep_s, _SWEEP_SHARE, "memwatch-sweep")
 
 
 def _target(obj: object, metadata: dict[str, Any], frame: Optional[FrameType]) -> Target:
@@ -206,29 +207,3 @@ def _target(obj: object, metadata: dict[str, Any], frame: Optional[FrameType]) -
         raise TypeError(f"a {type(obj).__name__} object does not change in place: use watch_name() for the name")
     names = names_of_object(obj, user_frame(frame)) | {str(metadata["name"])}
     return ObjectTarget(obj, frozenset(names))
-
-
-class _Sweep(threading.Thread):
-    """Compares what no engine sees. Ends with its adapter, which it does not keep alive."""
-
-    def __init__(self, adapter: TraceAdapter, interval_s: float) -> None:
-        super().__init__(name="memwatch-sweep", daemon=True)
-        self._adapter: Union[weakref.ref[TraceAdapter], Any] = weakref.ref(adapter)
-        self._interval_s = interval_s
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        if self.is_alive() and threading.current_thread() is not self:
-            self.join(2)
-
-    def run(self) -> None:
-        pause_s = self._interval_s
-        while not self._stopped.wait(pause_s):
-            adapter = self._adapter()
-            if adapter is None:
-                return
-            started = time.thread_time()
-            adapter.check_changes()
-            pause_s = max(self._interval_s, (time.thread_time() - started) / _SWEEP_SHARE)
-            del adapter

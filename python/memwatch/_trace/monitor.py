@@ -16,13 +16,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import weakref
 from types import CodeType, FrameType
 from typing import Any, Optional
 
 from memwatch._errors import Error
 from memwatch._native import core
+from memwatch._threads import RLock
 from memwatch._trace.frames import other_frames, runs, user_frames
 from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
 from memwatch._trace.watch import Watch
@@ -38,7 +38,7 @@ class MonitoringEngine:
     def __init__(self) -> None:
         self._monitoring: Any = sys.__dict__["monitoring"]
         self._events = self._monitoring.events
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._index = Index()
         self._table: dict[int, core.Spot] = {}
         """By the address of the code object plus the offset: the addresses inside an object are its own."""
@@ -152,7 +152,7 @@ class MonitoringEngine:
 
     def _forked(self) -> None:
         """A forked child has no watches; its lock may have been held by a thread that is not there."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._index.clear()
         self._table.clear()
         self._close()

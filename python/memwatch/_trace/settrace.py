@@ -23,6 +23,7 @@ from types import CodeType, FrameType
 from typing import Any, Callable, Optional
 
 from memwatch._native import core
+from memwatch._threads import RLock
 from memwatch._trace.code import Site
 from memwatch._trace.frames import other_frames, runs, stack, user_frames
 from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
@@ -36,7 +37,7 @@ class SettraceEngine:
     """All watches of the process. Any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._index = Index()
         self._plans: dict[int, tuple[weakref.ref[CodeType], Optional[_Plan]]] = {}
         """By the id of the code; None for code that concerns nothing."""
@@ -201,7 +202,7 @@ class SettraceEngine:
                 plan.fill({})  # frames that run hold it: it is filled again if its code is watched again
 
     def _forked(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._index.clear()
         self._uninstall()
 

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Optional
 
 from memwatch._native import core
+from memwatch._threads import RLock
 from memwatch._trace.code import Kind, Site
 from memwatch._trace.frames import locations, thread_name
 from memwatch._trace.targets import ELSEWHERE, Target, resolve
@@ -103,7 +104,7 @@ class Watch:
         self._contended = contended
         self._on_end = on_end
         self._on_inplace = on_inplace
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._credit_ns = _CREDIT_NS
         self._refilled_ns = time.perf_counter_ns()
         self.throttled = False
