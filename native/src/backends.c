@@ -10,84 +10,115 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct backend_notes notes; /* under lifetime.c's lock, and, while there is an engine, under that of the engine */
+#define ROW(name) &fault_##name,
+static const struct backend *const all_backends[] = { FAULT_BACKENDS(ROW) };
+enum { N_BACKENDS = sizeof all_backends / sizeof *all_backends };
+static_assert(sizeof all_backends / sizeof *all_backends <= BACKENDS_MAX, "the engine has room for all");
 
-static const struct backend *const all_backends[BACKENDS] = { &fault_uffd, &fault_poll, &fault_mprotect };
+static struct backend_note notes[N_BACKENDS]; /* as source_note, under the engine's lock and its lifetime's */
+static char source_note[200];
 
-static void tell_hazard(enum backend_id b)
+static bool is_open(const struct engine *engine, const struct backend *backend)
 {
-	snprintf(notes.backends[b], sizeof notes.backends[b], "%s", all_backends[b]->hazard);
+	for (unsigned b = 0; b < engine->n_backends; b++)
+		if (engine->backends[b] == backend)
+			return true;
+	return false;
 }
 
-int backends_open(struct engine *engine, enum backend_id b)
+static int open_nth(struct engine *engine, unsigned b)
 {
-	if (engine->backends[b])
+	const struct backend *backend = all_backends[b];
+	struct backend_note *note = &notes[b];
+	if (is_open(engine, backend))
 		return 0;
-	notes.backends[b][0] = 0;
-	int error = all_backends[b]->open(&engine->ring, notes.backends[b], sizeof notes.backends[b]);
-	notes.probed[b] = true;
-	notes.usable[b] = !error;
+	note->text[0] = 0;
+	int error = backend->open(&engine->ring, note->text, sizeof note->text);
+	note->probed = true;
+	note->usable = !error;
 	if (!error)
-		engine->backends[b] = all_backends[b];
-	if (!error && all_backends[b]->hazard)
-		tell_hazard(b);
+		engine->backends[engine->n_backends++] = backend;
+	if (!error && backend->hazard)
+		snprintf(note->text, sizeof note->text, "%s", backend->hazard);
 	return error;
 }
 
-static void source_open(struct engine *engine)
+/* Without one, the watchers go without authors. */
+static void source_open(struct engine *engine, const struct backend *backend)
 {
-	if (engine->source || engine->budget == 0)
+	const struct source *source = backend->source;
+	if (!source || engine->source || engine->budget == 0)
 		return;
-	notes.source[0] = 0;
-	if (fault_sigtrap.open(&engine->ring, fault_uffd.pages, engine->budget, notes.source, sizeof notes.source) == 0)
-		engine->source = &fault_sigtrap;
+	source_note[0] = 0;
+	if (source->open(&engine->ring, backend->pages, engine->budget, source_note, sizeof source_note) == 0)
+		engine->source = source;
 }
 
-static int by_name(const char *name)
+int backends_begin(struct engine *engine)
 {
-	for (int b = 0; b < BACKENDS; b++)
-		if (strcmp(name, all_backends[b]->name) == 0)
-			return b;
-	return -1;
+	unsigned b = 0;
+	while (!all_backends[b]->polls)
+		b++;
+	engine->fallback = all_backends[b];
+	return open_nth(engine, b);
+}
+
+/* Opens the one of that name: its number, or -errno with a sentence. */
+static int open_named(struct engine *engine, const char *name)
+{
+	char names[128];
+	int length = snprintf(names, sizeof names, "auto");
+	for (unsigned b = 0; b < N_BACKENDS; b++) {
+		const char *known = all_backends[b]->name;
+		if (strcmp(name, known) == 0) {
+			int error = open_nth(engine, b);
+			return error ? error_set(error, "the backend %s cannot run here: %s", name, notes[b].text)
+				     : (int)b;
+		}
+		length += snprintf(names + length, sizeof names - (size_t)length, "%s%s",
+				   b + 1 < N_BACKENDS ? ", " : " and ", known);
+	}
+	return error_set(-EINVAL, "no backend is named \"%s\"; there are %s", name, names);
+}
+
+/* Opens the first that can run without a hazard, and the fallback can: its number. */
+static int open_first(struct engine *engine)
+{
+	int b = 0;
+	while (all_backends[b]->hazard || open_nth(engine, (unsigned)b))
+		b++;
+	return b;
 }
 
 int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)
 {
 	const char *name = options->backend && *options->backend ? options->backend : "auto";
-	int b = by_name(name), error;
-	if (b < 0 && strcmp(name, "auto") != 0)
-		return error_set(-EINVAL, "no backend is named \"%s\"; there are auto, uffd, poll and mprotect", name);
-	if (b < 0) {
-		for (b = 0; all_backends[b]->hazard || backends_open(engine, (enum backend_id)b); b++)
-			;
-	} else {
-		error = backends_open(engine, (enum backend_id)b);
-		if (error)
-			return error_set(error, "the backend %s cannot run here: %s", name, notes.backends[b]);
-	}
-	watcher->backend = (uint8_t)b;
-	if (b == BACKEND_UFFD)
-		source_open(engine);
+	int b = strcmp(name, "auto") == 0 ? open_first(engine) : open_named(engine, name);
+	if (b < 0)
+		return b;
+	watcher->backend = all_backends[b];
+	source_open(engine, watcher->backend);
 	return 0;
 }
 
 /* Whether it could be opened. One with a hazard is not opened to see: its handler would stay. */
-static void probe(struct engine *engine, enum backend_id b)
+static void probe(struct engine *engine, unsigned b)
 {
-	if (!all_backends[b]->hazard) {
-		backends_open(engine, b);
+	const struct backend *backend = all_backends[b];
+	struct backend_note *note = &notes[b];
+	if (!backend->hazard) {
+		if (open_nth(engine, b) == 0)
+			source_open(engine, backend);
 		return;
 	}
-	notes.probed[b] = notes.usable[b] = true;
-	tell_hazard(b);
+	note->probed = note->usable = true;
+	snprintf(note->text, sizeof note->text, "%s", backend->hazard);
 }
 
 void backends_probe(struct engine *engine)
 {
-	for (int b = 0; b < BACKENDS; b++)
-		probe(engine, (enum backend_id)b);
-	if (engine->backends[BACKEND_UFFD])
-		source_open(engine);
+	for (unsigned b = 0; b < N_BACKENDS; b++)
+		probe(engine, b);
 }
 
 bool backends_close(struct engine *engine)
@@ -96,11 +127,8 @@ bool backends_close(struct engine *engine)
 		engine->source->close();
 	engine->source = NULL;
 	bool quiet = fault_ring_set(NULL);
-	for (int b = 0; b < BACKENDS; b++) {
-		if (engine->backends[b])
-			engine->backends[b]->close();
-		engine->backends[b] = NULL;
-	}
+	while (engine->n_backends)
+		engine->backends[--engine->n_backends]->close();
 	return quiet;
 }
 
@@ -108,16 +136,21 @@ void backends_fork_child(struct engine *engine)
 {
 	if (engine->source)
 		engine->source->fork_child();
-	for (int b = 0; b < BACKENDS; b++) {
+	for (unsigned b = 0; b < engine->n_backends; b++) {
+		const struct backend *backend = engine->backends[b];
 		struct span run;
-		if (engine->backends[b])
-			engine->backends[b]->fork_child();
-		for (uint64_t at = 0; page_set_next(all_backends[b]->pages, at, ADDRESS_END, &run); at = run.end)
-			page_set_remove(all_backends[b]->pages, run);
+		backend->fork_child();
+		for (uint64_t at = 0; page_set_next(backend->pages, at, ADDRESS_END, &run); at = run.end)
+			page_set_remove(backend->pages, run);
 	}
 }
 
 void backends_notes(struct backend_notes *ret_notes)
 {
-	*ret_notes = notes;
+	*ret_notes = (struct backend_notes){ .n = N_BACKENDS };
+	memcpy(ret_notes->source, source_note, sizeof source_note);
+	for (unsigned b = 0; b < N_BACKENDS; b++) {
+		ret_notes->backends[b] = notes[b];
+		ret_notes->backends[b].name = all_backends[b]->name;
+	}
 }

@@ -6,15 +6,21 @@
 
 #include "worker/engine.h"
 
-/* What probing found: why not, or what to know. */
-struct backend_notes {
-	char backends[BACKENDS][200];
-	char source[200];
-	bool probed[BACKENDS], usable[BACKENDS];
+/* What probing a backend found: why not, or what to know. */
+struct backend_note {
+	const char *name;
+	bool probed, usable;
+	char text[200];
 };
 
-/* Opens a backend, if it is not open. -ENOTSUP; the notes say why. */
-int backends_open(struct engine *engine, enum backend_id b);
+struct backend_notes {
+	struct backend_note backends[BACKENDS_MAX]; /* in the order in which `auto` tries them */
+	size_t n;
+	char source[200];
+};
+
+/* Opens the one that takes what the others cannot. 0 or -errno. */
+int backends_begin(struct engine *engine);
 /* Opens what the options ask for; the watcher's backend is set. -EINVAL, -ENOTSUP with a sentence. */
 int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher);
 /* Opens all that can be opened, and the source of notes. */

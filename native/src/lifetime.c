@@ -127,7 +127,7 @@ static int engine_begin(const struct memwatch_options *options)
 	syscalls_probe();
 	int error = engine_init(engine, options);
 	if (!error)
-		error = backends_open(engine, BACKEND_POLL);
+		error = backends_begin(engine);
 	if (!error)
 		error = worker_start(engine);
 	if (error) {

@@ -14,7 +14,7 @@
 
 static void fill_watcher(struct memwatch *watcher, struct memwatch_stats *stats)
 {
-	stats->backend = watcher->engine->backends[watcher->backend]->name;
+	stats->backend = watcher->backend->name;
 	stats->epoch = watcher->epoch;
 	stats->start_time_ns = watcher->start_time_ns;
 	stats->n_regions = watcher->n_regions;
@@ -45,22 +45,21 @@ static void fill_ring(struct ring *ring, struct memwatch_stats *stats)
 static void fill_note(const struct memwatch *watcher, struct memwatch_stats *stats)
 {
 	struct backend_notes notes;
-	const char *note = "";
-	size_t size = sizeof stats->attribution_note;
 	backends_notes(&notes);
-	if (watcher->backend == BACKEND_POLL)
-		note = notes.usable[BACKEND_UFFD] || !notes.probed[BACKEND_UFFD] ? "the backend was asked for"
-										 : notes.backends[BACKEND_UFFD];
-	else if (watcher->backend == BACKEND_UFFD)
+	const struct backend_note *first = &notes.backends[0];
+	const char *prefix = watcher->backend->polls ? "memory is polled: " : "", *note = "";
+	if (watcher->backend->polls)
+		note = first->usable || !first->probed ? "the backend was asked for" : first->text;
+	else if (watcher->backend->source)
 		note = watcher->engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
-	snprintf(stats->attribution_note, size, "%s%s", watcher->backend == BACKEND_POLL ? "memory is polled: " : "",
-		 note);
+	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s%s", prefix, note);
 }
 
 static void fill_source(const struct engine *engine, struct memwatch_stats *stats)
 {
 	struct source_stats source = { 0 };
-	fault_sigtrap.stats(&source);
+	if (engine->source)
+		engine->source->stats(&source);
 	stats->attribution_available = engine->source && source.available;
 	stats->attribution_filtered = engine->source && source.filtered;
 	stats->signals = source.signals;
@@ -68,7 +67,7 @@ static void fill_source(const struct engine *engine, struct memwatch_stats *stat
 	stats->signals_foreign = source.foreign;
 	stats->stepped = source.stepped;
 	stats->throttled_ns = source.throttled_ns;
-	stats->handler_lost = source.handler_lost + engine->handler_lost;
+	stats->handler_lost = source.handler_lost;
 	stats->attribution_budget = engine->budget;
 }
 
@@ -76,9 +75,11 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 {
 	fill_ring(&engine->ring, stats);
 	fill_source(engine, stats);
-	for (int b = 0; b < BACKENDS; b++)
-		if (engine->backends[b])
-			stats->armed_pages += atomic_load(&engine->backends[b]->pages->n_pages);
+	for (unsigned b = 0; b < engine->n_backends; b++) {
+		const struct backend *backend = engine->backends[b];
+		stats->armed_pages += atomic_load(&backend->pages->n_pages);
+		stats->handler_lost += backend->handler_lost ? backend->handler_lost() : 0;
+	}
 	stats->passes = atomic_load(&engine->n_passes);
 	stats->pages_written = atomic_load(&engine->n_pages_written);
 	stats->window_ms = (uint32_t)(engine->window_ns / NS_PER_MS);
@@ -117,18 +118,17 @@ static void read_notes(memwatch *watcher, struct backend_notes *ret_notes)
 
 int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n)
 {
-	static const char *const names[BACKENDS] = { "uffd", "poll", "mprotect" };
+	struct backend_notes notes;
 	int error = watcher ? watch_check(watcher) : 0;
 	if (error)
 		return error;
-	struct backend_notes notes;
 	read_notes(watcher, &notes);
-	for (size_t b = 0; b < n && b < BACKENDS; b++) {
-		infos[b] = (struct memwatch_backend_info){ .name = names[b], .usable = notes.usable[b] };
-		if (watcher)
-			infos[b].chosen = watcher->backend == b;
+	for (size_t b = 0; b < n && b < notes.n; b++) {
+		const struct backend_note *note = &notes.backends[b];
+		infos[b] = (struct memwatch_backend_info){ .name = note->name, .usable = note->usable };
+		infos[b].chosen = watcher && strcmp(watcher->backend->name, note->name) == 0;
 		snprintf(infos[b].note, sizeof infos[b].note, "%s",
-			 notes.probed[b] ? notes.backends[b] : "not probed: another was taken");
+			 note->probed ? note->text : "not probed: another was taken");
 	}
-	return BACKENDS;
+	return (int)notes.n;
 }

@@ -34,7 +34,7 @@ int watch_check(const struct memwatch *watcher)
 static int arm_with(struct engine *engine, const struct backend *backend, struct span span)
 {
 	int error = backend->arm(span);
-	if (!error && engine->source && backend->id == BACKEND_UFFD)
+	if (!error && engine->source && backend->source == engine->source)
 		engine->source->pages_changed(span, true);
 	return error;
 }
@@ -42,21 +42,21 @@ static int arm_with(struct engine *engine, const struct backend *backend, struct
 /* Arms pages that nobody watches yet: by the watcher's backend, or, where it cannot, by polling. */
 static int arm_fresh(struct engine *engine, const struct memwatch *watcher, struct region *region, struct span span)
 {
-	const struct backend *backend = engine->backends[watcher->backend];
+	const struct backend *backend = watcher->backend;
 	if (arm_with(engine, backend, span) == 0)
 		return 0;
-	if (backend->id != BACKEND_POLL)
+	if (backend != engine->fallback)
 		region->flags |= REGION_POLLED;
-	return arm_with(engine, engine->backends[BACKEND_POLL], span);
+	return arm_with(engine, engine->fallback, span);
 }
 
 /* The first page at or after `from` that some backend holds already; its run's end. */
 static bool next_armed(const struct engine *engine, uint64_t from, uint64_t end, struct span *ret_run)
 {
 	bool found = false;
-	for (int b = 0; b < BACKENDS; b++) {
+	for (unsigned b = 0; b < engine->n_backends; b++) {
 		struct span run;
-		if (engine->backends[b] && page_set_next(engine->backends[b]->pages, from, end, &run) &&
+		if (page_set_next(engine->backends[b]->pages, from, end, &run) &&
 		    (!found || run.start < ret_run->start)) {
 			*ret_run = run;
 			found = true;
@@ -80,13 +80,12 @@ static int arm_region(struct engine *engine, const struct memwatch *watcher, str
 
 static void disarm_span(struct engine *engine, struct span span)
 {
-	for (int b = 0; b < BACKENDS; b++) {
+	for (unsigned b = 0; b < engine->n_backends; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
-		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run);
-		     at = run.end) {
+		for (uint64_t at = span.start; page_set_next(backend->pages, at, span.end, &run); at = run.end) {
 			backend->disarm(run);
-			if (engine->source && b == BACKEND_UFFD)
+			if (engine->source && backend->source == engine->source)
 				engine->source->pages_changed(run, false);
 		}
 	}
@@ -326,9 +325,7 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 		return error;
 	if (!options.name)
 		name_freely(watcher, free_name);
-	struct region new = {
-		.start = start, .size_bytes = size_bytes, .watcher = watcher->index, .backend = watcher->backend
-	};
+	struct region new = { .start = start, .size_bytes = size_bytes, .watcher = watcher->index };
 	error = newcomer_init(&new, options.name ? options.name : free_name, &options);
 	if (error)
 		return error;
@@ -480,7 +477,7 @@ static const char *backend_name(const struct engine *engine, const struct region
 {
 	if (!region->start)
 		return "external";
-	return engine->backends[region->flags & REGION_POLLED ? BACKEND_POLL : region->backend]->name;
+	return (region->flags & REGION_POLLED ? engine->fallback : engine->watchers[region->watcher]->backend)->name;
 }
 
 static void fill_info(const struct engine *engine, const struct region *region, struct memwatch_region_info *info)

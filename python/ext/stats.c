@@ -157,6 +157,9 @@ PyObject *stats_dict(PyObject *self, PyObject *Py_UNUSED(unused))
 	return dict;
 }
 
+/* More than there will be. */
+enum { BACKENDS_MAX = 16 };
+
 static PyObject *backends_list(const struct memwatch_backend_info *infos, int n)
 {
 	static const struct field fields[] = {
@@ -167,7 +170,7 @@ static PyObject *backends_list(const struct memwatch_backend_info *infos, int n)
 		{ NULL, FIELD_U64, 0 },
 	};
 	PyObject *list = PyList_New(0);
-	for (int i = 0; list && i < n && i < MEMWATCH_BACKENDS; i++) {
+	for (int i = 0; list && i < n && i < BACKENDS_MAX; i++) {
 		PyObject *dict = PyDict_New();
 		if (dict && convert_fields(dict, &infos[i], fields) < 0)
 			Py_CLEAR(dict);
@@ -178,17 +181,17 @@ static PyObject *backends_list(const struct memwatch_backend_info *infos, int n)
 
 PyObject *stats_backends(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
+	struct memwatch_backend_info infos[BACKENDS_MAX];
 	memwatch *native = watcher_native((struct watcher *)self);
-	return native ? backends_list(infos, memwatch_backend_list(native, infos, MEMWATCH_BACKENDS)) : NULL;
+	return native ? backends_list(infos, memwatch_backend_list(native, infos, BACKENDS_MAX)) : NULL;
 }
 
 PyObject *stats_probe(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
+	struct memwatch_backend_info infos[BACKENDS_MAX];
 	int n;
 	Py_BEGIN_ALLOW_THREADS
-	n = memwatch_backend_list(NULL, infos, MEMWATCH_BACKENDS);
+	n = memwatch_backend_list(NULL, infos, BACKENDS_MAX);
 	Py_END_ALLOW_THREADS
 	return backends_list(infos, n);
 }

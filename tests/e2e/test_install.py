@@ -11,7 +11,7 @@ import pytest
 from .conftest import ROOT, WAIT_S
 
 HEADERS = {
-    "memwatch": ["native/include/memwatch/memwatch.h", "native/include/memwatch/reader.h"],
+    "memwatch": [f"native/include/memwatch/{name}.h" for name in ("memwatch", "reader", "stats")],
     "memwatch_exporter": ["exporter/include/memwatch/exporter.h"],
     "memwatch_recorder": ["recorder/include/memwatch/recorder.h"],
 }

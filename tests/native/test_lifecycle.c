@@ -164,27 +164,26 @@ BACKEND_TEST(a_backend_by_name_is_that_backend)
 	CHECK_TEXT(event->backend, backend);
 	CHECK_EQ(event->changes[0].offset, 50);
 	memwatch_event_unref(event);
-	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
-	CHECK_EQ(memwatch_backend_list(watcher, infos, MEMWATCH_BACKENDS), MEMWATCH_BACKENDS);
-	for (int i = 0; i < MEMWATCH_BACKENDS; i++)
+	struct memwatch_backend_info infos[N_BACKENDS];
+	CHECK_EQ(memwatch_backend_list(watcher, infos, N_BACKENDS), N_BACKENDS);
+	for (int i = 0; i < N_BACKENDS; i++)
 		CHECK_EQ(infos[i].chosen, strcmp(infos[i].name, backend) == 0);
 	memwatch_close(watcher);
 }
 
 TEST(backends_are_listed_in_the_order_of_auto)
 {
-	static const char *const names[] = { "uffd", "poll", "mprotect" };
-	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
-	CHECK_EQ(memwatch_backend_list(NULL, infos, MEMWATCH_BACKENDS), MEMWATCH_BACKENDS);
+	struct memwatch_backend_info infos[N_BACKENDS];
+	CHECK_EQ(memwatch_backend_list(NULL, infos, N_BACKENDS), N_BACKENDS);
 	memwatch *watcher;
 	OK(memwatch_open(NULL, &watcher));
 	bool found = false;
-	for (int i = 0; i < MEMWATCH_BACKENDS; i++) {
-		CHECK_TEXT(infos[i].name, names[i]);
+	for (int i = 0; i < N_BACKENDS; i++) {
+		CHECK_TEXT(infos[i].name, backend_names[i]);
 		CHECK_EQ(infos[i].chosen, 0);
 		CHECK(infos[i].usable || strlen(infos[i].note) > 10);
 		if (infos[i].usable && !found)
-			CHECK_TEXT(stats_of(watcher).backend, names[i]);
+			CHECK_TEXT(stats_of(watcher).backend, backend_names[i]);
 		found |= infos[i].usable;
 	}
 	CHECK(infos[1].usable);

@@ -66,9 +66,9 @@ static void check_polled(const char *why)
 
 TEST(nothing_is_left_of_a_look_at_what_works)
 {
-	struct memwatch_backend_info infos[MEMWATCH_BACKENDS];
+	struct memwatch_backend_info infos[N_BACKENDS];
 	check_no_handler();
-	OK(memwatch_backend_list(NULL, infos, MEMWATCH_BACKENDS));
+	OK(memwatch_backend_list(NULL, infos, N_BACKENDS));
 	check_no_handler();
 	CHECK_TEXT(infos[2].name, "mprotect");
 	CHECK(infos[2].usable && strstr(infos[2].note, "EFAULT"));

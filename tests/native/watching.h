@@ -14,21 +14,21 @@
 
 enum { PAGE = 4096, PATIENCE_MS = 30000 };
 
+/* The backends, a row each, in the order of their list. */
+#define BACKENDS(row, arg) row(arg, uffd) row(arg, poll) row(arg, mprotect)
+#define BACKEND_NAME(arg, backend) #backend,
+static const char *const backend_names[] = { BACKENDS(BACKEND_NAME, ) };
+enum { N_BACKENDS = sizeof backend_names / sizeof *backend_names };
+
 /* One TEST for each backend; the body gets the backend's name. */
+#define BACKEND_TEST_OF(name, backend)                                                                                 \
+	TEST(name##_##backend)                                                                                         \
+	{                                                                                                              \
+		name(#backend);                                                                                        \
+	}
 #define BACKEND_TEST(name)                                                                                             \
 	static void name(const char *backend);                                                                         \
-	TEST(name##_uffd)                                                                                              \
-	{                                                                                                              \
-		name("uffd");                                                                                          \
-	}                                                                                                              \
-	TEST(name##_mprotect)                                                                                          \
-	{                                                                                                              \
-		name("mprotect");                                                                                      \
-	}                                                                                                              \
-	TEST(name##_poll)                                                                                              \
-	{                                                                                                              \
-		name("poll");                                                                                          \
-	}                                                                                                              \
+	BACKENDS(BACKEND_TEST_OF, name)                                                                                \
 	static void name(const char *backend)
 
 /* A call that must succeed, with the library's sentence when it does not. */

@@ -1,43 +1,13 @@
 /*
  * backend.h -- what the worker knows of fault/: two small interfaces. A backend notices writes; a source says who wrote.
- * Both are process-wide singletons; the tables of functions are constants that memwatch.c hands to the worker.
+ * Both are process-wide singletons; the tables of functions are constants that backends.c hands to the worker. What a backend is
+ * like stands in its fields, so that nobody asks for its name: a new one is a file in fault/ and a row in fault.h.
  */
 #ifndef BACKEND_H
 #define BACKEND_H
 
 #include "pages.h"
 #include "ring.h"
-
-/* In the order in which `auto` tries them; those with a hazard it never takes. */
-enum backend_id { BACKEND_UFFD, BACKEND_POLL, BACKEND_MPROTECT, BACKENDS };
-
-/*
- * Called under the engine's lock, but for fork_child. A span given to `arm` holds no page of `pages` yet; the backend
- * adds what it armed to `pages` (more than asked where the kernel's page is larger), the caller gives the rest to the
- * next backend.
- */
-struct backend {
-	const char *name;
-	enum backend_id id;
-	/* What it may do to the process: such a backend is opened only when it is asked for by name. NULL: nothing. */
-	const char *hazard;
-	struct page_set *pages; /* armed by this backend */
-	/* Probes with a self-test on a scratch page and gets ready. -ENOTSUP with a sentence in `note`. */
-	int (*open)(struct ring *ring, char *note, size_t note_size);
-	void (*close)(void);
-	/* Arms the pages of a span; on failure none is armed. */
-	int (*arm)(struct span span);
-	void (*disarm)(struct span span);
-	/*
-	 * Appends the pages of `span` that were written since the last collect, re-armed in the same step: what is
-	 * read afterwards is not older than any write that was collected. -ENOMEM: nothing is lost, ask again.
-	 */
-	int (*collect)(struct span span, struct span_list *written);
-	/* Now and then, on the worker; may be NULL. Returns when to come again at the latest, 0: no wish. */
-	uint64_t (*tick)(uint64_t now_ns, uint64_t *ret_handler_lost);
-	/* In the child of a fork, single-threaded: makes the pages ordinary memory again, gives up descriptors. */
-	void (*fork_child)(void);
-};
 
 /* Who wrote. Its notes go to the ring; the worker does not know how they came. */
 struct source_stats {
@@ -73,6 +43,39 @@ struct source {
 	/* Why a page written since `since_ns` (CLOCK_MONOTONIC) has no note. */
 	enum memwatch_reason (*absence)(uint64_t since_ns);
 	void (*stats)(struct source_stats *ret_stats);
+	void (*fork_child)(void);
+};
+
+/*
+ * Called under the engine's lock, but for fork_child. A span given to `arm` holds no page of `pages` yet; the backend
+ * adds what it armed to `pages` (more than asked where the kernel's page is larger), the caller gives the rest to the
+ * next backend.
+ */
+struct backend {
+	const char *name;
+	struct page_set *pages;      /* armed by this backend */
+	const struct source *source; /* says who wrote to its pages; NULL: it takes its notes itself, or has none */
+	bool polls; /* collects every page of a span, written or not; takes any memory and always opens */
+	/* What it may do to the process: such a backend is opened only when it is asked for by name. NULL: nothing. */
+	const char *hazard;
+	/* Why a page of it was written without a note; NONE: `source` tells. */
+	enum memwatch_reason silent_reason;
+	/* Probes with a self-test on a scratch page and gets ready. -ENOTSUP with a sentence in `note`. */
+	int (*open)(struct ring *ring, char *note, size_t note_size);
+	void (*close)(void);
+	/* Arms the pages of a span; on failure none is armed. */
+	int (*arm)(struct span span);
+	void (*disarm)(struct span span);
+	/*
+	 * Appends the pages of `span` that were written since the last collect, re-armed in the same step: what is
+	 * read afterwards is not older than any write that was collected. -ENOMEM: nothing is lost, ask again.
+	 */
+	int (*collect)(struct span span, struct span_list *written);
+	/* Now and then, on the worker; may be NULL. Returns when to come again at the latest, 0: no wish. */
+	uint64_t (*tick)(uint64_t now_ns);
+	/* How often somebody had replaced its signal handler; may be NULL. */
+	uint64_t (*handler_lost)(void);
+	/* In the child of a fork, single-threaded: makes the pages ordinary memory again, gives up descriptors. */
 	void (*fork_child)(void);
 };
 

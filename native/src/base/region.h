@@ -46,7 +46,6 @@ struct region {
 	uint32_t slot : 24;
 	uint32_t watcher : 8; /* index into the engine's watchers */
 	uint32_t layout;      /* number in `layouts` */
-	uint8_t backend;      /* enum backend_id that most of its pages have */
 	uint8_t flags;        /* MEMWATCH_REGION_*, REGION_* */
 	uint8_t values : 3;   /* enum memwatch_values */
 	uint8_t precise : 3;  /* enum memwatch_precise */

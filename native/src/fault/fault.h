@@ -6,8 +6,11 @@
 
 #include "../base/backend.h"
 
-/* The backends in the order in which `auto` tries them, and the source of notes for uffd. */
-extern const struct backend fault_uffd, fault_mprotect, fault_poll;
+/* The backends, a row each, in the order in which `auto` tries them; those with a hazard it never takes. */
+#define FAULT_BACKENDS(row) row(uffd) row(poll) row(mprotect)
+#define FAULT_BACKEND_DECLARE(name) extern const struct backend fault_##name;
+FAULT_BACKENDS(FAULT_BACKEND_DECLARE)
+
 extern const struct source fault_sigtrap;
 
 /*

@@ -176,11 +176,15 @@ static int collect(struct span span, struct span_list *written)
 }
 
 /* While pages are closed, somebody else's handler must not stay in front: their faults would be crashes to it. */
-static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
+static uint64_t tick(uint64_t now_ns)
 {
 	chain_keep(&chain);
-	*ret_n_lost = atomic_load(&chain.n_lost);
 	return atomic_load(&pages.n_pages) ? now_ns + WRITABLE_WINDOW_MS * NS_PER_MS : 0;
+}
+
+static uint64_t handler_lost(void)
+{
+	return atomic_load(&chain.n_lost);
 }
 
 /* Opens everything. */
@@ -224,16 +228,17 @@ static int open_mprotect(struct ring *ring, char *note, size_t note_size)
 
 const struct backend fault_mprotect = {
 	.name = "mprotect",
-	.id = BACKEND_MPROTECT,
 	.hazard =
 		"system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a "
 		"thread that blocks SIGSEGV dies of its next write: docs/limits.md",
 	.pages = &pages,
+	.silent_reason = MEMWATCH_REASON_UNKNOWN,
 	.open = open_mprotect,
 	.close = release,
 	.arm = arm,
 	.disarm = disarm,
 	.collect = collect,
 	.tick = tick,
+	.handler_lost = handler_lost,
 	.fork_child = release,
 };

@@ -33,8 +33,9 @@ static int collect(struct span span, struct span_list *written)
 
 const struct backend fault_poll = {
 	.name = "poll",
-	.id = BACKEND_POLL,
 	.pages = &pages,
+	.polls = true,
+	.silent_reason = MEMWATCH_REASON_POLLING,
 	.open = open_poll,
 	.close = close_poll,
 	.arm = arm,

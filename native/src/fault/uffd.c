@@ -190,11 +190,10 @@ static int open_uffd(struct ring *ring, char *note, size_t note_size)
  * Once a second: has the host closed our descriptors, as old daemons do with all that they do not know? Then no page is armed any more, and
  * until now all counted as written; with new ones the next collect arms them again.
  */
-static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
+static uint64_t tick(uint64_t now_ns)
 {
 	static uint64_t next_look_ns; /* under the engine's lock */
 	char note[200];
-	(void)ret_n_lost;
 	if (now_ns < next_look_ns)
 		return 0;
 	next_look_ns = now_ns + NS_PER_S;
@@ -207,8 +206,8 @@ static uint64_t tick(uint64_t now_ns, uint64_t *ret_n_lost)
 
 const struct backend fault_uffd = {
 	.name = "uffd",
-	.id = BACKEND_UFFD,
 	.pages = &pages,
+	.source = &fault_sigtrap,
 	.open = open_uffd,
 	.close = shut,
 	.arm = arm,

@@ -40,13 +40,13 @@ static const char *thread_name(struct engine *engine, int32_t thread_id)
 static enum memwatch_reason reason_of(struct engine *engine, const struct region *region)
 {
 	uint64_t changed = region->start + engine->diff.ranges[0].offset;
-	const struct backend *const *backends = engine->backends;
-	if (backends[BACKEND_POLL] && page_set_has(backends[BACKEND_POLL]->pages, changed))
-		return MEMWATCH_REASON_POLLING;
+	const struct backend *backend = engine_backend_of(engine, changed);
+	if (backend && backend->polls)
+		return backend->silent_reason;
 	if (atomic_load(&engine->ring.dropped) != engine->pass.dropped_before)
 		return MEMWATCH_REASON_RING_FULL;
-	if (backends[BACKEND_MPROTECT] && page_set_has(backends[BACKEND_MPROTECT]->pages, changed))
-		return MEMWATCH_REASON_UNKNOWN;
+	if (backend && backend->silent_reason)
+		return backend->silent_reason;
 	if (!engine->source)
 		return engine->no_source;
 	if (span_list_holds(&engine->pass.unseen, changed))

@@ -163,7 +163,7 @@ static struct event *event_begin(const struct memwatch *watcher, const struct re
 	public->name = event_text(event, region_name(region));
 	public->size_bytes = public->old_bytes = public->new_bytes = region->size_bytes;
 	public->values = region->values;
-	public->backend = watcher->engine->backends[region->backend]->name;
+	public->backend = watcher->backend->name;
 	fill_layout(event, region_layout(&watcher->engine->regions, region));
 	return event;
 }

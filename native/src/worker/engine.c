@@ -30,3 +30,11 @@ void engine_yield(struct engine *engine)
 		sched_yield();
 	pthread_mutex_lock(&engine->lock);
 }
+
+const struct backend *engine_backend_of(const struct engine *engine, uint64_t address)
+{
+	for (unsigned b = 0; b < engine->n_backends; b++)
+		if (page_set_has(engine->backends[b]->pages, address))
+			return engine->backends[b];
+	return NULL;
+}

@@ -18,7 +18,7 @@
 #include "symbol.h"
 #include "who.h"
 
-enum { WATCHERS_MAX = 255, THREAD_NAMES = 16 };
+enum { WATCHERS_MAX = 255, THREAD_NAMES = 16, BACKENDS_MAX = 8 };
 
 struct thread_name {
 	int32_t thread_id;
@@ -27,9 +27,9 @@ struct thread_name {
 
 struct memwatch {
 	struct engine *engine;
-	uint32_t generation; /* of forks, when it was opened */
-	uint8_t index;       /* in the engine */
-	uint8_t backend;     /* enum backend_id that its regions ask for */
+	uint32_t generation;           /* of forks, when it was opened */
+	uint8_t index;                 /* in the engine */
+	const struct backend *backend; /* that its regions ask for */
 	bool patches;
 	uint32_t inline_threshold, preview_size;
 	uint64_t epoch, start_time_ns;
@@ -67,16 +67,17 @@ struct engine {
 	struct regions regions;
 	struct memwatch *watchers[WATCHERS_MAX + 1];
 	unsigned n_watchers;
-	const struct backend *backends[BACKENDS]; /* those that are open, else NULL */
-	const struct source *source;              /* open, or NULL */
-	enum memwatch_reason no_source;           /* why there is none */
+	const struct backend *backends[BACKENDS_MAX]; /* those that are open */
+	unsigned n_backends;
+	const struct backend *fallback; /* takes the memory that the others cannot; always open */
+	const struct source *source;    /* open, or NULL */
+	enum memwatch_reason no_source; /* why there is none */
 	const struct hit_source *hits;
 	uint64_t window_ns;
 	double budget;
 	struct candidates candidates;
 	struct precise *precise; /* its own */
 	struct region_list held; /* regions with a held event */
-	uint64_t handler_lost;   /* what backends count of it */
 
 	/* Requests; under `request_lock`. */
 	pthread_mutex_t request_lock;
@@ -101,5 +102,8 @@ void engine_lock(struct engine *engine);
 void engine_unlock(struct engine *engine);
 /* On the worker, in the middle of a pass: lets those have the lock who wait for it. */
 void engine_yield(struct engine *engine);
+
+/* The open backend that has the page of this address armed, or NULL. Under the lock. */
+const struct backend *engine_backend_of(const struct engine *engine, uint64_t address);
 
 #endif

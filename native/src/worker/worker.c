@@ -67,25 +67,13 @@ static void collect_unseen(struct engine *engine, struct span span)
 	}
 }
 
-static void collect_all(struct engine *engine)
-{
-	for (int b = 0; b < BACKENDS; b++) {
-		const struct backend *backend = engine->backends[b];
-		struct span run;
-		for (uint64_t at = 0; backend && page_set_next(backend->pages, at, ADDRESS_END, &run); at = run.end)
-			backend->collect(run, b == BACKEND_POLL ? &engine->pass.polled : &engine->pass.written);
-	}
-	collect_unseen(engine, (struct span){ 0, ADDRESS_END });
-}
-
 static void collect_span(struct engine *engine, struct span span)
 {
-	for (int b = 0; b < BACKENDS; b++) {
+	for (unsigned b = 0; b < engine->n_backends; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
-		for (uint64_t at = span.start; backend && page_set_next(backend->pages, at, span.end, &run);
-		     at = run.end)
-			backend->collect(run, b == BACKEND_POLL ? &engine->pass.polled : &engine->pass.written);
+		for (uint64_t at = span.start; page_set_next(backend->pages, at, span.end, &run); at = run.end)
+			backend->collect(run, backend->polls ? &engine->pass.polled : &engine->pass.written);
 	}
 	collect_unseen(engine, span);
 }
@@ -261,7 +249,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	engine->pass.start_ns = time_realtime_ns();
 	if (full) {
 		begin_full(engine);
-		collect_all(engine);
+		collect_span(engine, (struct span){ 0, ADDRESS_END });
 	} else {
 		collect_noted(engine);
 		collect_span(engine, asked);
@@ -290,9 +278,17 @@ static void plan_window(struct engine *engine, struct plan *plan, uint64_t n_not
 	plan->first_note_ns = engine->who.n ? now_ns : 0;
 }
 
+static bool has_polled_pages(const struct engine *engine)
+{
+	for (unsigned b = 0; b < engine->n_backends; b++)
+		if (engine->backends[b]->polls && atomic_load(&engine->backends[b]->pages->n_pages))
+			return true;
+	return false;
+}
+
 static void plan_sweep(struct engine *engine, struct plan *plan, uint64_t took_ns, uint64_t now_ns)
 {
-	bool polls = engine->backends[BACKEND_POLL] && atomic_load(&engine->backends[BACKEND_POLL]->pages->n_pages);
+	bool polls = has_polled_pages(engine);
 	uint64_t least_ns = max_u64(engine->window_ns, took_ns * (engine->pass.silent_change ? PASS_SHARE : 0));
 	uint64_t most_ns = max_u64(max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns),
 				   took_ns * (polls ? POLL_SHARE : SWEEP_SHARE));
@@ -346,10 +342,9 @@ static void look(struct engine *engine, struct plan *plan)
 	if ((engine->who.n || precise_waiting(engine)) && !plan->first_note_ns)
 		plan->first_note_ns = now_ns;
 	plan->tick_ns = engine->source ? engine->source->tick(now_ns) : 0;
-	for (int b = 0; b < BACKENDS; b++)
-		if (engine->backends[b] && engine->backends[b]->tick)
-			plan->tick_ns =
-				earlier(plan->tick_ns, engine->backends[b]->tick(now_ns, &engine->handler_lost));
+	for (unsigned b = 0; b < engine->n_backends; b++)
+		if (engine->backends[b]->tick)
+			plan->tick_ns = earlier(plan->tick_ns, engine->backends[b]->tick(now_ns));
 	plan->due_ns = emit_due(engine, false);
 	announce(engine);
 }

@@ -1,0 +1,97 @@
+/*
+ * stats.h -- what a watcher counts. A part of memwatch.h, which includes it.
+ */
+#ifndef MEMWATCH_STATS_H
+#define MEMWATCH_STATS_H
+
+#ifndef MEMWATCH_H
+#error "include <memwatch/memwatch.h>"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MEMWATCH_LATENCY_BUCKETS = 12 }; /* see struct memwatch_histogram */
+
+/* Why a note, an event or a detection was lost. */
+enum memwatch_drop {
+	MEMWATCH_DROP_RING_FULL, /* a note: the change itself is still detected, without author. Not part of the ledger. */
+	MEMWATCH_DROP_NO_MEMORY,  /* a detection */
+	MEMWATCH_DROP_VANISHED,   /* a detection: the memory was gone when it was to be read */
+	MEMWATCH_DROP_UNREADABLE, /* a detection: the kernel refused to read the memory; a later pass tries again */
+	MEMWATCH_DROPS
+};
+MEMWATCH_API const char *memwatch_drop_text(enum memwatch_drop drop);
+
+/*
+ * Counts of durations. Bucket i counts those of at most memwatch_histogram_bound(i) seconds (not cumulative); the last
+ * entry counts the longer ones.
+ */
+struct memwatch_histogram {
+	uint64_t buckets[MEMWATCH_LATENCY_BUCKETS + 1];
+	uint64_t count;
+	uint64_t sum_ns;
+};
+MEMWATCH_API double memwatch_histogram_bound(unsigned i);
+
+struct memwatch_backend_info {
+	const char *name;
+	int usable;
+	int chosen;     /* by this watcher */
+	char note[200]; /* why not, or what to know; "" when there is nothing to say */
+};
+
+struct memwatch_sink_info {
+	char name[32];
+	uint64_t received, missed, failed; /* events */
+	uint64_t lag;                      /* events it has still to read */
+	struct memwatch_histogram duration;
+};
+
+struct memwatch_stats {
+	/* this watcher */
+	const char *backend;
+	uint64_t epoch, start_time_ns; /* CLOCK_REALTIME */
+	uint64_t n_regions, tracked_bytes;
+	struct memwatch_ledger ledger;
+	uint64_t dropped_by[MEMWATCH_DROPS]; /* the ring's is the engine's */
+	uint64_t attribution_by[3];          /* events by enum memwatch_attribution */
+	uint64_t reason_by[MEMWATCH_REASONS];
+	uint64_t events_oldest, events_newest, events_kept, events_bytes, events_evicted;
+	uint64_t history_bytes, history_budget, history_versions, history_evicted;
+	struct memwatch_histogram latency; /* from fault to event; events whose fault is known */
+	/* the engine */
+	uint64_t native_memory_bytes; /* of all watchers: what malloc and mmap gave us */
+	uint64_t faults;              /* notes taken */
+	uint64_t ring_capacity, ring_depth, ring_high_water, ring_dropped;
+	uint64_t armed_pages, passes, pages_written;
+	uint32_t window_ms, sweep_ms; /* the sweep's present interval */
+	double attribution_budget;
+	uint64_t signals, signals_ours, signals_foreign, stepped;
+	uint64_t throttled_ns;
+	int attribution_available, attribution_filtered; /* filtered: by BPF in the kernel */
+	char attribution_note[256];                      /* why not available, or what to know */
+	uint32_t stack_depth;
+	uint64_t locations, locations_dropped;
+	uint64_t handler_lost;                  /* how often somebody replaced our signal handler */
+	uint32_t watchpoints, watchpoints_used; /* of the process; regions that have one */
+	uint64_t watchpoint_hits,
+		watchpoint_missed; /* writes told; writes merged into a later event for want of a hit */
+};
+
+MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);
+
+/*
+ * Fills up to `n` infos: those that `auto` tries, then those that it does not; returns how many there are. Without a `watcher` they
+ * are probed.
+ */
+MEMWATCH_API int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n);
+
+/* Fills up to `n` infos of the open sinks; returns how many there are. */
+MEMWATCH_API int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
