@@ -75,7 +75,8 @@ void memwatch_close(memwatch *watcher)
 	if (!watcher || watch_check(watcher))
 		return;
 	memwatch_flush(watcher, CLOSE_FLUSH_MS);
-	dispatcher_stop(&watcher->dispatcher, true);
+	if (watcher->dispatcher)
+		dispatcher_stop(watcher->dispatcher, true);
 	log_close(watcher->log);
 	engine_lock(watcher->engine);
 	watch_remove_all(watcher->engine, watcher);
@@ -173,10 +174,16 @@ int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwa
 	int error = watch_check(watcher);
 	if (error)
 		return error;
-	pthread_mutex_lock(&watcher->callback_lock);
-	dispatcher_stop(&watcher->dispatcher, false);
+	struct dispatcher *dispatcher = NULL;
 	if (callback)
-		error = dispatcher_start(&watcher->dispatcher, watcher->log, callback, arg);
+		error = dispatcher_new(watcher->log, callback, arg, &dispatcher);
+	if (error)
+		return error;
+	pthread_mutex_lock(&watcher->callback_lock);
+	uint64_t since = watcher->dispatcher ? dispatcher_stop(watcher->dispatcher, false) : log_newest(watcher->log);
+	watcher->dispatcher = dispatcher;
+	if (dispatcher)
+		dispatcher_begin(dispatcher, since);
 	pthread_mutex_unlock(&watcher->callback_lock);
-	return error;
+	return 0;
 }

@@ -190,6 +190,41 @@ TEST(backends_are_listed_in_the_order_of_auto)
 	memwatch_close(watcher);
 }
 
+static void count_call(const struct memwatch_event *event, void *arg)
+{
+	(void)event;
+	atomic_fetch_add((_Atomic int *)arg, 1);
+}
+
+/* As if the process had its last thread: none can be made while this is set. */
+static void forbid_threads(bool forbidden)
+{
+	static pthread_attr_t before, attr;
+	if (forbidden) {
+		CHECK_EQ(pthread_getattr_default_np(&before), 0);
+		CHECK_EQ(pthread_attr_init(&attr), 0);
+		CHECK_EQ(pthread_attr_setstacksize(&attr, (size_t)1 << 46), 0);
+	}
+	CHECK_EQ(pthread_setattr_default_np(forbidden ? &attr : &before), 0);
+}
+
+TEST(a_callback_that_cannot_be_set_leaves_the_one_before)
+{
+	_Atomic int n_first = 0, n_second = 0;
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend("auto");
+	add_region(watcher, memory, 100, "a");
+	OK(memwatch_callback_set(watcher, count_call, (void *)&n_first));
+	forbid_threads(true);
+	FAILS(memwatch_callback_set(watcher, count_call, (void *)&n_second), EAGAIN);
+	forbid_threads(false);
+	poke(memory, 1);
+	OK(memwatch_flush(watcher, PATIENCE_MS));
+	memwatch_close(watcher);
+	CHECK_EQ(atomic_load(&n_first), 1);
+	CHECK_EQ(atomic_load(&n_second), 0);
+}
+
 /* --- several watchers, one engine ------------------------------------------------------------------------------- */
 
 TEST(watchers_share_memory_and_number_for_themselves)

@@ -39,7 +39,7 @@ struct memwatch {
 	struct memwatch_histogram latency;
 	struct log *log;
 	struct history history;
-	struct dispatcher dispatcher;
+	struct dispatcher *dispatcher; /* under callback_lock; NULL: no callback is set */
 	pthread_mutex_t callback_lock;
 };
 

@@ -99,52 +99,76 @@ int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n)
 
 /* --- the dispatcher of memwatch_callback_set --- */
 
+static void call_back(const struct dispatcher *dispatcher, const struct memwatch_event *event)
+{
+	uint64_t start_ns = time_monotonic_ns();
+	dispatcher->callback(event, dispatcher->arg);
+	memwatch_sink_report(dispatcher->sink, time_monotonic_ns() - start_ns, 0);
+	memwatch_event_unref(event);
+}
+
 static void *dispatch(void *arg)
 {
 	struct dispatcher *dispatcher = arg;
 	const struct memwatch_event *events[BATCH];
+	while (atomic_load(&dispatcher->state) == DISPATCHER_WAITS)
+		futex_wait(&dispatcher->state, DISPATCHER_WAITS, 0);
 	for (;;) {
-		int n = memwatch_sink_read(dispatcher->sink, events, BATCH,
-					   atomic_load(&dispatcher->stopping) ? 0 : -1);
-		if (n < 0 || (n == 0 && atomic_load(&dispatcher->stopping)))
+		bool stopping = atomic_load(&dispatcher->state) == DISPATCHER_STOPS;
+		int n = memwatch_sink_read(dispatcher->sink, events, BATCH, stopping ? 0 : -1);
+		if (n < 0 || (n == 0 && atomic_load(&dispatcher->state) == DISPATCHER_STOPS))
 			return NULL;
-		for (int i = 0; i < n; i++) {
-			uint64_t start_ns = time_monotonic_ns();
-			if (dispatcher->callback)
-				dispatcher->callback(events[i], dispatcher->arg);
-			memwatch_sink_report(dispatcher->sink, time_monotonic_ns() - start_ns, 0);
-			memwatch_event_unref(events[i]);
-		}
+		for (int i = 0; i < n; i++)
+			call_back(dispatcher, events[i]);
 	}
 }
 
-int dispatcher_start(struct dispatcher *dispatcher, struct log *log,
-		     void (*callback)(const struct memwatch_event *, void *), void *arg)
+int dispatcher_new(struct log *log, void (*callback)(const struct memwatch_event *, void *), void *arg,
+		   struct dispatcher **ret_dispatcher)
 {
-	*dispatcher = (struct dispatcher){ .callback = callback, .arg = arg };
+	struct dispatcher *dispatcher = mem_alloc(sizeof *dispatcher);
+	if (!dispatcher)
+		return error_set(-ENOMEM, "no memory for a callback");
+	dispatcher->callback = callback;
+	dispatcher->arg = arg;
 	int error = sink_open(log, "callback", &dispatcher->sink);
 	if (error)
-		return error;
+		goto free_dispatcher;
 	error = thread_start(&dispatcher->thread, "memwatch-call", dispatch, dispatcher);
-	if (error) {
-		sink_close(dispatcher->sink);
-		dispatcher->sink = NULL;
-	}
+	if (error)
+		goto close_sink;
+	*ret_dispatcher = dispatcher;
+	return 0;
+
+close_sink:
+	sink_close(dispatcher->sink);
+free_dispatcher:
+	mem_free(dispatcher);
 	return error;
 }
 
-void dispatcher_stop(struct dispatcher *dispatcher, bool drain)
+static void enter_state(struct dispatcher *dispatcher, uint32_t state)
 {
-	if (!dispatcher->sink)
-		return;
-	if (!drain) {
-		pthread_mutex_lock(&dispatcher->sink->log->mutex);
-		dispatcher->sink->since = dispatcher->sink->log->newest;
-		pthread_mutex_unlock(&dispatcher->sink->log->mutex);
-	}
-	atomic_store(&dispatcher->stopping, true);
-	memwatch_sink_wake(dispatcher->sink);
+	atomic_store(&dispatcher->state, state);
+	futex_wake(&dispatcher->state);
+}
+
+void dispatcher_begin(struct dispatcher *dispatcher, uint64_t since)
+{
+	memwatch_sink_seek(dispatcher->sink, since);
+	enter_state(dispatcher, DISPATCHER_RUNS);
+}
+
+uint64_t dispatcher_stop(struct dispatcher *dispatcher, bool drain)
+{
+	struct memwatch_sink *sink = dispatcher->sink;
+	if (!drain)
+		memwatch_sink_seek(sink, log_newest(sink->log));
+	enter_state(dispatcher, DISPATCHER_STOPS);
+	memwatch_sink_wake(sink);
 	pthread_join(dispatcher->thread, NULL);
-	sink_close(dispatcher->sink);
-	dispatcher->sink = NULL;
+	uint64_t since = sink->since;
+	sink_close(sink);
+	mem_free(dispatcher);
+	return since;
 }

@@ -21,17 +21,22 @@ void sink_close(struct memwatch_sink *sink);
 int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n);
 
 /* A thread that calls back for each event. */
+enum { DISPATCHER_WAITS, DISPATCHER_RUNS, DISPATCHER_STOPS };
+
 struct dispatcher {
 	pthread_t thread;
 	struct memwatch_sink *sink;
 	void (*callback)(const struct memwatch_event *event, void *arg);
 	void *arg;
-	_Atomic bool stopping;
+	_Atomic uint32_t state; /* a futex; whoever sets the callback writes, the thread reads */
 };
 
-int dispatcher_start(struct dispatcher *dispatcher, struct log *log,
-		     void (*callback)(const struct memwatch_event *, void *), void *arg);
-/* `drain`: delivers what is in the log first. */
-void dispatcher_stop(struct dispatcher *dispatcher, bool drain);
+/* All that can fail: a sink and a thread that waits for dispatcher_begin. -ENOMEM, -EAGAIN with a sentence. */
+int dispatcher_new(struct log *log, void (*callback)(const struct memwatch_event *, void *), void *arg,
+		   struct dispatcher **ret_dispatcher);
+/* From the event after `since` on. */
+void dispatcher_begin(struct dispatcher *dispatcher, uint64_t since);
+/* Ends it; `drain`: delivers what is in the log first. Returns the last event that it had. Blocks for the call under way. */
+uint64_t dispatcher_stop(struct dispatcher *dispatcher, bool drain);
 
 #endif
