@@ -87,7 +87,7 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 	uint64_t version = region_last_seq(region);
 	const struct undo *undo = region->meta ? region->meta->newest_undo : NULL;
 	if (!error && region->meta && region->meta->last_time_ns > time_ns) {
-		for (; undo && (!undo->event || undo->event->public.time_ns > time_ns); undo = undo->region_older)
+		for (; undo && (!undo->event || undo->event->shown.time_ns > time_ns); undo = undo->region_older)
 			version = undo->before_seq;
 		if (!undo && version)
 			error = error_set(-ENOENT,
@@ -113,7 +113,7 @@ int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const
 	for (; undo && count < n; undo = undo->region_older) {
 		if (!undo->event || (before && undo->seq >= before))
 			continue;
-		events[count] = &undo->event->public;
+		events[count] = &undo->event->shown;
 		memwatch_event_ref(events[count++]);
 	}
 	engine_unlock(watcher->engine);

@@ -241,46 +241,47 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 }
 
 /* What the caller gave, without a place yet. */
-static void newcomer_fini(struct region *new)
+static void newcomer_fini(struct region *newcomer)
 {
-	mem_free(new->shadow);
-	region_meta_free(new->meta);
+	mem_free(newcomer->shadow);
+	region_meta_free(newcomer->meta);
 }
 
-static int newcomer_init(struct region *new, const char *name, const struct memwatch_region_options *options)
+static int newcomer_init(struct region *newcomer, const char *name, const struct memwatch_region_options *options)
 {
 	enum memwatch_values automatic = secret_looks_like(name) ? MEMWATCH_VALUES_HASH : MEMWATCH_VALUES_FULL;
-	new->flags =
-		(uint8_t)options->flags &(MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED);
-	new->values = (options->values == MEMWATCH_VALUES_AUTO ? automatic : options->values) & 7;
-	new->precise = options->precise & 7;
-	new->metric = options->metric != 0;
-	new->shadow = region_shadow_new(new->start, new->size_bytes, new->flags, name);
-	if (!new->shadow || rules_new(options, &new->meta)) {
-		newcomer_fini(new);
+	newcomer->flags = (uint8_t)options->flags &
+			  (MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED);
+	newcomer->values = (options->values == MEMWATCH_VALUES_AUTO ? automatic : options->values) & 7;
+	newcomer->precise = options->precise & 7;
+	newcomer->metric = options->metric != 0;
+	newcomer->shadow = region_shadow_new(newcomer->start, newcomer->size_bytes, newcomer->flags, name);
+	if (!newcomer->shadow || rules_new(options, &newcomer->meta)) {
+		newcomer_fini(newcomer);
 		return error_set(-ENOMEM, "no memory for the shadow of \"%s\", %llu bytes", name,
-				 (unsigned long long)region_shadow_bytes(new->start, new->size_bytes, new->flags));
+				 (unsigned long long)region_shadow_bytes(newcomer->start, newcomer->size_bytes,
+									 newcomer->flags));
 	}
 	return 0;
 }
 
-/* Takes over what `new` brings, even in failing. */
-static int enter(struct memwatch *watcher, struct region *new, const struct memwatch_region_options *options,
+/* Takes over what `newcomer` brings, even in failing. */
+static int enter(struct memwatch *watcher, struct region *newcomer, const struct memwatch_region_options *options,
 		 uint64_t *ret_id)
 {
 	struct engine *engine = watcher->engine;
 	struct region *region;
-	int error = region_new(&engine->regions, new, &region);
+	int error = region_new(&engine->regions, newcomer, &region);
 	if (error) {
-		newcomer_fini(new);
+		newcomer_fini(newcomer);
 		return error;
 	}
 	region->added_ns = time_realtime_ns();
 	region->added_seq = log_newest(watcher->log);
 	error = layout_take(&engine->regions.layouts, options, &region->layout);
-	if (!error && new->start)
+	if (!error && newcomer->start)
 		error = enter_memory(engine, watcher, region);
-	if (!error && new->precise == MEMWATCH_PRECISE_REQUIRED) {
+	if (!error && newcomer->precise == MEMWATCH_PRECISE_REQUIRED) {
 		error = precise_add(engine, region, false);
 		if (error && region->start) {
 			region_erase(&engine->regions, region);
@@ -292,7 +293,7 @@ static int enter(struct memwatch *watcher, struct region *new, const struct memw
 		return error;
 	}
 	watcher->n_regions++;
-	watcher->tracked_bytes += new->size_bytes;
+	watcher->tracked_bytes += newcomer->size_bytes;
 	*ret_id = region_id(region);
 	return 0;
 }
@@ -325,12 +326,12 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 		return error;
 	if (!options.name)
 		name_freely(watcher, free_name);
-	struct region new = { .start = start, .size_bytes = size_bytes, .watcher = watcher->index };
-	error = newcomer_init(&new, options.name ? options.name : free_name, &options);
+	struct region newcomer = { .start = start, .size_bytes = size_bytes, .watcher = watcher->index };
+	error = newcomer_init(&newcomer, options.name ? options.name : free_name, &options);
 	if (error)
 		return error;
 	engine_lock(watcher->engine);
-	error = enter(watcher, &new, &options, &id);
+	error = enter(watcher, &newcomer, &options, &id);
 	engine_unlock(watcher->engine);
 	if (!error && ret_id)
 		*ret_id = id;

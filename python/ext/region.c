@@ -9,12 +9,11 @@
 #include <errno.h>
 #include <string.h>
 
-struct export
-{
+struct shared_view {
 	PyObject_HEAD Py_buffer view;
 };
 
-static void export_dealloc(struct export *self)
+static void export_dealloc(struct shared_view *self)
 {
 	PyBuffer_Release(&self->view);
 	Py_TYPE(self)->tp_free((PyObject *)self);
@@ -22,7 +21,7 @@ static void export_dealloc(struct export *self)
 
 PyTypeObject export_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Export",
-	.tp_basicsize = sizeof(struct export),
+	.tp_basicsize = sizeof(struct shared_view),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_dealloc = (destructor)export_dealloc,
 };
@@ -60,9 +59,9 @@ static int take_view(PyObject *object, Py_buffer *view)
 	return 0;
 }
 
-static struct export *export_new(PyObject *object)
+static struct shared_view *export_new(PyObject *object)
 {
-	struct export *self = (struct export *)export_type.tp_alloc(&export_type, 0);
+	struct shared_view *self = (struct shared_view *)export_type.tp_alloc(&export_type, 0);
 	if (!self)
 		return NULL;
 	int result = take_view(object, &self->view);
@@ -182,16 +181,16 @@ PyObject *region_add(PyObject *self, PyObject *args, PyObject *kwargs)
 	uint64_t id;
 	if (parse_region(args, kwargs, &object, &options) < 0 || !watcher_native(watcher))
 		return NULL;
-	struct export *export = export_new(object);
-	if (!export)
+	struct shared_view *shared_view = export_new(object);
+	if (!shared_view)
 		return NULL;
-	describe(&export->view, object, &options);
-	PyObject *number = add_native(watcher, export->view.buf, (size_t) export->view.len, &options, &id);
-	if (number && PyDict_SetItem(watcher->exports, number, (PyObject *)export) < 0) {
+	describe(&shared_view->view, object, &options);
+	PyObject *number = add_native(watcher, shared_view->view.buf, (size_t)shared_view->view.len, &options, &id);
+	if (number && PyDict_SetItem(watcher->exports, number, (PyObject *)shared_view) < 0) {
 		memwatch_region_remove(watcher->native, id);
 		Py_CLEAR(number);
 	}
-	Py_DECREF(export);
+	Py_DECREF(shared_view);
 	return number;
 }
 

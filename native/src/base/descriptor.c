@@ -81,7 +81,9 @@ int descriptor_adopt(int fd, enum descriptor_kind kind, struct descriptor *ret_d
 		return fd;
 	room(&first, &end);
 	int high = fcntl(fd, F_DUPFD_CLOEXEC, first);
-	int error = high < 0 ? (errno == EINVAL ? -EMFILE : -errno) : high >= end ? -EMFILE : identify(high, kind, NULL, ret_descriptor);
+	int error = high < 0      ? (errno == EINVAL ? -EMFILE : -errno)
+		    : high >= end ? -EMFILE
+				  : identify(high, kind, NULL, ret_descriptor);
 	close(fd);
 	if (error && high >= 0)
 		close(high);

@@ -16,12 +16,12 @@ struct event *event_new(size_t n_ranges, size_t room)
 	event->size_bytes = (uint32_t)size_bytes;
 	event->free = (uint8_t *)event + head;
 	event->end = (uint8_t *)event + size_bytes;
-	struct memwatch_event *public = &event->public;
-	public->changes = event->ranges;
-	public->name = public->format = "";
-	public->where.frames = event->frames;
-	public->where.thread_name = public->where.symbol = public->where.object = "";
-	public->where.native = (struct memwatch_frame){ "", "", 0 };
+	struct memwatch_event *shown = &event->shown;
+	shown->changes = event->ranges;
+	shown->name = shown->format = "";
+	shown->where.frames = event->frames;
+	shown->where.thread_name = shown->where.symbol = shown->where.object = "";
+	shown->where.native = (struct memwatch_frame){ "", "", 0 };
 	return event;
 }
 

@@ -7,7 +7,7 @@
 #include "base.h"
 
 struct event {
-	struct memwatch_event public; /* first: the sinks' pointer is ours */
+	struct memwatch_event shown; /* first: the sinks' pointer is ours */
 	_Atomic uint32_t n_refs;
 	uint32_t size_bytes; /* of the block */
 	uint8_t *free, *end; /* while it is made: room for what it points to */

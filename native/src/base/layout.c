@@ -141,7 +141,7 @@ static bool layout_init(struct layout *layout, const struct memwatch_region_opti
 
 int layout_take(struct layouts *layouts, const struct memwatch_region_options *options, uint32_t *ret_layout)
 {
-	struct layout new;
+	struct layout layout;
 	*ret_layout = 0;
 	if (is_plain(options))
 		return 0;
@@ -153,12 +153,12 @@ int layout_take(struct layouts *layouts, const struct memwatch_region_options *o
 			return 0;
 		}
 	}
-	if (!place_reserve(layouts) || !layout_init(&new, options))
+	if (!place_reserve(layouts) || !layout_init(&layout, options))
 		return error_set(-ENOMEM, "no memory for the format and shape of a region");
 	spread(layouts);
 	uint32_t *bucket = bucket_of(layouts, hash), place = layouts->free;
 	layouts->free = layouts->layouts[place].next;
-	layouts->layouts[place] = new;
+	layouts->layouts[place] = layout;
 	layouts->layouts[place].hash = hash;
 	layouts->layouts[place].n_regions = 1;
 	layouts->layouts[place].next = *bucket;

@@ -17,10 +17,10 @@
 enum { CHUNK_BYTES = 64 << 10, HEAD_BYTES = 64, CLASSES = 19, BIG = CLASSES, RESERVE_FIRST = 64 };
 
 struct chunk {
-	struct chunk *next, *prev;   /* of the class's chunks that have room */
-	void *free;                  /* list of free blocks */
-	size_t size_bytes;           /* of the mapping */
-	uint32_t class, used, fresh; /* fresh: offset of what was never handed out */
+	struct chunk *next, *prev;        /* of the class's chunks that have room */
+	void *free;                       /* list of free blocks */
+	size_t size_bytes;                /* of the mapping */
+	uint32_t size_class, used, fresh; /* fresh: offset of what was never handed out */
 	bool listed;
 };
 _Static_assert(sizeof(struct chunk) <= HEAD_BYTES, "the head fits before the first block");
@@ -73,7 +73,7 @@ static struct chunk *chunk_of(void *memory)
 
 static void list(struct chunk *chunk)
 {
-	struct chunk **head = &own.heap.chunks[chunk->class];
+	struct chunk **head = &own.heap.chunks[chunk->size_class];
 	chunk->prev = NULL;
 	chunk->next = *head;
 	if (*head)
@@ -84,7 +84,7 @@ static void list(struct chunk *chunk)
 
 static void unlist(struct chunk *chunk)
 {
-	*(chunk->prev ? &chunk->prev->next : &own.heap.chunks[chunk->class]) = chunk->next;
+	*(chunk->prev ? &chunk->prev->next : &own.heap.chunks[chunk->size_class]) = chunk->next;
 	if (chunk->next)
 		chunk->next->prev = chunk->prev;
 	chunk->listed = false;
@@ -96,29 +96,29 @@ static void *big_alloc(size_t size_bytes)
 	struct chunk *chunk = whole < size_bytes ? NULL : map_aligned(whole);
 	if (!chunk)
 		return NULL;
-	chunk->class = BIG;
+	chunk->size_class = BIG;
 	chunk->size_bytes = whole;
 	return (char *)chunk + HEAD_BYTES;
 }
 
-static struct chunk *chunk_with_room(uint32_t class)
+static struct chunk *chunk_with_room(uint32_t size_class)
 {
-	struct chunk *chunk = own.heap.chunks[class];
+	struct chunk *chunk = own.heap.chunks[size_class];
 	if (chunk)
 		return chunk;
 	chunk = map_aligned(CHUNK_BYTES);
 	if (!chunk)
 		return NULL;
-	chunk->class = class;
+	chunk->size_class = size_class;
 	chunk->size_bytes = CHUNK_BYTES;
 	chunk->fresh = HEAD_BYTES;
 	list(chunk);
 	return chunk;
 }
 
-static void *small_alloc(uint32_t class)
+static void *small_alloc(uint32_t size_class)
 {
-	struct chunk *chunk = chunk_with_room(class);
+	struct chunk *chunk = chunk_with_room(size_class);
 	if (!chunk)
 		return NULL;
 	void *memory = chunk->free;
@@ -126,23 +126,23 @@ static void *small_alloc(uint32_t class)
 		memcpy(&chunk->free, memory, sizeof chunk->free);
 	} else {
 		memory = (char *)chunk + chunk->fresh;
-		chunk->fresh += class_bytes[class];
+		chunk->fresh += class_bytes[size_class];
 	}
 	chunk->used++;
-	if (!chunk->free && chunk->fresh + class_bytes[class] > CHUNK_BYTES)
+	if (!chunk->free && chunk->fresh + class_bytes[size_class] > CHUNK_BYTES)
 		unlist(chunk);
 	return memory;
 }
 
 void *mem_alloc(size_t size_bytes)
 {
-	uint32_t class = 0;
-	while (class < CLASSES && class_bytes[class] < size_bytes)
-		class ++;
-	if (class == CLASSES)
+	uint32_t size_class = 0;
+	while (size_class < CLASSES && class_bytes[size_class] < size_bytes)
+		size_class++;
+	if (size_class == CLASSES)
 		return big_alloc(size_bytes);
 	pthread_mutex_lock(&own.heap.mutex);
-	void *memory = small_alloc(class);
+	void *memory = small_alloc(size_class);
 	pthread_mutex_unlock(&own.heap.mutex);
 	return memory ? memset(memory, 0, size_bytes) : NULL;
 }
@@ -158,7 +158,7 @@ void mem_free(void *memory)
 	if (!memory)
 		return;
 	struct chunk *chunk = chunk_of(memory);
-	if (chunk->class == BIG) {
+	if (chunk->size_class == BIG) {
 		unmap_counted(chunk, chunk->size_bytes);
 		return;
 	}
@@ -195,10 +195,12 @@ static void *big_resize(struct chunk *chunk, size_t size_bytes)
 void *mem_grow(void *memory, size_t size_bytes)
 {
 	struct chunk *chunk = memory ? chunk_of(memory) : NULL;
-	size_t before = !chunk ? 0 : chunk->class == BIG ? chunk->size_bytes - HEAD_BYTES : class_bytes[chunk->class];
+	size_t before = !chunk                     ? 0
+			: chunk->size_class == BIG ? chunk->size_bytes - HEAD_BYTES
+						   : class_bytes[chunk->size_class];
 	if (memory && size_bytes <= before)
 		return memory;
-	if (chunk && chunk->class == BIG)
+	if (chunk && chunk->size_class == BIG)
 		return big_resize(chunk, size_bytes);
 	void *grown = mem_alloc(size_bytes);
 	if (!grown)
@@ -230,7 +232,7 @@ void *mem_trim(void *memory, size_t size_bytes)
 {
 	struct chunk *chunk = chunk_of(memory);
 	size_t whole = round_up(size_bytes + HEAD_BYTES, kernel_page());
-	if (chunk->class != BIG || whole >= chunk->size_bytes)
+	if (chunk->size_class != BIG || whole >= chunk->size_bytes)
 		return memory;
 	unmap_counted((char *)chunk + whole, chunk->size_bytes - whole);
 	chunk->size_bytes = whole;

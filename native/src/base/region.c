@@ -159,12 +159,12 @@ uint8_t *region_shadow_new(uint64_t start, uint64_t size_bytes, uint8_t flags, c
 	return shadow;
 }
 
-int region_new(struct regions *regions, const struct region *new, struct region **ret_region)
+int region_new(struct regions *regions, const struct region *given, struct region **ret_region)
 {
 	uint32_t slot = 0;
-	if (name_find(regions, region_name(new), new->watcher))
+	if (name_find(regions, region_name(given), given->watcher))
 		return error_set(-EEXIST, "a region named \"%s\" is already watched; unwatch it or choose another name",
-				 region_name(new));
+				 region_name(given));
 	int error = name_reserve(regions);
 	if (!error)
 		error = slot_take(regions, &slot);
@@ -172,7 +172,7 @@ int region_new(struct regions *regions, const struct region *new, struct region 
 		return error;
 	struct region *region = at(regions, slot);
 	uint32_t generation = region->generation;
-	*region = *new;
+	*region = *given;
 	region->generation = generation;
 	region->slot = slot & REGIONS_MAX;
 	name_put(regions->names, regions->names_size, slot, region);

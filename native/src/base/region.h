@@ -85,8 +85,8 @@ uint64_t region_shadow_bytes(uint64_t start, uint64_t size_bytes, uint8_t flags)
 /* Memory for a region's shadow and name, which region_new takes over; NULL without memory. */
 uint8_t *region_shadow_new(uint64_t start, uint64_t size_bytes, uint8_t flags, const char *name);
 
-/* A new record, not in the treap yet, with start, size, flags, watcher and shadow of `new`; -EEXIST, -ENOMEM, -ENOSPC. */
-int region_new(struct regions *regions, const struct region *new, struct region **ret_region);
+/* A new record, not in the treap yet, with start, size, flags, watcher and shadow of `given`; -EEXIST, -ENOMEM, -ENOSPC. */
+int region_new(struct regions *regions, const struct region *given, struct region **ret_region);
 /* Its meta, made when it has none; NULL without memory. */
 struct region_meta *region_meta(struct region *region);
 void region_meta_free(struct region_meta *meta);

@@ -56,7 +56,7 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 
 static void fill_where(struct engine *engine, struct event *event, const struct taken *note, bool ip_is_after)
 {
-	struct memwatch_where *where = &event->public.where;
+	struct memwatch_where *where = &event->shown.where;
 	where->fault_ip = note->ip;
 	where->fault_address = note->address;
 	where->thread_id = note->thread_id;
@@ -106,15 +106,15 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 void attribute_event(struct engine *engine, struct memwatch *watcher, const struct region *region,
 		     const struct author *author, struct event *event)
 {
-	struct memwatch_where *where = &event->public.where;
+	struct memwatch_where *where = &event->shown.where;
 	where->attribution = author->attribution;
 	where->reason = author->reason;
 	const struct taken *note = author->by_notes ? ask_notes(engine, region, where) : author->note;
-	event->public.detected_ns = event->public.time_ns = time_realtime_ns();
+	event->shown.detected_ns = event->shown.time_ns = time_realtime_ns();
 	if (note) {
 		fill_where(engine, event, note, author->ip_is_after);
-		event->public.time_ns = note->time_ns;
+		event->shown.time_ns = note->time_ns;
 		histogram_add(&watcher->latency,
-			      event->public.detected_ns - min_u64(note->time_ns, event->public.detected_ns));
+			      event->shown.detected_ns - min_u64(note->time_ns, event->shown.detected_ns));
 	}
 }

@@ -75,13 +75,13 @@ static size_t undo_max(const struct memwatch *watcher, const struct region *regi
 
 static void fill_layout(struct event *event, const struct layout *layout)
 {
-	struct memwatch_event *public = &event->public;
-	public->format = event_text(event, layout->format ? layout->format : "");
-	public->item_bytes = layout->number.item_bytes;
-	public->fortran_order = layout->fortran_order;
-	public->shape = layout->n_dims ? event_bytes(event, layout->shape, layout->n_dims * sizeof *layout->shape)
-				       : NULL;
-	public->n_dims = public->shape ? layout->n_dims : 0;
+	struct memwatch_event *shown = &event->shown;
+	shown->format = event_text(event, layout->format ? layout->format : "");
+	shown->item_bytes = layout->number.item_bytes;
+	shown->fortran_order = layout->fortran_order;
+	shown->shape = layout->n_dims ? event_bytes(event, layout->shape, layout->n_dims * sizeof *layout->shape)
+				      : NULL;
+	shown->n_dims = shown->shape ? layout->n_dims : 0;
 }
 
 /* The region's first bytes as they are known now; of a hashed region as memory has them. */
@@ -96,25 +96,25 @@ static const uint8_t *new_head(struct event *event, const struct region *region,
 static void fill_values(struct engine *engine, struct memwatch *watcher, const struct region *region,
 			struct event *event)
 {
-	struct memwatch_event *public = &event->public;
+	struct memwatch_event *shown = &event->shown;
 	size_t head = head_bytes(watcher, region);
-	public->preview_bytes = preview_bytes(watcher, region);
-	public->old_preview = head && !is_hashed(region) ? event_bytes(event, engine->pass.head, head) : NULL;
-	public->new_preview = head ? new_head(event, region, head) : NULL;
+	shown->preview_bytes = preview_bytes(watcher, region);
+	shown->old_preview = head && !is_hashed(region) ? event_bytes(event, engine->pass.head, head) : NULL;
+	shown->new_preview = head ? new_head(event, region, head) : NULL;
 	if (is_inline(watcher, region)) {
-		public->old_value = public->old_preview;
-		public->new_value = public->new_preview;
+		shown->old_value = shown->old_preview;
+		shown->new_value = shown->new_preview;
 	}
-	if (!public->preview_bytes)
-	public->old_preview = public->new_preview = NULL;
+	if (!shown->preview_bytes)
+		shown->old_preview = shown->new_preview = NULL;
 }
 
 static void fill_changes(const struct diff *diff, const struct region *region, struct event *event)
 {
-	event->public.changed_bytes = diff->changed_bytes;
+	event->shown.changed_bytes = diff->changed_bytes;
 	if (region->values == MEMWATCH_VALUES_HASH || region->values == MEMWATCH_VALUES_NONE)
 		return;
-	event->public.n_changes = diff->n_ranges;
+	event->shown.n_changes = diff->n_ranges;
 	memcpy(event->ranges, diff->ranges, diff->n_ranges * sizeof *diff->ranges);
 }
 
@@ -124,9 +124,9 @@ static void fill_patch(const struct diff *diff, const struct region *region, str
 	struct undo_run run;
 	uint8_t *old = diff->undo_lost ? NULL : event_bytes(event, diff->undo, diff->undo_bytes);
 	uint8_t *patch = old ? event_bytes(event, diff->undo, diff->undo_bytes) : NULL;
-	event->public.patch = patch;
-	event->public.patch_old = patch ? old : NULL;
-	event->public.patch_bytes = patch ? diff->undo_bytes : 0;
+	event->shown.patch = patch;
+	event->shown.patch_old = patch ? old : NULL;
+	event->shown.patch_bytes = patch ? diff->undo_bytes : 0;
 	for (size_t at = 0; patch && at < diff->undo_bytes; at += sizeof run + run.size_bytes) {
 		memcpy(&run, patch + at, sizeof run);
 		memcpy(patch + at + sizeof run, region->shadow + run.offset, run.size_bytes);
@@ -135,13 +135,13 @@ static void fill_patch(const struct diff *diff, const struct region *region, str
 
 static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event)
 {
-	struct memwatch_event *public = &event->public;
+	struct memwatch_event *shown = &event->shown;
 	if (region->values != MEMWATCH_VALUES_FULL || is_inline(watcher, region) || is_hashed(region) ||
 	    !watcher->history.budget)
 		return;
 	if (history_has(region, region_last_seq(region)))
-		history_key(public->region_id, region_last_seq(region), public->storage_key_old);
-	history_key(public->region_id, public->seq, public->storage_key_new);
+		history_key(shown->region_id, region_last_seq(region), shown->storage_key_old);
+	history_key(shown->region_id, shown->seq, shown->storage_key_new);
 }
 
 static size_t room_for(const struct memwatch *watcher, const struct region *region)
@@ -158,12 +158,12 @@ static struct event *event_begin(const struct memwatch *watcher, const struct re
 	struct event *event = event_new(n_ranges, room_for(watcher, region));
 	if (!event)
 		return NULL;
-	struct memwatch_event *public = &event->public;
-	public->region_id = region_id(region);
-	public->name = event_text(event, region_name(region));
-	public->size_bytes = public->old_bytes = public->new_bytes = region->size_bytes;
-	public->values = region->values;
-	public->backend = watcher->backend->name;
+	struct memwatch_event *shown = &event->shown;
+	shown->region_id = region_id(region);
+	shown->name = event_text(event, region_name(region));
+	shown->size_bytes = shown->old_bytes = shown->new_bytes = region->size_bytes;
+	shown->values = region->values;
+	shown->backend = watcher->backend->name;
 	fill_layout(event, region_layout(&watcher->engine->regions, region));
 	return event;
 }
@@ -181,27 +181,27 @@ static void drop_partial_patch(const struct region *region, struct event *event)
 {
 	if (region->meta->unreported <= 1)
 		return;
-	event->public.patch = event->public.patch_old = NULL;
-	event->public.patch_bytes = 0;
+	event->shown.patch = event->shown.patch_old = NULL;
+	event->shown.patch_bytes = 0;
 }
 
 /* The event goes to the sinks. Only holders of the engine's lock append, so its seq is known before. */
 void emit_append(struct memwatch *watcher, struct region *region, struct event *event)
 {
 	struct region_meta *meta = region->meta;
-	event->public.seq = watcher->log->newest + 1;
-	if (event->public.kind == MEMWATCH_EVENT_CHANGE && region->start)
+	event->shown.seq = watcher->log->newest + 1;
+	if (event->shown.kind == MEMWATCH_EVENT_CHANGE && region->start)
 		fill_keys(watcher, region, event);
 	drop_partial_patch(region, event);
 	if (region->start)
 		history_name(&watcher->history, region, event);
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
-	meta->last_seq = event->public.seq;
-	meta->last_time_ns = event->public.time_ns;
+	meta->last_seq = event->shown.seq;
+	meta->last_time_ns = event->shown.time_ns;
 	meta->delivered++;
 	watcher->ledger.delivered++;
-	watcher->attribution_by[event->public.where.attribution]++;
-	watcher->reason_by[event->public.where.reason]++;
+	watcher->attribution_by[event->shown.where.attribution]++;
+	watcher->reason_by[event->shown.where.reason]++;
 	log_append(watcher->log, event);
 }
 
@@ -225,14 +225,14 @@ void emit_held(struct engine *engine, struct region *region)
 static void hold(struct engine *engine, struct memwatch *watcher, struct region *region, struct event *event)
 {
 	struct region_rules *rules = region_rules(region);
-	const struct memwatch_event *earlier = rules->held ? &rules->held->public : NULL;
+	const struct memwatch_event *earlier = rules->held ? &rules->held->shown : NULL;
 	if (earlier) {
-		struct memwatch_event *public = &event->public;
+		struct memwatch_event *shown = &event->shown;
 		size_t n = head_bytes(watcher, region);
-		public->merged += earlier->merged + 1;
-		if (public->old_preview && earlier->old_preview)
-			memcpy((uint8_t *)(uintptr_t) public->old_preview, earlier->old_preview, n);
-		public->old_hash = earlier->old_hash;
+		shown->merged += earlier->merged + 1;
+		if (shown->old_preview && earlier->old_preview)
+			memcpy((uint8_t *)(uintptr_t)shown->old_preview, earlier->old_preview, n);
+		shown->old_hash = earlier->old_hash;
 		memwatch_event_unref(earlier);
 	} else if (!region_list_add(&engine->held, region)) {
 		emit_append(watcher, region, event);
@@ -288,14 +288,14 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
 		return;
 	}
-	struct memwatch_event *public = &event->public;
+	struct memwatch_event *shown = &event->shown;
 	fill_values(engine, watcher, region, event);
 	fill_changes(&engine->diff, region, event);
 	if (region->values == MEMWATCH_VALUES_HASH) {
-		public->old_hash = old_hash;
-		public->new_hash = is_hashed(region) ? 0 : diff_hash(region->shadow, region->size_bytes);
+		shown->old_hash = old_hash;
+		shown->new_hash = is_hashed(region) ? 0 : diff_hash(region->shadow, region->size_bytes);
 	}
-	public->merged = author->merged;
+	shown->merged = author->merged;
 	attribute_event(engine, watcher, region, author, event);
 	if (is_early(region)) {
 		hold(engine, watcher, region, event);
@@ -405,8 +405,8 @@ void emit_lost(struct engine *engine, struct region *region)
 		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
 		return;
 	}
-	event->public.kind = MEMWATCH_EVENT_LOST;
-	event->public.time_ns = event->public.detected_ns = time_realtime_ns();
-	event->public.where.reason = MEMWATCH_REASON_UNKNOWN;
+	event->shown.kind = MEMWATCH_EVENT_LOST;
+	event->shown.time_ns = event->shown.detected_ns = time_realtime_ns();
+	event->shown.where.reason = MEMWATCH_REASON_UNKNOWN;
 	emit_append(watcher, region, event);
 }

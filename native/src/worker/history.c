@@ -26,7 +26,7 @@ static void unlink_record(struct history *history, struct undo *undo)
 	meta->history_bytes -= cost_of(undo);
 	history->n_versions--;
 	if (undo->event)
-		memwatch_event_unref(&undo->event->public);
+		memwatch_event_unref(&undo->event->shown);
 	mem_free(undo->bytes);
 	mem_free(undo);
 }
@@ -113,9 +113,9 @@ void history_name(struct history *history, struct region *region, struct event *
 	region->meta->unreported = 0;
 	if (!undo || undo->event)
 		return;
-	memwatch_event_ref(&event->public);
+	memwatch_event_ref(&event->shown);
 	undo->event = event;
-	undo->seq = event->public.seq;
+	undo->seq = event->shown.seq;
 	history->bytes += event->size_bytes;
 	region->meta->history_bytes += event->size_bytes;
 	shrink(history, region->meta);
@@ -242,9 +242,9 @@ static int blame_runs(const struct region *region, uint64_t offset, const uint32
 		const struct undo *undo = whose[i] ? record_number(region, whose[i]) : NULL;
 		while (undo && !undo->event)
 			undo = undo->region_newer;
-		blames[count] = (struct memwatch_blame){ offset + i, end - i, undo ? &undo->event->public : NULL };
+		blames[count] = (struct memwatch_blame){ offset + i, end - i, undo ? &undo->event->shown : NULL };
 		if (undo)
-			memwatch_event_ref(&undo->event->public);
+			memwatch_event_ref(&undo->event->shown);
 	}
 	return (int)count;
 }

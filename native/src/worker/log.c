@@ -60,7 +60,7 @@ void log_unref(struct log *log)
 	if (!last)
 		return;
 	while (log->oldest <= log->newest)
-		memwatch_event_unref(&evict_oldest(log)->public);
+		memwatch_event_unref(&evict_oldest(log)->shown);
 	mem_unmap(log->slots, log->capacity * sizeof *log->slots);
 	pthread_cond_destroy(&log->changed);
 	pthread_mutex_destroy(&log->mutex);
@@ -77,10 +77,10 @@ uint64_t log_append(struct log *log, struct event *event)
 {
 	pthread_mutex_lock(&log->mutex);
 	while (full(log, event)) {
-		memwatch_event_unref(&evict_oldest(log)->public);
+		memwatch_event_unref(&evict_oldest(log)->shown);
 		log->n_evicted++;
 	}
-	uint64_t seq = event->public.seq = ++log->newest;
+	uint64_t seq = event->shown.seq = ++log->newest;
 	log->slots[seq % log->capacity] = event;
 	log->bytes += event->size_bytes;
 	log->unannounced = true;
@@ -150,7 +150,7 @@ int log_read_locked(struct log *log, uint64_t since, const struct memwatch_event
 {
 	uint64_t first = max_u64(since + 1, log->oldest), count = 0;
 	for (uint64_t seq = first; seq <= log->newest && count < n; seq++, count++) {
-		events[count] = &log->slots[seq % log->capacity]->public;
+		events[count] = &log->slots[seq % log->capacity]->shown;
 		memwatch_event_ref(events[count]);
 	}
 	*ret_cursor = (struct memwatch_cursor){ .oldest = log->oldest,

@@ -15,7 +15,7 @@ static uint32_t n_frames_of(const struct memwatch_post *post)
 
 static void fill_where(struct event *event, const struct memwatch_post *post)
 {
-	struct memwatch_where *where = &event->public.where;
+	struct memwatch_where *where = &event->shown.where;
 	where->attribution = post->attribution;
 	where->reason = post->reason;
 	where->thread_id = post->thread_id;
@@ -60,23 +60,23 @@ int post_event(struct engine *engine, struct region *region, const struct memwat
 				      : NULL;
 	if (!event)
 		return error_set(-ENOMEM, "no memory for the event");
-	struct memwatch_event *public = &event->public;
-	public->region_id = region_id(region);
-	public->name = event_text(event, region_name(region));
-	public->backend = event_text(event, post->backend ? post->backend : "external");
-	public->values = region->values;
-	public->item_bytes = 1;
-	public->detected_ns = time_realtime_ns();
-	public->time_ns = post->time_ns ? post->time_ns : public->detected_ns;
-	public->size_bytes = post->new_bytes;
-	public->old_preview = copy_value(event, post->old_value, n_old, limit);
-	public->new_preview = copy_value(event, post->new_value, n_new, limit);
-	public->old_bytes = n_old;
-	public->new_bytes = n_new;
-	public->preview_bytes = min_u64(limit, watcher->preview_size);
+	struct memwatch_event *shown = &event->shown;
+	shown->region_id = region_id(region);
+	shown->name = event_text(event, region_name(region));
+	shown->backend = event_text(event, post->backend ? post->backend : "external");
+	shown->values = region->values;
+	shown->item_bytes = 1;
+	shown->detected_ns = time_realtime_ns();
+	shown->time_ns = post->time_ns ? post->time_ns : shown->detected_ns;
+	shown->size_bytes = post->new_bytes;
+	shown->old_preview = copy_value(event, post->old_value, n_old, limit);
+	shown->new_preview = copy_value(event, post->new_value, n_new, limit);
+	shown->old_bytes = n_old;
+	shown->new_bytes = n_new;
+	shown->preview_bytes = min_u64(limit, watcher->preview_size);
 	if (region->values == MEMWATCH_VALUES_FULL) {
-		public->old_value = public->old_preview;
-		public->new_value = public->new_preview;
+		shown->old_value = shown->old_preview;
+		shown->new_value = shown->new_preview;
 	}
 	fill_where(event, post);
 	region->detected++;
