@@ -73,13 +73,14 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 
 /*
  * The note for what the diff has just found. A page that was armed again can be written before the diff reads it; such a write's note
- * is in the ring by now, since it was taken before the store ran. So a change that no note explains exactly looks there once more.
+ * is in the ring by now, since it was taken before the store ran. So a change that no note explains exactly looks there once more. What is found
+ * there proves nothing: its store may still be to come.
  */
 static const struct taken *find_note(struct engine *engine, const struct region *region,
 				     enum memwatch_attribution *ret_attribution, bool *ret_own)
 {
-	const struct taken *note = who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
 	uint32_t n = engine->who.n;
+	const struct taken *note = who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
 	if (*ret_attribution == MEMWATCH_ATTRIBUTION_EXACT)
 		return note;
 	who_drain(&engine->who, &engine->ring);

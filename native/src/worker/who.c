@@ -2,6 +2,10 @@
  * who.c -- DESIGN: a window's notes in an array with a hash index by page, made anew for each pass. A change asks by its pages, or,
  * when it has more pages than there are notes, by the notes. Within a page the first note wins; one that overlaps the changed bytes wins over one that
  * does not, however early.
+ *
+ * A note is taken before its store runs. So a pass that reads a page again after it was armed may tell of a store whose note is the next window's, and
+ * a note that came while the pass was under way may belong to a store that is still to come. Both name the page's writer at most: a
+ * change that they overlap may be somebody else's.
  */
 #include "who.h"
 
@@ -30,13 +34,19 @@ void who_drain(struct who *who, struct ring *ring)
 			who->notes = notes;
 			who->capacity = capacity;
 		}
-		who->notes[who->n++] =
-			(struct taken){ .time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed),
-					.address = note.address,
-					.ip = note.ip,
-					.thread_id = note.thread_id,
-					.location = note.location };
+		uint64_t time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed);
+		who->notes[who->n++] = (struct taken){ .time_ns = time_ns,
+						       .address = note.address,
+						       .ip = note.ip,
+						       .thread_id = note.thread_id,
+						       .location = note.location,
+						       .told = time_ns <= who->told_ns };
 	}
+}
+
+void who_close_window(struct who *who)
+{
+	who->n_window = who->n;
 }
 
 static uint32_t *head_of(const struct who *who, uint64_t address)
@@ -68,6 +78,15 @@ void who_index(struct who *who)
 		who->notes[i].next = *head;
 		*head = i + 1;
 	}
+}
+
+void who_told(struct who *who, struct ring *ring, const struct span_list *read)
+{
+	uint64_t now_ns = time_realtime_ns();
+	who_drain(who, ring);
+	who->told_ns = now_ns; /* a note may wait in the ring behind one that is still being written */
+	for (uint32_t i = 0; i < who->n; i++)
+		who->notes[i].told |= span_list_holds(read, who->notes[i].address);
 }
 
 void who_keep(struct who *who, uint64_t since_ns)
@@ -118,7 +137,7 @@ static void consider(struct question *q, const struct taken *note, uint32_t rang
 		return;
 	if (note->thread_id == q->own_thread_id || note->location == MEMWATCH_LOCATION_OWN) {
 		q->own = true;
-	} else if (overlaps(q, note, store, range)) {
+	} else if (!note->told && note - q->who->notes < q->who->n_window && overlaps(q, note, store, range)) {
 		if (!q->exact || note->time_ns < q->exact->time_ns)
 			q->exact = note;
 	} else if (!q->page || note->time_ns < q->page->time_ns) {

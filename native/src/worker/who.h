@@ -12,6 +12,7 @@ struct taken {
 	int32_t thread_id;
 	uint32_t location;
 	uint32_t next; /* of the same page, 0: none, else index + 1 */
+	bool told;     /* a pass that is over may have read what it stored: it is no later change's author */
 };
 
 /* What the instruction at `ip` stores; kept for a pass, since code can be written anew. */
@@ -27,6 +28,8 @@ struct who {
 	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer */
 	struct taken *notes;   /* in the order in which they came */
 	uint32_t n, capacity;
+	uint32_t n_window;           /* those that were there when the window ended; what comes later proves nothing */
+	uint64_t told_ns;            /* CLOCK_REALTIME: notes up to then that come only now are told */
 	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
 	uint32_t n_heads;            /* a power of two */
 	struct store stores[STORES]; /* by a hash of ip */
@@ -35,14 +38,22 @@ struct who {
 void who_fini(struct who *who);
 /* Takes what is in the ring. Without memory a note is lost, counted in the ring's drops. */
 void who_drain(struct who *who, struct ring *ring);
+/* What has been drained is the window. */
+void who_close_window(struct who *who);
 /* Makes the index; to be called again after a drain. */
 void who_index(struct who *who);
+/*
+ * After a pass has read all that it collected: of the notes on those pages it may have told. Drains first, since a store that was read has its
+ * note in the ring.
+ */
+void who_told(struct who *who, struct ring *ring, const struct span_list *read);
 /* After a pass: keeps the notes taken at or after `since_ns` (CLOCK_REALTIME), which may belong to the next window. */
 void who_keep(struct who *who, uint64_t since_ns);
 
 /*
- * The note that explains a change in a region that starts at `start`: one whose store overlaps the changed bytes (exact), else the
- * first on a page of theirs (page), else NULL; then `ret_own` says whether memwatch itself opened the page.
+ * The note that explains a change in a region that starts at `start`: one of the window whose store overlaps the changed bytes and that no
+ * pass has told (exact), else the first on a page of theirs (page), else NULL; then `ret_own` says whether memwatch itself opened the
+ * page.
  */
 const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
 			     enum memwatch_attribution *ret_attribution, bool *ret_own);

@@ -5,7 +5,7 @@
  * doubles up to SWEEP_MAX_MS while they do not. A flush is a full pass at once.
  *
  * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page. Notes
- * taken while it collects may belong to either window: they explain changes of this one and are kept for the next.
+ * taken while it collects may belong to either window: they explain changes of this one, and are kept for the next as a hint.
  *
  * Cost is bounded: windows get wider when many pages are hot, passes keep a distance that is a multiple of what they took. The thread
  * takes its share of the CPUs, but preempts nobody: a pass in the middle of a writer's burst would lengthen it by that.
@@ -160,6 +160,12 @@ static void emit_touched(struct engine *engine)
 		engine_yield(engine);
 	}
 	engine->pass.touched.n = 0;
+}
+
+static void read_done(struct engine *engine)
+{
+	who_told(&engine->who, &engine->ring, &engine->pass.written);
+	who_told(&engine->who, &engine->ring, &engine->pass.polled);
 	if (!engine->pass.touch_failed)
 		engine->pass.written.n = engine->pass.polled.n = 0;
 	engine->pass.touch_failed = false;
@@ -255,11 +261,13 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 		collect_span(engine, asked);
 	}
 	who_drain(&engine->who, &engine->ring);
+	who_close_window(&engine->who);
 	resolve_notes(engine);
 	who_index(&engine->who);
 	precise_pass(engine, forced);
 	touch_spans(engine);
 	emit_touched(engine);
+	read_done(engine);
 	if (full)
 		check_memory(engine);
 	who_keep(&engine->who, engine->pass.start_ns);

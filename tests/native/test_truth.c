@@ -1,0 +1,117 @@
+/*
+ * test_truth.c -- who is named: the author of what an event tells, and nobody in his place. Each write is numbered, so that an event's value says
+ * who made it.
+ */
+#include "watching.h"
+
+/* Two authors, known by the functions that store. */
+__attribute__((noinline, noipa)) static void store_even(uint64_t *to, uint64_t value)
+{
+	*(volatile uint64_t *)to = value;
+}
+
+__attribute__((noinline, noipa)) static void store_odd(uint64_t *to, uint64_t value)
+{
+	*(volatile uint64_t *)to = value;
+	__asm__ volatile("nop");
+}
+
+static void write_number(uint64_t *to, uint64_t value)
+{
+	(value & 1 ? store_odd : store_even)(to, value);
+}
+
+static bool in_function(uint64_t ip, void (*function)(uint64_t *, uint64_t))
+{
+	return ip - (uintptr_t)function < 32;
+}
+
+/* Is the author that the event names one whose write it may hold? Numbers from `old` (not) to `new` are in it. */
+static bool is_true(const struct memwatch_event *event)
+{
+	uint64_t old, new;
+	memcpy(&old, event->old_value, sizeof old);
+	memcpy(&new, event->new_value, sizeof new);
+	bool odd = new - old > 1 || new & 1, even = new - old > 1 || !(new & 1);
+	return event->where.attribution != MEMWATCH_ATTRIBUTION_EXACT ||
+	       (odd && in_function(event->where.fault_ip, store_odd)) ||
+	       (even && in_function(event->where.fault_ip, store_even));
+}
+
+struct audit {
+	uint64_t n, n_exact, n_wrong;
+};
+
+static void read_all(memwatch *watcher, struct memwatch_cursor *cursor, struct audit *audit)
+{
+	const struct memwatch_event *events[64];
+	for (int n; (n = memwatch_events_read(watcher, cursor->next, events, 64, cursor)) > 0;)
+		for (int i = 0; i < n; i++) {
+			audit->n++;
+			audit->n_exact += events[i]->where.attribution == MEMWATCH_ATTRIBUTION_EXACT;
+			audit->n_wrong += !is_true(events[i]);
+			memwatch_event_unref(events[i]);
+		}
+}
+
+static atomic_bool stop;
+
+static void *flush_always(void *watcher)
+{
+	while (!atomic_load(&stop))
+		memwatch_flush(watcher, PATIENCE_MS);
+	return NULL;
+}
+
+/* Two lines that take turns, each write told before the next, while somebody else makes the passes. */
+TEST(two_lines_that_take_turns)
+{
+	uint64_t *cell = (uint64_t *)(void *)map_pages(1);
+	memwatch *watcher = open_backend("uffd");
+	struct memwatch_cursor cursor = { .next = 0 };
+	struct audit audit = { 0 };
+	pthread_t flusher;
+	if (!stats_of(watcher).attribution_available)
+		SKIP(stats_of(watcher).attribution_note);
+	add_region(watcher, cell, sizeof *cell, "cell");
+	CHECK(pthread_create(&flusher, NULL, flush_always, watcher) == 0);
+	uint64_t n_rounds = (uint64_t)of_load(8000);
+	for (uint64_t i = 1; i <= n_rounds; i++) {
+		write_number(cell, i);
+		while (audit.n < i) {
+			OK(memwatch_events_wait(watcher, cursor.next, PATIENCE_MS));
+			read_all(watcher, &cursor, &audit);
+		}
+	}
+	atomic_store(&stop, true);
+	pthread_join(flusher, NULL);
+	CHECK_EQ(audit.n_wrong, 0);
+	CHECK_OP(audit.n_exact, >, n_rounds * 9 / 10);
+	memwatch_close(watcher);
+}
+
+/* The same without waiting: writes race with the passes that tell of them. */
+TEST(two_lines_that_race_with_passes)
+{
+	uint64_t *cell = (uint64_t *)(void *)map_pages(1);
+	memwatch *watcher = open_backend("uffd");
+	struct memwatch_cursor cursor = { .next = 0 };
+	struct audit audit = { 0 };
+	pthread_t flusher;
+	add_region(watcher, cell, sizeof *cell, "cell");
+	CHECK(pthread_create(&flusher, NULL, flush_always, watcher) == 0);
+	double end = harness_now_s() + of_load(8);
+	for (uint64_t i = 1; harness_now_s() < end; i++) {
+		write_number(cell, i);
+		for (unsigned pause = (unsigned)harness_random() % 4000; pause; pause--)
+			__asm__ volatile("");
+		if (i % 16 == 0)
+			read_all(watcher, &cursor, &audit);
+	}
+	atomic_store(&stop, true);
+	pthread_join(flusher, NULL);
+	flush(watcher);
+	read_all(watcher, &cursor, &audit);
+	CHECK_EQ(audit.n_wrong, 0);
+	memwatch_close(watcher);
+}
