@@ -34,6 +34,7 @@ STACK_MAX: Final = 32
 _NAME_MAX = 255
 _REASONS = (
     "none", "kernel", "throttled", "unavailable", "ring-full", "off", "traced", "blocked", "polling", "unknown",
+    "own", "foreign",
 )  # fmt: skip
 _ATTRIBUTIONS = ("exact", "page", "none")
 _VALUES = ("full", "preview", "hash", "none")

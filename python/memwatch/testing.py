@@ -25,7 +25,10 @@ LIMIT_S = 10.0
 """How long a check waits for what has to happen."""
 
 ATTRIBUTIONS = ("exact", "page", "none")
-REASONS = ("none", "kernel", "throttled", "unavailable", "ring-full", "off", "traced", "blocked", "polling", "unknown")
+REASONS = (
+    *("none", "kernel", "throttled", "unavailable", "ring-full", "off", "traced", "blocked", "polling", "unknown"),
+    *("own", "foreign"),
+)
 
 
 @dataclass(frozen=True)

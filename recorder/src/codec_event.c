@@ -112,7 +112,7 @@ static void get_frame(struct in *in, struct memwatch_frame *frame)
 static void get_where(struct in *in, struct block *block, struct memwatch_where *where)
 {
 	where->attribution = (enum memwatch_attribution)least(in_number(in), MEMWATCH_ATTRIBUTION_EXACT);
-	where->reason = (enum memwatch_reason)least(in_number(in), MEMWATCH_REASON_UNKNOWN);
+	where->reason = (enum memwatch_reason)least(in_number(in), MEMWATCH_REASONS - 1);
 	where->fault_ip = in_number(in);
 	where->fault_address = in_number(in);
 	where->thread_id = (int32_t)in_number(in);

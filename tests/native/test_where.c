@@ -252,6 +252,43 @@ TEST(a_thread_that_blocks_signals_lives_and_is_seen)
 	memwatch_close(watcher);
 }
 
+struct held {
+	uint8_t *memory;
+	pthread_barrier_t written, looked_at;
+};
+
+static void *write_and_hold(void *arg)
+{
+	struct held *held = arg;
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	write_first((volatile uint32_t *)(void *)held->memory, 77);
+	pthread_barrier_wait(&held->written);
+	pthread_barrier_wait(&held->looked_at);
+	return NULL;
+}
+
+/* Only while a signal is really held back is the writer said to block it. */
+TEST(blocked_is_said_while_a_signal_is_held_back)
+{
+	struct held held = { .memory = map_pages(1) };
+	memwatch *watcher = open_attributed(1);
+	uint64_t id = add_region(watcher, held.memory, 16, "a");
+	pthread_t thread;
+	pthread_barrier_init(&held.written, NULL, 2);
+	pthread_barrier_init(&held.looked_at, NULL, 2);
+	CHECK(pthread_create(&thread, NULL, write_and_hold, &held) == 0);
+	pthread_barrier_wait(&held.written);
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK(event);
+	CHECK_TEXT(memwatch_reason_text(event->where.reason), "blocked");
+	memwatch_event_unref(event);
+	pthread_barrier_wait(&held.looked_at);
+	pthread_join(thread, NULL);
+	memwatch_close(watcher);
+}
+
 /* A hook's numbers become frames, callers included. */
 static _Atomic uint32_t hook_location;
 static _Atomic unsigned hook_depth;

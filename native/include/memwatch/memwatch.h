@@ -313,15 +313,17 @@ enum memwatch_attribution {
 
 enum memwatch_reason {
 	MEMWATCH_REASON_NONE,        /* the writer is known */
-	MEMWATCH_REASON_KERNEL,      /* a system call wrote: no user-mode fault explains the change */
+	MEMWATCH_REASON_KERNEL,      /* a system call wrote: one range on pages of the region's own, opened by no store */
 	MEMWATCH_REASON_THROTTLED,   /* the attribution budget was used up */
 	MEMWATCH_REASON_UNAVAILABLE, /* this machine or backend cannot tell; memwatch_stats.attribution_note says why */
 	MEMWATCH_REASON_RING_FULL,   /* the note was dropped */
 	MEMWATCH_REASON_OFF,         /* attribution_budget is 0 */
 	MEMWATCH_REASON_TRACED,      /* a debugger traces the process */
-	MEMWATCH_REASON_BLOCKED,     /* the writer may be a thread that blocks SIGTRAP */
+	MEMWATCH_REASON_BLOCKED,     /* a thread blocks SIGTRAP and holds one of ours: it may be the writer */
 	MEMWATCH_REASON_POLLING,     /* the region is polled */
 	MEMWATCH_REASON_UNKNOWN,     /* none of these can be told apart */
+	MEMWATCH_REASON_OWN,         /* memwatch itself had opened the page by a write of its own */
+	MEMWATCH_REASON_FOREIGN,     /* another process or another mapping of the same memory */
 	MEMWATCH_REASONS
 };
 

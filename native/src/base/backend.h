@@ -40,7 +40,10 @@ struct source {
 	uint64_t (*tick)(uint64_t now_ns);
 	/* A full pass begins: what is outstanding now is not held against the window after the next one. */
 	void (*mark)(void);
-	/* Why a page written since `since_ns` (CLOCK_MONOTONIC) has no note. */
+	/*
+	 * Why a page written since `since_ns` (CLOCK_MONOTONIC) has no note. MEMWATCH_REASON_KERNEL: a system call opened it; who
+	 * wrote to it then is another question.
+	 */
 	enum memwatch_reason (*absence)(uint64_t since_ns);
 	void (*stats)(struct source_stats *ret_stats);
 	void (*fork_child)(void);

@@ -68,8 +68,9 @@ const char *memwatch_attribution_text(enum memwatch_attribution attribution)
 
 const char *memwatch_reason_text(enum memwatch_reason reason)
 {
-	static const char *const texts[MEMWATCH_REASONS] = { "",    "kernel", "throttled", "unavailable", "ring-full",
-							     "off", "traced", "blocked",   "polling",     "unknown" };
+	static const char *const texts[MEMWATCH_REASONS] = { "",          "kernel",  "throttled", "unavailable",
+							     "ring-full", "off",     "traced",    "blocked",
+							     "polling",   "unknown", "own",       "foreign" };
 	return reason < MEMWATCH_REASONS ? texts[reason] : "unknown";
 }
 

@@ -12,11 +12,13 @@
 #include "fault.h"
 #include "filter.h"
 #include "step.h"
+#include "system.h"
 #include "trap.h"
 #include "uffd.h"
 
 #include "../base/syscalls.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 #define PAGE_COOKIE UINT64_C(0x6d656d7761746368) /* "memwatch": marks our events' signals */
@@ -24,7 +26,10 @@
 #define SIGNAL_COST_NS 4500 /* measured, see docs/performance.md */
 #define STEP_COST_NS 17000
 
-enum { HANDLER_DISABLES_MAX = 64 };
+enum {
+	HANDLER_DISABLES_MAX = 64,
+	HELD_SHARE = 20 /* what it takes to look for blocked signals is at most that part of the time */
+};
 
 static const struct page_set *wanted;
 static struct trap_events events;
@@ -242,6 +247,20 @@ static bool covered(uint64_t since_ns)
 	return lost_until_ns < since_ns && !events.n_refused && !trap_events_lost(&events, 1);
 }
 
+/* Does a thread hold one of our signals back? What is outstanding may also be on its way. Asked of the system now and then only. */
+static bool signal_is_held(void)
+{
+	static uint64_t asked_until_ns;
+	static bool held;
+	uint64_t now_ns = time_monotonic_ns();
+	if (now_ns < asked_until_ns)
+		return held;
+	held = system_signal_pending(SIGTRAP);
+	uint64_t end_ns = time_monotonic_ns();
+	asked_until_ns = end_ns + HELD_SHARE * (end_ns - now_ns);
+	return held;
+}
+
 static enum memwatch_reason absence(uint64_t since_ns)
 {
 	if (!open_now)
@@ -252,7 +271,9 @@ static enum memwatch_reason absence(uint64_t since_ns)
 		return MEMWATCH_REASON_THROTTLED;
 	if (!covered(since_ns))
 		return MEMWATCH_REASON_UNAVAILABLE;
-	return outstanding() == marks[1] ? MEMWATCH_REASON_KERNEL : MEMWATCH_REASON_BLOCKED;
+	if (outstanding() == marks[1])
+		return MEMWATCH_REASON_KERNEL;
+	return signal_is_held() ? MEMWATCH_REASON_BLOCKED : MEMWATCH_REASON_UNKNOWN;
 }
 
 static void stats(struct source_stats *ret_stats)

@@ -57,6 +57,33 @@ int system_each_thread(int (*attach)(pid_t thread, void *arg), void *arg)
 	return error;
 }
 
+/* Of one thread: the mask behind "SigPnd:". */
+static bool has_pending(const char *thread, int signal)
+{
+	char path[64], line[128];
+	unsigned long long pending = 0;
+	snprintf(path, sizeof path, "/proc/self/task/%.20s/status", thread);
+	FILE *status = fopen(path, "re");
+	while (status && fgets(line, sizeof line, status))
+		if (sscanf(line, "SigPnd: %llx", &pending) == 1)
+			break;
+	if (status)
+		fclose(status);
+	return pending >> (signal - 1) & 1;
+}
+
+bool system_signal_pending(int signal)
+{
+	struct dirent *entry;
+	bool pending = false;
+	DIR *tasks = opendir("/proc/self/task");
+	while (tasks && !pending && (entry = readdir(tasks)))
+		pending = entry->d_name[0] != '.' && has_pending(entry->d_name, signal);
+	if (tasks)
+		closedir(tasks);
+	return pending;
+}
+
 int system_sysctl(const char *path)
 {
 	char text[32];

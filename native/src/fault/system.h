@@ -11,6 +11,9 @@ bool system_traced(void);
 /* Calls `attach` for each thread that there is, until no new one comes: those that begin later inherit. Its first error, or 0. */
 int system_each_thread(int (*attach)(pid_t thread, void *arg), void *arg);
 
+/* Does a thread of this process have the signal pending, because it blocks it? */
+bool system_signal_pending(int signal);
+
 /* Reads a number from a file of /proc/sys; -1 when it cannot be read. */
 int system_sysctl(const char *path);
 

@@ -36,6 +36,14 @@ static const char *thread_name(struct engine *engine, int32_t thread_id)
 	return name->text;
 }
 
+/* Only the region can have opened its pages, and all that changed is one range: whoever opened them wrote it. */
+static bool opener_wrote_all(const struct engine *engine, const struct region *region)
+{
+	const struct memwatch_range *range = &engine->diff.ranges[0];
+	struct span pages = span_of(region->start + range->offset, range->size_bytes);
+	return engine->diff.n_ranges == 1 && pages.start >= region->start && pages.end <= region_end(region);
+}
+
 /* Why nobody is known to have written what changed first in the region. */
 static enum memwatch_reason reason_of(struct engine *engine, const struct region *region)
 {
@@ -51,7 +59,8 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 		return engine->no_source;
 	if (span_list_holds(&engine->pass.unseen, changed))
 		return MEMWATCH_REASON_UNKNOWN;
-	return engine->source->absence(engine->pass.last_full_ns);
+	enum memwatch_reason reason = engine->source->absence(engine->pass.last_full_ns);
+	return reason == MEMWATCH_REASON_KERNEL && !opener_wrote_all(engine, region) ? MEMWATCH_REASON_UNKNOWN : reason;
 }
 
 static void fill_where(struct engine *engine, struct event *event, const struct taken *note, bool ip_is_after)
@@ -96,7 +105,7 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 	bool own;
 	const struct taken *note = find_note(engine, region, &where->attribution, &own);
 	if (!note) {
-		where->reason = own ? MEMWATCH_REASON_UNKNOWN : reason_of(engine, region);
+		where->reason = own ? MEMWATCH_REASON_OWN : reason_of(engine, region);
 		engine->pass.silent_change = true;
 	}
 	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT && engine->hits->n_free())
