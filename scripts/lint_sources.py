@@ -10,10 +10,23 @@ LEFT_OPEN = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 SOURCE_DIRS = ["native", "exporter", "recorder", "python", "examples", "bench", "tests", "scripts"]
 SUFFIXES = {".c", ".h", ".py", ".js"}
 
+#: No identifiers: a formatter takes them for what they are in C++, and so does every header that C++ includes.
+KEYWORDS = re.compile(
+    r"\b(class|delete|export|explicit|friend|mutable|namespace|new|operator|private|protected|public|template|this|throw"
+    r"|try|catch|typename|using|virtual)\b"
+)
+NOT_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|^#\s*include[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S | re.M)
+
 
 def sources() -> list[Path]:
     found = (path for top in SOURCE_DIRS for path in (ROOT / top).rglob("*") if path.suffix in SUFFIXES)
     return sorted(path for path in found if path.is_file() and path != Path(__file__).resolve())
+
+
+def keywords(text: str) -> list[str]:
+    """Returns the keywords of C++ in a piece of C, each with its line."""
+    code = NOT_CODE.sub(lambda match: "\n" * match[0].count("\n"), text)
+    return [f"{n}: {word}" for n, line in enumerate(code.splitlines(), 1) for word in KEYWORDS.findall(line)]
 
 
 def complaints(path: Path) -> list[str]:
@@ -24,6 +37,8 @@ def complaints(path: Path) -> list[str]:
         found.append(f"{len(lines)}: longer than {LINES_MAX} lines: is there a second room in it?")
     if path.suffix == ".c" and not text.startswith("/*"):
         found.append("1: opens without saying what it does, which thread runs it, what it owns")
+    if path.suffix in {".c", ".h"}:
+        found += [f"{complaint}: a keyword of C++ as a name" for complaint in keywords(text)]
     return found
 
 

@@ -6,6 +6,7 @@
 #include "backends.h"
 
 #include "fault/fault.h"
+#include "fault/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,7 +51,7 @@ static void source_open(struct engine *engine, const struct backend *backend)
 	if (!source || engine->source || engine->budget == 0)
 		return;
 	source_note[0] = 0;
-	if (source->open(&engine->ring, backend->pages, engine->budget, source_note, sizeof source_note) == 0)
+	if (source->open(&engine->ring, backend, engine->budget, source_note, sizeof source_note) == 0)
 		engine->source = source;
 }
 

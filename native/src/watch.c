@@ -13,6 +13,7 @@
 #include "worker/emit.h"
 #include "worker/precise.h"
 #include "worker/worker.h"
+#include "base/memory.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -36,7 +36,7 @@ ALLOWED = {
 HANDLER = re.compile(r"on_(\w+_)?(segv|trap|bus|signal)(_\d)?$")
 
 #: Reached through pointers, or documented as callable from a handler.
-ALSO = {"memwatch_location_intern", "uffd_rearm"}
+ALSO = {"memwatch_location_intern", "rearm"}
 
 SECTION = re.compile(r"^Disassembly of section (\S+):$")
 FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")

@@ -26,13 +26,13 @@ static bool in_function(uint64_t ip, void (*function)(uint64_t *, uint64_t))
 	return ip - (uintptr_t)function < 32;
 }
 
-/* Is the author that the event names one whose write it may hold? Numbers from `old` (not) to `new` are in it. */
+/* Is the author that the event names one whose write it may hold? Numbers from `old` (not) to `now` are in it. */
 static bool is_true(const struct memwatch_event *event)
 {
-	uint64_t old, new;
+	uint64_t old, now;
 	memcpy(&old, event->old_value, sizeof old);
-	memcpy(&new, event->new_value, sizeof new);
-	bool odd = new - old > 1 || new & 1, even = new - old > 1 || !(new & 1);
+	memcpy(&now, event->new_value, sizeof now);
+	bool odd = now - old > 1 || now & 1, even = now - old > 1 || !(now & 1);
 	return event->where.attribution != MEMWATCH_ATTRIBUTION_EXACT ||
 	       (odd && in_function(event->where.fault_ip, store_odd)) ||
 	       (even && in_function(event->where.fault_ip, store_even));

@@ -1,7 +1,7 @@
 /*
  * backend.h -- what the worker knows of fault/: two small interfaces. A backend notices writes; a source says who wrote.
  * Both are process-wide singletons; the tables of functions are constants that backends.c hands to the worker. What a backend is
- * like stands in its fields, so that nobody asks for its name: a new one is a file in fault/ and a row in fault.h.
+ * like stands in its fields, so that nobody asks for its name: a new one is a file in fault/ and a row in fault/table.h.
  */
 #ifndef BACKEND_H
 #define BACKEND_H
@@ -17,10 +17,12 @@ struct source_stats {
 
 enum contest { CONTEST_NO_ROOM, CONTEST_FREE, CONTEST_KNOWN };
 
+struct backend;
+
 struct source {
 	const char *name;
-	/* `pages`: whose faults are wanted. `budget`: share of one core. -ENOTSUP with a sentence in `note`. */
-	int (*open)(struct ring *ring, const struct page_set *pages, double budget, char *note, size_t note_size);
+	/* Notes writes to the backend's pages. `budget`: share of one core. -ENOTSUP with a sentence in `note`. */
+	int (*open)(struct ring *ring, const struct backend *backend, double budget, char *note, size_t note_size);
 	void (*close)(void);
 	/* Pages came or went; the worker's or a caller's thread, under the engine's lock. */
 	void (*pages_changed)(struct span span, bool added);
@@ -69,6 +71,8 @@ struct backend {
 	/* Arms the pages of a span; on failure none is armed. */
 	int (*arm)(struct span span);
 	void (*disarm)(struct span span);
+	/* Arms one page again, which has been armed before; for its source. Signal-safe. */
+	void (*rearm)(uint64_t page);
 	/*
 	 * Appends the pages of `span` that were written since the last collect, re-armed in the same step: what is
 	 * read afterwards is not older than any write that was collected. -ENOMEM: nothing is lost, ask again.

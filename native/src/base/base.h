@@ -5,7 +5,6 @@
 #define BASE_H
 
 #include "mem.h"
-#include "memory.h"
 
 #include <memwatch/memwatch.h>
 

@@ -5,6 +5,7 @@
  * "unknown", which costs an event its `exact`, never its truth.
  */
 #include "store.h"
+#include "memory.h"
 
 #ifdef __x86_64__
 

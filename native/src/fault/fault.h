@@ -6,13 +6,6 @@
 
 #include "../base/backend.h"
 
-/* The backends, a row each, in the order in which `auto` tries them; those with a hazard it never takes. */
-#define FAULT_BACKENDS(row) row(uffd) row(poll) row(mprotect)
-#define FAULT_BACKEND_DECLARE(name) extern const struct backend fault_##name;
-FAULT_BACKENDS(FAULT_BACKEND_DECLARE)
-
-extern const struct source fault_sigtrap;
-
 /*
  * Brackets everything that a handler does with the ring; fault_enter gives the ring or NULL when nobody listens any more.
  * Signal-safe.

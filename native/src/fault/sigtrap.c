@@ -9,12 +9,13 @@
  * Loss: an author, never a change; `absence` says why.
  */
 #define _GNU_SOURCE
+#include "sigtrap.h"
+
 #include "fault.h"
 #include "filter.h"
 #include "step.h"
 #include "system.h"
 #include "trap.h"
-#include "uffd.h"
 
 #include "../base/syscalls.h"
 
@@ -136,13 +137,13 @@ static int events_open(void)
 	return error;
 }
 
-static int open_sigtrap(struct ring *ring, const struct page_set *pages, double share, char *note, size_t note_size)
+static int open_sigtrap(struct ring *ring, const struct backend *backend, double share, char *note, size_t note_size)
 {
-	wanted = pages;
+	wanted = backend->pages;
 	wake_ring = ring;
 	budget = share;
 	spend_limit_ns = share >= 1 ? UINT64_MAX : (uint64_t)(share * (double)PERIOD_NS);
-	int error = step_open(uffd_rearm);
+	int error = step_open(backend->rearm);
 	if (error)
 		return error;
 	error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);

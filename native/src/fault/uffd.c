@@ -9,8 +9,8 @@
  */
 #define _GNU_SOURCE
 #include "fault.h"
+#include "sigtrap.h"
 #include "system.h"
-#include "uffd.h"
 #include "uffd_open.h"
 
 #include <fcntl.h>
@@ -39,7 +39,7 @@ static int protect(struct span span, bool on)
 	return -EAGAIN;
 }
 
-void uffd_rearm(uint64_t page)
+static void rearm(uint64_t page)
 {
 	int error = errno;
 	protect((struct span){ page, page + PAGE_BYTES }, true);
@@ -212,6 +212,7 @@ const struct backend fault_uffd = {
 	.close = shut,
 	.arm = arm,
 	.disarm = disarm,
+	.rearm = rearm,
 	.collect = collect,
 	.tick = tick,
 	.fork_child = shut,

@@ -13,6 +13,7 @@
 
 #include "attribute.h"
 #include "when.h"
+#include "../base/memory.h"
 
 #include <string.h>
 

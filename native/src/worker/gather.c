@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "gather.h"
+#include "../base/memory.h"
 
 #include <string.h>
 #include <sys/mman.h>

@@ -16,6 +16,7 @@
 #include "precise.h"
 
 #include "emit.h"
+#include "../base/memory.h"
 
 #include <sched.h>
 #include <string.h>

@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "symbol.h"
+#include "../base/memory.h"
 
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>

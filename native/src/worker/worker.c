@@ -18,6 +18,7 @@
 #include "emit.h"
 #include "precise.h"
 #include "../base/syscalls.h"
+#include "../base/memory.h"
 
 #include <sched.h>
 #include <string.h>
