@@ -67,7 +67,7 @@ SO_FLAGS = -shared -Wl,-z,relro,-z,now,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs
 
 NATIVE_LIBS   = -ldw -ldl -lpthread
 EXPORTER_LIBS = -lmicrohttpd -lcjson
-RECORDER_LIBS = -llmdb
+RECORDER_LIBS = -lsqlite3
 
 LIBRARIES = memwatch memwatch_exporter memwatch_recorder
 

@@ -18,7 +18,7 @@ MEMWATCH = BUILD / "libmemwatch.a"
 # What may be left out: the files of python/ext that need the archive, and what Debian calls the libraries it needs.
 PARTS = {
     "exporter": (["exporter.c"], "libmicrohttpd-dev libcjson-dev"),
-    "recorder": (["recorder.c", "recording.c"], "liblmdb-dev"),
+    "recorder": (["recorder.c"], "libsqlite3-dev"),
 }
 C_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wshadow"]
 

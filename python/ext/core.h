@@ -92,7 +92,7 @@ PyObject *post_append(PyObject *self, PyObject *args, PyObject *kwargs);
 
 extern PyTypeObject sink_type;
 extern PyTypeObject exporter_type;
-extern PyTypeObject recorder_type, recording_type; /* recorder.c */
+extern PyTypeObject recorder_type; /* recorder.c */
 
 /* --- frames.c --- */
 

@@ -92,7 +92,7 @@ static int add_exporter(PyObject *module)
 #ifdef MEMWATCH_WITH_RECORDER
 static int add_recorder(PyObject *module)
 {
-	if (add_type(module, "Recorder", &recorder_type) < 0 || add_type(module, "Recording", &recording_type) < 0)
+	if (add_type(module, "Recorder", &recorder_type) < 0)
 		return -1;
 	return add_bool(module, "RECORDER", true);
 }

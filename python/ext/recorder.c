@@ -1,7 +1,7 @@
 /*
- * recorder.c -- DESIGN: Recorder, which keeps one watcher's events and versions in a file, on a native thread of its own, and
- * Recording, which reads such a file. A Recorder is closed before its watcher, by the watcher if nobody did earlier; in a
- * forked child it is left alone. What is read back are dictionaries: the package makes events of them.
+ * recorder.c -- DESIGN: Recorder, which keeps one watcher's events and versions in a file, on a native thread of its own. It is
+ * closed before its watcher, by the watcher if nobody did earlier; in a forked child it is left alone. Reading what it kept
+ * needs no native code.
  */
 #ifdef MEMWATCH_WITH_RECORDER
 
@@ -13,8 +13,6 @@
 #include <unistd.h>
 
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
-
-/* --- Recorder --- */
 
 struct recorder {
 	PyObject_HEAD struct dependent dependent; /* of which `native` is a memwatch_recorder */

@@ -14,7 +14,7 @@ NATIVE: bool
 EXPORTER: bool
 """Whether `Exporter` can be opened."""
 RECORDER: bool
-"""Whether `Recorder` and `Recording` are there."""
+"""Whether `Recorder` is there."""
 VERSION: str
 STACK_MAX: int
 FRAMES: bool
@@ -289,34 +289,6 @@ class Recorder:
     ) -> None: ...
     def stats(self) -> dict[str, Any]: ...
     def flush(self, timeout: float = 5.0) -> bool: ...
-    def close(self) -> None: ...
-
-@final
-class Recording:
-    """Reads such a file."""
-
-    def __init__(self, path: str) -> None: ...
-    def runs(self) -> list[dict[str, Any]]: ...
-    def regions(self, run: int, after: int = 0, limit: int = ..., /) -> list[dict[str, Any]]: ...
-    def read(
-        self,
-        *,
-        run: int = 0,
-        after_run: int = 0,
-        after_seq: int = 0,
-        since_ns: int = 0,
-        until_ns: int = 0,
-        name: Optional[str] = None,
-        limit: int = 256,
-    ) -> list[dict[str, Any]]: ...
-    def find(self, name: str, *, seq: int = 0, time_ns: int = 0, run: int = 0) -> tuple[int, int, int]:
-        """(run, region_id, seq)."""
-
-    def value(self, run: int, region_id: int, seq: int, /) -> Optional[bytes]:
-        """None: it had no value then."""
-
-    @property
-    def closed(self) -> bool: ...
     def close(self) -> None: ...
 
 @final

@@ -14,7 +14,11 @@ SETTINGS = {
     "vm.unprivileged_userfaultfd": "/proc/sys/vm/unprivileged_userfaultfd",
     "kernel.unprivileged_bpf_disabled": "/proc/sys/kernel/unprivileged_bpf_disabled",
 }
-DEBIAN = {"native": "libdw-dev libxxhash-dev", "exporter": "libmicrohttpd-dev libcjson-dev", "recorder": "liblmdb-dev"}
+DEBIAN = {
+    "native": "libdw-dev libxxhash-dev",
+    "exporter": "libmicrohttpd-dev libcjson-dev",
+    "recorder": "libsqlite3-dev",
+}
 
 
 def report() -> dict[str, Any]:

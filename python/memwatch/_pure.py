@@ -491,13 +491,6 @@ class Recorder:
         raise Error(errno.ENOTSUP, f"history_path: {_NOTE}")
 
 
-class Recording:
-    """Not without the extension."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        raise Error(errno.ENOTSUP, f"open_history(): {_NOTE}")
-
-
 _ENGINE_STATS: dict[str, Any] = {
     "native_memory_bytes": 0, "faults": 0, "ring_capacity": 0, "ring_depth": 0, "ring_high_water": 0,
     "ring_dropped": 0, "armed_pages": 0, "passes": 0, "pages_written": 0, "sweep_ms": 0,

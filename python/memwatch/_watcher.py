@@ -19,6 +19,7 @@ from memwatch._errors import Error
 from memwatch._event import ChangeEvent
 from memwatch._memory import is_kept
 from memwatch._native import core
+from memwatch._recorder import open_recorder
 from memwatch._serve import Server
 from memwatch._stream import NEWEST, EventStream
 
@@ -92,11 +93,11 @@ class MemoryWatcher:
         )
         path, path_bytes = options.pop("history_path", None), options.pop("history_path_bytes", None)
         if path is not None and not core.RECORDER:
-            raise Error(errno.ENOTSUP, "history_path needs liblmdb: install it and build memwatch again")
+            raise Error(errno.ENOTSUP, "history_path needs libsqlite3: install it and build memwatch again")
         if options.get("backend") == "mprotect":
             warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=2)
         self._core = core.Watcher(**options, patches=path is not None)
-        self._recorder = None if path is None else core.Recorder(self._core, path, max_bytes=path_bytes)
+        self._recorder = None if path is None else open_recorder(self._core, path, path_bytes)
         self._lock = _threads.RLock()  # from a region's birth in the core until its entry in _regions
         self._regions: dict[int, _Region] = {}
         self._retired: dict[int, _Region] = {}  # removed, for the events that are still on their way

@@ -1,323 +1,265 @@
 /*
- * chain.c -- DESIGN: how values are kept. Of each region the file has bases (the whole value after some seq, in chunks of a page)
- * and, between them, patches (the bytes an event wrote). The value after any event kept is the newest base up to it and the
- * patches since. A new base is made when the patches since the last one come to the value's own size, so that loading reads at
- * most about twice that; what eviction overtakes is folded into the oldest base (evict.c).
+ * chain.c -- DESIGN: how values are kept. A number's value is in the event's row. Of other variables the file has a base (the whole
+ * value, after some event) and patches (old and new bytes of what each event wrote). The value after an event is the newest
+ * base up to it and the patches since. What eviction overtakes is folded into the base (evict.c).
  *
- * Loss: a region's chain breaks when an event of it was missed, or carried neither patch nor value. Then the value is taken anew,
- * from the event, the watcher's history or the last bytes known, and what lies between is marked as lost: never a wrong value.
+ * Runs on the recorder's thread. Loss: a chain breaks when an event of the variable was missed, or carried neither patch nor
+ * values. Then the value is taken anew, from the event, the watcher's history or the last bytes known. What lies between has
+ * a base without a value: never a wrong one.
  */
-#include "writer.h"
+#include "chain.h"
 
-#include "complain.h"
+#include "error.h"
+#include "evict.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	VERSION_COST_BYTES = 64, /* a small patch's key and headers */
-	BASE_AFTER_BYTES_MIN = 4096,
+	ROW_BYTES = 24,            /* about what a patch takes beside its bytes */
+	GAP_BYTES = 16,            /* so many equal bytes end a patch, */
+	PATCHES_MANY = 64,         /* and in an event with so many */
+	GAP_MANY_BYTES = 4096,     /* so many */
 	BASE_SHARE = 8,            /* of the file: what one base may take, */
 	BASE_MAX_BYTES = 64 << 20, /* and no more than this */
 	BASES_EIGHTHS = 3          /* of the file: what all bases may take */
 };
 
+static bool is_number(const struct memwatch_event *event)
+{
+	union memwatch_number_value value;
+	static const uint8_t zeros[16];
+	return event->item_bytes <= 8 &&
+	       memwatch_number_read(event->format, event->item_bytes, zeros, &value) != MEMWATCH_NUMBER_NONE;
+}
+
+/* What is posted lists no ranges. */
+bool chain_is_whole(const struct memwatch_event *event)
+{
+	if (event->values != MEMWATCH_VALUES_FULL || event->kind == MEMWATCH_EVENT_LOST)
+		return false;
+	return !event->n_changes || (event->new_value && event->item_bytes == event->size_bytes && is_number(event));
+}
+
 /* --- bases --- */
 
-static uint64_t base_max_bytes(const struct writer *writer)
+static uint64_t base_max_bytes(const struct run *run)
 {
-	uint64_t share = writer->max_bytes / BASE_SHARE;
+	uint64_t share = run->max_bytes / BASE_SHARE;
 	return share < BASE_MAX_BYTES ? share : BASE_MAX_BYTES;
 }
 
 /* Whether the file may take `n` more bytes of bases; older runs make room. */
-static bool base_fits(struct writer *writer, uint64_t n)
+static bool base_fits(struct run *run, uint64_t n)
 {
-	uint64_t limit = writer->max_bytes / 8 * BASES_EIGHTHS, cost = codec_base_cost(n);
-	if (n > base_max_bytes(writer))
+	if (n > base_max_bytes(run))
 		return false;
-	while (writer->progress.other_bases_bytes + writer->progress.record.bases_bytes + cost > limit)
-		if (evict_run(writer) != 1)
+	while (run->now.bases_bytes + n > run->max_bytes / 8 * BASES_EIGHTHS)
+		if (evict_oldest_run(run) != 1)
 			return false;
 	return true;
 }
 
-static int put_chunks(struct writer *writer, const struct known *known, uint32_t store, const uint8_t *bytes,
-		      uint64_t n)
+/* The value after event `id`; NULL: it is not known. */
+static int put_base(struct run *run, struct known *variable, int64_t id, const uint8_t *bytes, uint64_t n)
 {
-	uint32_t chunk = 0;
-	for (uint64_t at = 0; at < n; at += CODEC_CHUNK_BYTES, chunk++) {
-		size_t size = (size_t)(n - at < CODEC_CHUNK_BYTES ? n - at : CODEC_CHUNK_BYTES);
-		out_begin(&writer->chunk);
-		out_bytes(&writer->chunk, bytes + at, size);
-		int error = table_put_record(&writer->table, key_chunk(writer->run, known->id, store, chunk),
-					     &writer->chunk);
-		if (error)
-			return error;
+	variable->now.chain = bytes ? CHAIN_KNOWN : CHAIN_LOST;
+	run->now.bases_bytes += bytes ? n : 0;
+	run->new_bytes += bytes ? n + ROW_BYTES : ROW_BYTES;
+	run->now.versions_written += bytes != NULL;
+	run->now.versions_skipped += bytes == NULL;
+	return db_run(&run->db, DB_ADD_BASE, "iib", variable->row, id, bytes, (size_t)n);
+}
+
+/* --- patches --- */
+
+struct patches {
+	struct run *run;
+	const struct memwatch_event *event;
+	unsigned n;
+	size_t item_bytes; /* patches are of whole items; 1: of bytes */
+	struct chain_cells *cells;
+};
+
+static int put_patch(struct patches *patches, uint64_t offset, const uint8_t *before, const uint8_t *after, size_t n)
+{
+	struct run *run = patches->run;
+	patches->n++;
+	run->new_bytes += 2 * n + ROW_BYTES;
+	*patches->cells = (struct chain_cells){ .is_told = true };
+	if (patches->n == 1 && patches->item_bytes > 1 && n == patches->item_bytes)
+		*patches->cells = (struct chain_cells){ before, after, n, n, true, true };
+	return db_run(&run->db, DB_ADD_PATCH, "iibb", run_id_of(run, patches->event->seq), (int64_t)offset, before, n,
+		      after, n);
+}
+
+static size_t first_difference(const uint8_t *before, const uint8_t *after, size_t at, size_t n)
+{
+	enum { BLOCK = 256 };
+	while (at + BLOCK <= n && memcmp(before + at, after + at, BLOCK) == 0)
+		at += BLOCK;
+	while (at < n && before[at] == after[at])
+		at++;
+	return at;
+}
+
+/* Where the difference at `at` ends: before `gap` equal bytes. */
+static size_t end_of_difference(const uint8_t *before, const uint8_t *after, size_t at, size_t n, size_t gap)
+{
+	size_t end = at + 1;
+	for (size_t i = end; i < n && i - end < gap; i++)
+		if (before[i] != after[i])
+			end = i + 1;
+	return end;
+}
+
+/* What differs in a run of bytes that begins at `offset` in the region. */
+static int put_differences(struct patches *patches, uint64_t offset, const uint8_t *before, const uint8_t *after,
+			   size_t n)
+{
+	size_t item = patches->item_bytes, at = 0, end;
+	int error = 0;
+	for (; !error && (at = first_difference(before, after, at, n)) < n; at = end) {
+		size_t gap = patches->n < PATCHES_MANY ? GAP_BYTES : GAP_MANY_BYTES;
+		end = end_of_difference(before, after, at, n, gap);
+		size_t inside = (size_t)((offset + at) % item), begin = inside > at ? 0 : at - inside;
+		size_t behind = (size_t)((offset + end) % item), stop = behind ? end + item - behind : end;
+		stop = stop < n ? stop : n;
+		error = put_patch(patches, offset + begin, before + begin, after + begin, stop - begin);
 	}
-	return 0;
+	return error;
 }
 
-/* Stores the value after `seq`, which fits. */
-static int put_base(struct writer *writer, struct known *known, uint64_t seq, uint64_t time_ns, const uint8_t *bytes,
-		    uint64_t n)
+static struct patches patches_of(struct run *run, const struct memwatch_event *event, struct chain_cells *cells)
 {
-	struct codec_region *region = &known->region;
-	struct codec_base base = { .store = region->n_stores++, .size_bytes = n, .time_ns = time_ns };
-	int error = put_chunks(writer, known, base.store, bytes, n);
-	if (error)
-		return error;
-	region->since_base = 0;
-	region->chain = CHAIN_WHOLE;
-	region->chain_seq = seq;
-	known->changed = true;
-	writer->progress.record.bases_bytes += codec_base_cost(n);
-	writer->progress.versions_written++;
-	writer->new_bytes += codec_base_cost(n);
-	codec_put_base(&writer->record, &base);
-	return table_put_record(&writer->table, key_base(writer->run, known->id, seq), &writer->record);
+	size_t item = is_number(event) && event->item_bytes ? (size_t)event->item_bytes : 1;
+	return (struct patches){ .run = run, .event = event, .item_bytes = item, .cells = cells };
 }
 
-/* --- versions --- */
-
-static int put_version(struct writer *writer, const struct known *known, const struct memwatch_event *event,
-		       enum version_kind kind)
+static int put_event_patch(struct run *run, const struct memwatch_event *event, struct chain_cells *cells)
 {
-	struct codec_version version = { .kind = kind, .time_ns = event->time_ns };
-	codec_put_version(&writer->record, &version);
-	writer->new_bytes += VERSION_COST_BYTES;
-	return table_put_record(&writer->table, key_version(writer->run, known->id, event->seq, 0), &writer->record);
+	struct patches patches = patches_of(run, event, cells);
+	uint64_t span[2]; /* offset and size */
+	int error = 0;
+	for (uint64_t at = 0; !error && at < event->patch_bytes; at += sizeof span + span[1]) {
+		memcpy(span, event->patch + at, sizeof span);
+		error = put_differences(&patches, span[0], event->patch_old + at + sizeof span,
+					event->patch + at + sizeof span, (size_t)span[1]);
+	}
+	run->now.versions_written++;
+	return error;
 }
 
-static int put_base_version(struct writer *writer, struct known *known, const struct memwatch_event *event,
-			    const uint8_t *bytes, uint64_t n)
+static int put_value_patch(struct run *run, const struct memwatch_event *event, const uint8_t *before,
+			   const uint8_t *after, struct chain_cells *cells)
 {
-	int error = put_base(writer, known, event->seq, event->time_ns, bytes, n);
-	return error ? error : put_version(writer, known, event, VERSION_BASE);
+	struct patches patches = patches_of(run, event, cells);
+	run->now.versions_written++;
+	return put_differences(&patches, 0, before, after, (size_t)event->size_bytes);
 }
 
-/* The patch in `writer->patch`, in parts. */
-static int put_patch(struct writer *writer, struct known *known, const struct memwatch_event *event)
-{
-	const struct out *patch = &writer->patch;
-	struct codec_version version = { .kind = VERSION_PATCH, .time_ns = event->time_ns, .data_bytes = patch->n };
-	uint32_t part = 0;
-	size_t at = 0;
-	do {
-		size_t n = patch->n - at < CODEC_PART_BYTES ? patch->n - at : CODEC_PART_BYTES;
-		if (part == 0)
-			codec_put_version(&writer->record, &version);
-		else
-			out_begin(&writer->record);
-		out_bytes(&writer->record, patch->bytes + at, n);
-		struct key key = key_version(writer->run, known->id, event->seq, part);
-		int error = table_put_record(&writer->table, key, &writer->record);
-		if (error)
-			return error;
-		at += n;
-		part++;
-	} while (at < patch->n);
-	known->region.since_base += patch->n + VERSION_COST_BYTES;
-	known->region.chain_seq = event->seq;
-	writer->progress.versions_written++;
-	writer->new_bytes += patch->n + VERSION_COST_BYTES;
-	return 0;
-}
+/* --- where whole values come from --- */
 
-static int put_version_lost(struct writer *writer, struct known *known, const struct memwatch_event *event)
+static uint8_t *room(const struct run *run, struct run_room *room, uint64_t n)
 {
-	writer->progress.versions_skipped++;
-	known->region.chain = CHAIN_BROKEN;
-	return put_version(writer, known, event, VERSION_LOST);
-}
-
-/* --- where values come from --- */
-
-static uint8_t *room(struct writer *writer, uint64_t n)
-{
-	if (n > base_max_bytes(writer))
+	if (n > base_max_bytes(run))
 		return NULL;
-	if (n > writer->value_capacity) {
-		uint8_t *value = realloc(writer->value, (size_t)n);
-		if (!value)
+	if (n > room->capacity) {
+		uint8_t *bytes = realloc(room->bytes, (size_t)n);
+		if (!bytes)
 			return NULL;
-		writer->value = value;
-		writer->value_capacity = (size_t)n;
+		room->bytes = bytes;
+		room->capacity = (size_t)n;
 	}
-	return writer->value;
+	return room->bytes;
 }
 
-/* The version that a storage key names, from the watcher's history; NULL when it cannot be had. */
-static const uint8_t *load(struct writer *writer, const struct memwatch_event *event, const char *key)
+/* The value that the event carries, or its version in the watcher's history; NULL when it cannot be had. */
+static const uint8_t *load(struct run *run, const struct memwatch_event *event, const uint8_t *value, const char *key,
+			   struct run_room *into)
 {
-	uint8_t *value = key[0] ? room(writer, event->size_bytes) : NULL;
-	if (!value)
-		return NULL;
-	int64_t n = memwatch_load(writer->watcher, key, value, (size_t)event->size_bytes);
-	return n == (int64_t)event->size_bytes ? value : NULL;
+	uint8_t *bytes = !value && key[0] ? room(run, into, event->size_bytes) : NULL;
+	if (!bytes)
+		return value;
+	int64_t n = memwatch_load(run->watcher, key, bytes, (size_t)event->size_bytes);
+	return n == (int64_t)event->size_bytes ? bytes : NULL;
 }
 
-static const uint8_t *new_value(struct writer *writer, const struct memwatch_event *event)
+static const uint8_t *old_value(struct run *run, const struct memwatch_event *event)
 {
-	return event->new_value ? event->new_value : load(writer, event, event->storage_key_new);
+	return load(run, event, event->old_value, event->storage_key_old, &run->before);
 }
 
-static void patch_from_event(struct writer *writer, const struct memwatch_event *event)
+static const uint8_t *new_value(struct run *run, const struct memwatch_event *event)
 {
-	uint64_t run[2];
-	for (uint64_t at = 0; at < event->patch_bytes; at += sizeof run + run[1]) {
-		memcpy(run, event->patch + at, sizeof run);
-		patch_put(&writer->patch, run[0], event->patch + at + sizeof run, (size_t)run[1]);
-	}
-}
-
-/* The same from the listed ranges, which cover all that changed. */
-static void patch_from_value(struct writer *writer, const struct memwatch_event *event, const uint8_t *value)
-{
-	for (uint32_t i = 0; i < event->n_changes; i++) {
-		const struct memwatch_range *range = &event->changes[i];
-		patch_put(&writer->patch, range->offset, value + range->offset, (size_t)range->size_bytes);
-	}
-}
-
-/* Makes the event's patch. False when that cannot be had, or would take too much of the file. */
-static bool make_patch(struct writer *writer, const struct memwatch_event *event)
-{
-	const uint8_t *value = event->patch ? NULL : new_value(writer, event);
-	writer->patch.n = 0;
-	writer->patch.failed = false;
-	if (event->patch)
-		patch_from_event(writer, event);
-	else if (value)
-		patch_from_value(writer, event, value);
-	else
-		return false;
-	return !writer->patch.failed && writer->patch.n <= base_max_bytes(writer);
+	return load(run, event, event->new_value, event->storage_key_new, &run->after);
 }
 
 /* --- an event --- */
 
-/* Stores the value that a region's first event found, from where on it is known to have had it: since the run began, or the
- * region was watched, or events were missed, whatever came last. Of a region that is gone, only the moment is known. */
-static int put_first_base(struct writer *writer, struct known *known, const struct memwatch_event *event,
-			  const uint8_t *bytes)
+static bool has_patch(const struct run *run, const struct memwatch_event *event)
 {
-	const struct progress *progress = &writer->progress;
-	uint64_t seq = event->seq - 1, time_ns = event->time_ns;
-	struct memwatch_region_info info;
-	if (memwatch_region_info_get(writer->watcher, event->region_id, &info) == 0) {
-		bool before = info.added_seq < progress->start_seq;
-		seq = before ? progress->start_seq : info.added_seq;
-		time_ns = before ? progress->record.start_ns : info.added_ns;
-		if (progress->gap_last > seq) {
-			seq = progress->gap_last;
-			time_ns = event->time_ns;
-		}
-	}
-	return put_base(writer, known, seq, time_ns, bytes, event->old_bytes);
+	return event->patch && event->patch_bytes <= base_max_bytes(run);
 }
 
-/* There is no room for a base: what is written is kept all the same. */
-static int go_on(struct writer *writer, struct known *known, const struct memwatch_event *event)
+/* The value is taken anew: as it is after this event or, where that is gone, as it is now. */
+static int take_anew(struct run *run, struct known *variable, const struct memwatch_event *event)
 {
-	writer->progress.versions_skipped++;
-	if (!make_patch(writer, event))
-		return put_version_lost(writer, known, event);
-	known->region.chain = CHAIN_WHOLE;
-	return put_patch(writer, known, event);
+	int64_t id = run_id_of(run, event->seq);
+	uint64_t seq = 0, n = event->size_bytes;
+	bool fits = base_fits(run, n);
+	const uint8_t *value = fits ? new_value(run, event) : NULL;
+	bool is_news = value || variable->now.chain != CHAIN_LOST;
+	int error = is_news ? put_base(run, variable, id, value, n) : 0;
+	uint8_t *now = error || value || !fits ? NULL : room(run, &run->after, n);
+	if (!now || memwatch_region_snapshot(run->watcher, event->region_id, now, (size_t)n, &seq) != (int64_t)n)
+		return error;
+	return seq > event->seq ? put_base(run, variable, run_id_of(run, seq), now, n) : 0;
 }
 
-/* The chain is broken: the whole value, as it is after this event or, where that is gone, as it is now. */
-static int take_anew(struct writer *writer, struct known *known, const struct memwatch_event *event)
+/* A first event, or the first after a gap: the value before it, if that can be had. False: it has to be taken anew. */
+static bool begin(struct run *run, struct known *variable, const struct memwatch_event *event, int *ret_error)
 {
-	uint64_t seq;
-	if (!base_fits(writer, event->new_bytes))
-		return go_on(writer, known, event);
-	const uint8_t *value = new_value(writer, event);
+	int64_t first = run_id_of(run, event->seq) - 1, gap = run_id_of(run, run->now.gap_seq);
+	const uint8_t *value = base_fits(run, event->size_bytes) ? old_value(run, event) : NULL;
+	int64_t id = variable->now.chain == CHAIN_NONE ? first : gap;
 	if (value)
-		return put_base_version(writer, known, event, value, event->new_bytes);
-	int error = put_version_lost(writer, known, event);
-	uint8_t *now = error ? NULL : room(writer, event->size_bytes);
-	if (!now)
-		return error;
-	int64_t n = memwatch_region_snapshot(writer->watcher, event->region_id, now, (size_t)event->size_bytes, &seq);
-	if (n != (int64_t)event->size_bytes || seq <= event->seq)
-		return 0;
-	return put_base(writer, known, seq, event->time_ns, now, (uint64_t)n);
+		*ret_error = put_base(run, variable, id < first ? id : first, value, event->size_bytes);
+	return value != NULL;
 }
 
-/* A region's first event: the value before it, and what it wrote. */
-static int begin(struct writer *writer, struct known *known, const struct memwatch_event *event)
+static int add_patched(struct run *run, struct known *variable, const struct memwatch_event *event,
+		       struct chain_cells *cells)
 {
-	const uint8_t *value = event->old_value;
-	known->region.chain = CHAIN_BROKEN;
-	if (!base_fits(writer, event->old_bytes))
-		return go_on(writer, known, event);
-	if (!value)
-		value = load(writer, event, event->storage_key_old);
-	if (!value)
-		return take_anew(writer, known, event);
-	int error = put_first_base(writer, known, event, value);
-	if (error)
-		return error;
-	return make_patch(writer, event) ? put_patch(writer, known, event) : take_anew(writer, known, event);
-}
-
-/* Whether it is time for a new base. */
-static bool wants_base(const struct writer *writer, const struct known *known, const struct memwatch_event *event)
-{
-	uint64_t since = known->region.since_base + writer->patch.n;
-	return since > (event->size_bytes > BASE_AFTER_BYTES_MIN ? event->size_bytes : BASE_AFTER_BYTES_MIN);
-}
-
-static int add_patch(struct writer *writer, struct known *known, const struct memwatch_event *event)
-{
-	if (wants_base(writer, known, event) && base_fits(writer, event->new_bytes)) {
-		const uint8_t *value = new_value(writer, event);
-		if (value)
-			return put_base_version(writer, known, event, value, event->new_bytes);
-	}
-	return put_patch(writer, known, event);
-}
-
-/* A posted event: it shows whole values, of any size, or none. */
-static int add_posted(struct writer *writer, struct known *known, const struct memwatch_event *event)
-{
-	const uint8_t *old = known->region.chain == CHAIN_NONE ? event->old_value : NULL;
+	bool goes_on = variable->now.chain == CHAIN_KNOWN && run_id_of(run, run->now.gap_seq) <= variable->now.last_id;
 	int error = 0;
-	if (old && base_fits(writer, event->old_bytes))
-		error = put_first_base(writer, known, event, old);
-	known->region.chain = CHAIN_WHOLE;
+	bool begun = goes_on || begin(run, variable, event, &error);
 	if (error)
 		return error;
-	if (!event->new_value)
-		return put_version(writer, known, event, VERSION_NOTHING);
-	if (!base_fits(writer, event->new_bytes))
-		return put_version_lost(writer, known, event);
-	return put_base_version(writer, known, event, event->new_value, event->new_bytes);
+	if (has_patch(run, event)) {
+		error = put_event_patch(run, event, cells);
+	} else {
+		const uint8_t *after = new_value(run, event), *before = after ? old_value(run, event) : NULL;
+		if (before)
+			error = put_value_patch(run, event, before, after, cells);
+		begun = begun && before;
+	}
+	return error || begun ? error : take_anew(run, variable, event);
 }
 
-int chain_add(struct writer *writer, struct known *known, const struct memwatch_event *event)
+int chain_add(struct run *run, struct known *variable, const struct memwatch_event *event,
+	      struct chain_cells *ret_cells)
 {
-	struct codec_region *region = &known->region;
-	if (event->kind == MEMWATCH_EVENT_LOST)
+	*ret_cells = (struct chain_cells){ .is_told = variable->whole };
+	if (event->kind == MEMWATCH_EVENT_LOST || event->values != MEMWATCH_VALUES_FULL)
 		return 0;
-	if (event->values != MEMWATCH_VALUES_FULL) {
-		region->chain = CHAIN_HIDDEN;
+	if (variable->whole) {
+		bool numbers = event->n_changes != 0;
+		*ret_cells = (struct chain_cells){ event->old_value,         event->new_value, (size_t)event->old_bytes,
+						   (size_t)event->new_bytes, numbers,          true };
+		run->now.versions_written++;
 		return 0;
 	}
-	if (!event->n_changes)
-		return add_posted(writer, known, event);
-	if (region->chain == CHAIN_NONE)
-		return begin(writer, known, event);
-	if (region->chain == CHAIN_WHOLE && event->seq <= region->chain_seq) {
-		writer->progress.versions_skipped++; /* older than the base that was taken anew */
-		return put_version(writer, known, event, VERSION_LOST);
-	}
-	if (writer->progress.gap_last > region->chain_seq)
-		region->chain = CHAIN_BROKEN;
-	if (region->chain == CHAIN_WHOLE && make_patch(writer, event))
-		return add_patch(writer, known, event);
-	return take_anew(writer, known, event);
+	return add_patched(run, variable, event, ret_cells);
 }

@@ -1,14 +1,16 @@
 /*
  * recorder.c -- DESIGN: one thread, "memwatch-record", reads a sink and commits what it read in one transaction a commit
- * interval. It owns the file and everything in `writer`; other threads see the stats, under the mutex.
+ * interval. It owns the file and everything in `run`; other threads see the stats, under the mutex.
  *
- * Loss: events are released only once they are committed. While the file cannot be had the thread does not read on: the watcher's log
- * keeps the events as far as it reaches, and what it evicts meanwhile shows as a gap in seq, which is recorded as one. Each
- * failure is counted and its sentence kept; a second later it is tried again.
+ * Loss: events are released only once they are committed. While the file cannot be had the thread does not read on: the watcher's
+ * log keeps the events as far as it reaches, and what it evicts meanwhile shows as a gap in seq, which is recorded as one. Each
+ * failure is counted and its sentence kept; a second later it is tried again. Neither the watcher's worker nor any thread of the
+ * host ever waits for the file.
  */
-#include "complain.h"
-#include "lmfile.h"
-#include "writer.h"
+#define _GNU_SOURCE
+#include "error.h"
+#include "run.h"
+#include "vfs.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -21,15 +23,17 @@
 #include <unistd.h>
 
 enum {
-	PENDING_MAX = 4096,
+	PENDING_MAX = 16384,
+	SLICE = 64, /* events that are added while a fork has to wait */
 	RETRY_MS = 1000,
+	BUSY_MS = 10,     /* until a commit that a reader holds up is tried again, */
+	BUSY_TRIES = 100, /* and how often before that counts as a failure */
 	CLOSE_FLUSH_MS = 2000,
 	STACK_BYTES = 1 << 20,
-	PAGE_BYTES = 4096,
 	TRANSACTION_SHARE = 16, /* of the file: what one transaction may add */
 	TRANSACTION_MAX_BYTES = 8 << 20,
-	FULL_PERCENT = 68,  /* of the file in use; the rest is for copies of pages and what readers hold */
-	SPARSE_PERCENT = 50 /* when that did not do */
+	FULL_PERCENT = 90,  /* of the file in use; the next transaction needs the rest */
+	SPARSE_PERCENT = 70 /* when that did not do */
 };
 
 #define MAX_BYTES_DEFAULT (UINT64_C(256) << 20)
@@ -48,12 +52,10 @@ struct memwatch_recorder {
 	bool stopping, hurry;                 /* under the mutex */
 	struct memwatch_recorder_stats stats; /* under the mutex */
 	/* the thread's */
-	struct lmfile *file;
-	struct writer writer;
+	struct run run;
 	const struct memwatch_event *pending[PENDING_MAX];
 	unsigned n_pending;
-	bool ended;        /* the watcher closes */
-	uint64_t start_ns; /* of the next run; CLOCK_REALTIME */
+	bool ended; /* the watcher closes */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -79,20 +81,20 @@ static bool wait_until(struct memwatch_recorder *recorder, uint64_t deadline_ms)
 
 static void publish(struct memwatch_recorder *recorder, const char *state)
 {
-	const struct writer *writer = &recorder->writer;
-	const struct progress *progress = &writer->progress;
+	const struct run *run = &recorder->run;
+	const struct run_progress *progress = &run->committed;
 	struct memwatch_recorder_stats *stats = &recorder->stats;
 	pthread_mutex_lock(&recorder->mutex);
 	stats->state = state;
-	stats->run = writer->run;
-	stats->events_written = progress->record.events_written;
-	stats->events_missed = progress->record.events_missed;
+	stats->run = (uint32_t)run->number;
+	stats->events_written = progress->events_written;
+	stats->events_missed = progress->events_missed;
 	stats->events_evicted = progress->events_evicted;
 	stats->versions_written = progress->versions_written;
 	stats->versions_skipped = progress->versions_skipped;
-	stats->bytes_used = writer->used_bytes;
-	stats->committed_seq = writer->run ? progress->last_seq : 0;
-	stats->last_commit_ns = progress->record.last_commit_ns;
+	stats->bytes_used = run->used_bytes;
+	stats->committed_seq = run->number ? progress->last_seq : 0;
+	stats->last_commit_ns = run->last_commit_ns;
 	recorder->hurry = false;
 	pthread_cond_broadcast(&recorder->changed);
 	pthread_mutex_unlock(&recorder->mutex);
@@ -105,156 +107,27 @@ static void count_commit(struct memwatch_recorder *recorder)
 	pthread_mutex_unlock(&recorder->mutex);
 }
 
+static void close_file(struct memwatch_recorder *recorder)
+{
+	recorder_vfs_enter();
+	db_close(&recorder->run.db);
+	recorder_vfs_leave();
+}
+
 /* This thread's sentence becomes the message. A file that was moved away or damaged is opened anew. */
 static void fail(struct memwatch_recorder *recorder, int error)
 {
-	if (recorder->file && (error == -ESTALE || error == -EBADMSG)) {
-		lmfile_close_writer(recorder->file);
-		recorder->file = NULL;
-	}
 	pthread_mutex_lock(&recorder->mutex);
 	recorder->stats.errors++;
 	snprintf(recorder->stats.message, sizeof recorder->stats.message, "%s", memwatch_recorder_error());
 	pthread_mutex_unlock(&recorder->mutex);
+	if (recorder->run.db.handle && (error == -ESTALE || error == -EBADMSG)) {
+		close_file(recorder);
+		if (error == -EBADMSG)
+			db_move_aside(recorder->path);
+	}
 	publish(recorder, "failing");
 }
-
-/* --- transactions --- */
-
-struct batch {
-	struct memwatch_recorder *recorder;
-	unsigned n_done;
-};
-
-static int end_transaction(struct writer *writer, unsigned percent)
-{
-	writer->progress.record.last_commit_ns = clock_ns(CLOCK_REALTIME);
-	int error = evict(writer, percent);
-	if (!error)
-		error = writer_end(writer);
-	writer->used_bytes = table_pages(&writer->table) * PAGE_BYTES;
-	return error;
-}
-
-static uint64_t transaction_max_bytes(const struct writer *writer)
-{
-	uint64_t share = writer->max_bytes / TRANSACTION_SHARE;
-	return share < TRANSACTION_MAX_BYTES ? share : TRANSACTION_MAX_BYTES;
-}
-
-static int write_events(struct writer *writer, struct batch *batch)
-{
-	const struct memwatch_recorder *recorder = batch->recorder;
-	int error = 0;
-	for (batch->n_done = 0; !error && batch->n_done < recorder->n_pending; batch->n_done++) {
-		if (writer->new_bytes > transaction_max_bytes(writer))
-			break;
-		error = writer_add(writer, recorder->pending[batch->n_done]);
-	}
-	return error ? error : end_transaction(writer, FULL_PERCENT);
-}
-
-static int write_batch(MDB_txn *txn, MDB_dbi dbi, void *arg)
-{
-	struct batch *batch = arg;
-	struct writer *writer = &batch->recorder->writer;
-	int error = table_open(&writer->table, txn, dbi);
-	if (error)
-		return error;
-	writer->new_bytes = 0;
-	error = write_events(writer, batch);
-	table_close(&writer->table);
-	return error;
-}
-
-static int write_room(MDB_txn *txn, MDB_dbi dbi, void *arg)
-{
-	struct writer *writer = arg;
-	int error = table_open(&writer->table, txn, dbi);
-	if (error)
-		return error;
-	error = end_transaction(writer, SPARSE_PERCENT);
-	table_close(&writer->table);
-	return error;
-}
-
-static int write_begin(MDB_txn *txn, MDB_dbi dbi, void *arg)
-{
-	struct memwatch_recorder *recorder = arg;
-	struct writer *writer = &recorder->writer;
-	int error = table_open(&writer->table, txn, dbi);
-	if (error)
-		return error;
-	error = writer_begin(writer, recorder->options.keep_runs);
-	if (!error)
-		error = end_transaction(writer, FULL_PERCENT);
-	table_close(&writer->table);
-	return error;
-}
-
-/* Runs a transaction; one that failed leaves no trace in `writer`. */
-static int transact(struct memwatch_recorder *recorder, lmfile_work *work, void *arg)
-{
-	struct progress before = recorder->writer.progress;
-	uint32_t run = recorder->writer.run;
-	int error = lmfile_write(recorder->file, work, arg);
-	if (!error) {
-		count_commit(recorder);
-		return 0;
-	}
-	writer_undo(&recorder->writer, &before);
-	recorder->writer.run = run;
-	return error;
-}
-
-/* Pages that a transaction frees can be used by the second one after it. */
-static int make_room(struct memwatch_recorder *recorder)
-{
-	int error = transact(recorder, write_room, &recorder->writer);
-	if (!error)
-		error = transact(recorder, write_room, &recorder->writer);
-	return error;
-}
-
-/* --- the file --- */
-
-static void fill_run(const struct memwatch_recorder *recorder, struct codec_run *run)
-{
-	extern char *program_invocation_short_name;
-	*run = (struct codec_run){ .epoch = memwatch_epoch(recorder->watcher), .pid = (int32_t)recorder->pid };
-	run->start_ns = recorder->start_ns;
-	snprintf(run->program, sizeof run->program, "%s", program_invocation_short_name);
-	if (gethostname(run->host, sizeof run->host - 1) < 0)
-		run->host[0] = 0;
-}
-
-static int open_file(struct memwatch_recorder *recorder)
-{
-	struct writer *writer = &recorder->writer;
-	int error = lmfile_open_writer(recorder->path, recorder->options.max_bytes, recorder->options.sync,
-				       &recorder->file);
-	if (error) {
-		fail(recorder, error);
-		return error;
-	}
-	writer_undo(writer, &(struct progress){ .start_seq = writer->progress.last_seq,
-						.last_seq = writer->progress.last_seq,
-						.events_evicted = writer->progress.events_evicted });
-	writer->run = 0;
-	fill_run(recorder, &writer->progress.record);
-	error = transact(recorder, write_begin, recorder);
-	if (error) {
-		lmfile_close_writer(recorder->file);
-		recorder->file = NULL;
-		fail(recorder, error);
-		return error;
-	}
-	recorder->start_ns = clock_ns(CLOCK_REALTIME); /* if it has to be opened once more */
-	publish(recorder, "recording");
-	return 0;
-}
-
-/* --- the thread --- */
 
 static bool is_stopping(struct memwatch_recorder *recorder)
 {
@@ -263,6 +136,120 @@ static bool is_stopping(struct memwatch_recorder *recorder)
 	pthread_mutex_unlock(&recorder->mutex);
 	return stopping;
 }
+
+/* Waits that long, or until it is to stop. */
+static void pause_ms(struct memwatch_recorder *recorder, uint64_t ms)
+{
+	uint64_t deadline_ms = now_ms() + ms;
+	pthread_mutex_lock(&recorder->mutex);
+	while (!recorder->stopping && wait_until(recorder, deadline_ms))
+		;
+	pthread_mutex_unlock(&recorder->mutex);
+}
+
+/* --- transactions --- */
+
+/* What is done in one; `n_events` of those that are pending are recorded. Inside recorder_vfs_enter. */
+typedef int work_fn(struct memwatch_recorder *recorder, unsigned *n_events);
+
+static uint64_t transaction_max_bytes(const struct run *run)
+{
+	uint64_t share = run->max_bytes / TRANSACTION_SHARE;
+	return share < TRANSACTION_MAX_BYTES ? share : TRANSACTION_MAX_BYTES;
+}
+
+/* Forks may come between the slices. */
+static int write_events(struct memwatch_recorder *recorder, unsigned *n_events)
+{
+	struct run *run = &recorder->run;
+	unsigned n = 0;
+	int error = 0;
+	for (; !error && n < recorder->n_pending && run->new_bytes <= transaction_max_bytes(run); n++) {
+		if (n % SLICE == SLICE - 1) {
+			recorder_vfs_leave();
+			recorder_vfs_enter();
+		}
+		error = run_add(run, recorder->pending[n]);
+	}
+	*n_events = n;
+	return error ? error : run_end(run, FULL_PERCENT);
+}
+
+static int make_room(struct memwatch_recorder *recorder, unsigned *n_events)
+{
+	(void)n_events;
+	return run_end(&recorder->run, SPARSE_PERCENT);
+}
+
+static int begin_run(struct memwatch_recorder *recorder, unsigned *n_events)
+{
+	(void)n_events;
+	int error = run_begin(&recorder->run, recorder->options.keep_runs);
+	return error ? error : run_end(&recorder->run, FULL_PERCENT);
+}
+
+/* Runs a statement that readers may hold up for a while. */
+static int insist(struct memwatch_recorder *recorder, enum db_statement statement)
+{
+	int error;
+	for (unsigned i = 0; (error = db_run(&recorder->run.db, statement, "")) == -EBUSY && i < BUSY_TRIES; i++) {
+		recorder_vfs_leave();
+		pause_ms(recorder, is_stopping(recorder) ? 0 : BUSY_MS);
+		recorder_vfs_enter();
+	}
+	return error;
+}
+
+/* One that failed leaves no trace in `run`. */
+static int transact(struct memwatch_recorder *recorder, work_fn *work, unsigned *n_events)
+{
+	struct run *run = &recorder->run;
+	recorder_vfs_enter();
+	int error = insist(recorder, DB_BEGIN);
+	run->last_commit_ns = clock_ns(CLOCK_REALTIME);
+	if (!error) {
+		error = work(recorder, n_events);
+		if (!error)
+			error = insist(recorder, DB_COMMIT);
+		if (error)
+			sqlite3_exec(run->db.handle, "ROLLBACK", NULL, NULL, NULL);
+	}
+	if (error)
+		run_undo(run);
+	else
+		run_committed(run);
+	recorder_vfs_leave();
+	if (!error)
+		count_commit(recorder);
+	return error;
+}
+
+/* --- the file --- */
+
+static int open_file(struct memwatch_recorder *recorder)
+{
+	struct run *run = &recorder->run;
+	unsigned none = 0;
+	run_reset(run, run->committed.last_seq);
+	run->start_ns = clock_ns(CLOCK_REALTIME);
+	recorder_vfs_enter();
+	int error = db_open(&run->db, recorder->path, run->max_bytes, recorder->options.sync);
+	recorder_vfs_leave();
+	if (!error) {
+		error = transact(recorder, begin_run, &none);
+		if (error) {
+			run->number = 0;
+			close_file(recorder);
+		}
+	}
+	if (error)
+		fail(recorder, error);
+	else
+		publish(recorder, "recording");
+	return error;
+}
+
+/* --- the thread --- */
 
 static bool is_hurried(struct memwatch_recorder *recorder)
 {
@@ -310,44 +297,30 @@ static void release(struct memwatch_recorder *recorder, unsigned n, uint64_t dur
 /* Commits what is pending, in as many transactions as it takes. */
 static int commit(struct memwatch_recorder *recorder)
 {
-	struct batch batch = { .recorder = recorder };
 	while (recorder->n_pending) {
 		uint64_t start_ns = clock_ns(CLOCK_MONOTONIC);
-		int error = transact(recorder, write_batch, &batch);
-		if (error == -ENOBUFS && !make_room(recorder))
-			error = transact(recorder, write_batch, &batch);
-		if (error == -ENOBUFS)
-			complain(error,
-				 "%s is full, and what can be deleted does not suffice: it needs a larger max_bytes",
-				 recorder->path);
+		unsigned n_done = 0;
+		int error = transact(recorder, write_events, &n_done);
+		if (error == -ENOBUFS && !transact(recorder, make_room, &n_done))
+			error = transact(recorder, write_events, &n_done);
 		if (error) {
 			fail(recorder, error);
 			return error;
 		}
-		release(recorder, batch.n_done, clock_ns(CLOCK_MONOTONIC) - start_ns);
-		writer_trim(&recorder->writer);
+		release(recorder, n_done, clock_ns(CLOCK_MONOTONIC) - start_ns);
 		publish(recorder, "recording");
 	}
 	publish(recorder, "recording");
 	return 0;
 }
 
-static void pause_before_retry(struct memwatch_recorder *recorder)
-{
-	uint64_t deadline_ms = now_ms() + RETRY_MS;
-	pthread_mutex_lock(&recorder->mutex);
-	while (!recorder->stopping && wait_until(recorder, deadline_ms))
-		;
-	pthread_mutex_unlock(&recorder->mutex);
-}
-
 /* One turn. False: that was the last one. */
 static bool turn(struct memwatch_recorder *recorder)
 {
 	bool last = is_stopping(recorder);
-	if (!recorder->file && open_file(recorder) < 0) {
+	if (!recorder->run.db.handle && open_file(recorder) < 0) {
 		if (!last)
-			pause_before_retry(recorder);
+			pause_ms(recorder, RETRY_MS);
 		return !last;
 	}
 	if (!recorder->n_pending)
@@ -355,7 +328,7 @@ static bool turn(struct memwatch_recorder *recorder)
 	bool empty = !recorder->n_pending;
 	if (commit(recorder) < 0) {
 		if (!last)
-			pause_before_retry(recorder);
+			pause_ms(recorder, RETRY_MS);
 		return !last;
 	}
 	return !(empty && (last || recorder->ended));
@@ -363,14 +336,14 @@ static bool turn(struct memwatch_recorder *recorder)
 
 static void finish(struct memwatch_recorder *recorder)
 {
-	if (recorder->file) {
-		recorder->writer.progress.record.end_ns = clock_ns(CLOCK_REALTIME);
-		int error = transact(recorder, write_batch, &(struct batch){ .recorder = recorder });
+	unsigned none = 0;
+	if (recorder->run.db.handle) {
+		recorder->run.end_ns = clock_ns(CLOCK_REALTIME);
+		int error = transact(recorder, make_room, &none);
 		if (error)
 			fail(recorder, error);
 	}
-	lmfile_close_writer(recorder->file);
-	recorder->file = NULL;
+	close_file(recorder);
 	while (recorder->n_pending)
 		memwatch_event_unref(recorder->pending[--recorder->n_pending]);
 	publish(recorder, "stopped");
@@ -397,14 +370,15 @@ void memwatch_recorder_options_init(struct memwatch_recorder_options *options)
 static int check_options(const struct memwatch_recorder_options *options)
 {
 	if (!options || options->struct_bytes != sizeof *options)
-		return complain(-EINVAL, "options must come from memwatch_recorder_options_init of the same version");
+		return recorder_error_set(-EINVAL,
+					  "options must come from memwatch_recorder_options_init of the same version");
 	if (!options->path || !options->path[0])
-		return complain(-EINVAL, "the recorder needs a path");
+		return recorder_error_set(-EINVAL, "the recorder needs a path");
 	if (options->max_bytes < MAX_BYTES_MIN || options->max_bytes > MAX_BYTES_MAX)
-		return complain(-EINVAL, "max_bytes must be 1 MiB to 1 TiB, not %llu",
-				(unsigned long long)options->max_bytes);
+		return recorder_error_set(-EINVAL, "max_bytes must be 1 MiB to 1 TiB, not %llu",
+					  (unsigned long long)options->max_bytes);
 	if (options->commit_ms < 1 || options->commit_ms > 1000)
-		return complain(-EINVAL, "commit_ms must be 1 to 1000, not %u", options->commit_ms);
+		return recorder_error_set(-EINVAL, "commit_ms must be 1 to 1000, not %u", options->commit_ms);
 	return 0;
 }
 
@@ -435,7 +409,7 @@ static int start_thread(struct memwatch_recorder *recorder)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
 	if (error)
-		return complain(-error, "the recorder's thread cannot be started: %s", strerror(error));
+		return recorder_error_set(-error, "the recorder's thread cannot be started: %s", strerror(error));
 	pthread_setname_np(recorder->thread, "memwatch-record");
 	return 0;
 }
@@ -452,7 +426,7 @@ static void init_lock(struct memwatch_recorder *recorder)
 
 static void destroy(struct memwatch_recorder *recorder)
 {
-	writer_fini(&recorder->writer);
+	run_fini(&recorder->run);
 	pthread_cond_destroy(&recorder->changed);
 	pthread_mutex_destroy(&recorder->mutex);
 	free(recorder->path);
@@ -466,7 +440,7 @@ static int newest_seq(memwatch *watcher, uint64_t *ret_seq)
 	struct memwatch_cursor cursor;
 	int error = memwatch_events_read(watcher, UINT64_MAX, none, 0, &cursor);
 	if (error < 0)
-		return complain(error, "%s", memwatch_error());
+		return recorder_error_set(error, "%s", memwatch_error());
 	*ret_seq = cursor.newest;
 	return 0;
 }
@@ -482,22 +456,21 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 		return error;
 	struct memwatch_recorder *recorder = calloc(1, sizeof *recorder);
 	if (!recorder)
-		return complain(-ENOMEM, "no memory for a recorder");
+		return recorder_error_set(-ENOMEM, "no memory for a recorder");
 	init_lock(recorder);
-	lmfile_watch_forks();
-	recorder->watcher = recorder->writer.watcher = watcher;
+	recorder->watcher = recorder->run.watcher = watcher;
 	recorder->pid = getpid();
 	recorder->options = *options;
-	recorder->options.max_bytes -= options->max_bytes % PAGE_BYTES;
-	recorder->writer.max_bytes = recorder->options.max_bytes;
-	recorder->writer.progress.last_seq = newest;
-	recorder->start_ns = clock_ns(CLOCK_REALTIME);
+	recorder->options.max_bytes -= options->max_bytes % DB_PAGE_BYTES;
+	recorder->run.max_bytes = recorder->options.max_bytes;
+	recorder->run.committed.last_seq = newest;
 	recorder->stats =
 		(struct memwatch_recorder_stats){ .state = "starting", .max_bytes = recorder->options.max_bytes };
 	recorder->path = absolute(options->path);
 	error = recorder->path ? memwatch_sink_open(watcher, "recorder", &recorder->sink) : -ENOMEM;
 	if (error) {
-		complain(error, "the recorder cannot be opened: %s", recorder->path ? memwatch_error() : "no memory");
+		recorder_error_set(error, "the recorder cannot be opened: %s",
+				   recorder->path ? memwatch_error() : "no memory");
 		goto destroy;
 	}
 	error = start_thread(recorder);
@@ -517,7 +490,7 @@ static int refuse_child(const struct memwatch_recorder *recorder)
 {
 	return recorder->pid == getpid()
 		       ? 0
-		       : complain(-ECHILD, "this recorder belongs to the process that forked this one");
+		       : recorder_error_set(-ECHILD, "this recorder belongs to the process that forked this one");
 }
 
 int memwatch_recorder_flush(memwatch_recorder *recorder, int timeout_ms)
@@ -539,7 +512,7 @@ int memwatch_recorder_flush(memwatch_recorder *recorder, int timeout_ms)
 			in_time = wait_until(recorder, deadline_ms);
 	}
 	pthread_mutex_unlock(&recorder->mutex);
-	return in_time ? 0 : complain(-ETIMEDOUT, "the events were not committed within %d ms", timeout_ms);
+	return in_time ? 0 : recorder_error_set(-ETIMEDOUT, "the events were not committed within %d ms", timeout_ms);
 }
 
 void memwatch_recorder_close(memwatch_recorder *recorder)

@@ -266,7 +266,7 @@ def test_what_needs_the_native_core(option):
 
 def test_history_path(tmp_path):
     if not core.RECORDER:
-        with pytest.raises(memwatch.Error, match="liblmdb"):
+        with pytest.raises(memwatch.Error, match="libsqlite3"):
             memwatch.MemoryWatcher(history_path=tmp_path / "history")
         return
     with memwatch.MemoryWatcher(history_path=tmp_path / "history") as watcher:

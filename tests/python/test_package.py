@@ -37,7 +37,7 @@ def test_the_typed_surface_is_the_extensions():
     if not core.EXPORTER:
         del classes["Exporter"]
     if not core.RECORDER:
-        del classes["Recorder"], classes["Recording"]
+        del classes["Recorder"]
     assert {name for name in dir(core) if not name.startswith("__")} == module | set(classes)
     for name, members in classes.items():
         assert {member for member in vars(getattr(core, name)) if not member.startswith("__")} == members, name

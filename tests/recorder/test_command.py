@@ -1,5 +1,7 @@
 """`python -m memwatch history` and `python -m memwatch doctor`."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -7,7 +9,8 @@ import sys
 import numpy
 import pytest
 
-from memwatch.__main__ import main, moment
+from memwatch.__main__ import main
+from memwatch._history_command import moment
 
 
 @pytest.fixture
@@ -47,9 +50,9 @@ def test_runs_regions_and_values(recording, capsys):
     assert main(["history", recording, "--regions"]) == 0
     assert "1  weights  d[2, 3]  48 bytes  events 1 to 1" in capsys.readouterr().out
     assert main(["history", recording, "--value", "data"]) == 0
-    assert capsys.readouterr().out == "00ff0000\n"
+    assert capsys.readouterr().out == "b'\\x00\\xff\\x00\\x00'\n"
     assert main(["history", recording, "--value", "data", "--seq", "1"]) == 0
-    assert capsys.readouterr().out == "00000000\n"
+    assert capsys.readouterr().out == "b'\\x00\\x00\\x00\\x00'\n"
 
 
 def test_what_goes_wrong_is_a_sentence(recording, capsys, tmp_path):
@@ -57,6 +60,63 @@ def test_what_goes_wrong_is_a_sentence(recording, capsys, tmp_path):
     assert "nothing cannot be opened: No such file" in capsys.readouterr().err
     assert main(["history", recording, "--value", "nobody"]) == 1
     assert 'memwatch: no region named "nobody" is recorded' in capsys.readouterr().err
+
+
+def test_a_table(recording, capsys):
+    assert main(["history", recording, "--csv"]) == 0
+    weights, data = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (weights["name"], weights["index"], weights["old"], weights["new"]) == ("weights", "1, 2", "0.0", "0.5")
+    assert (weights["function"], weights["attribution"]) == ("recording", "exact")
+    assert (data["name"], data["new"]) == ("data", "b'\\x00\\xff\\x00\\x00'")
+
+
+def test_the_file_is_checked(recording, capsys):
+    assert main(["history", recording, "--check"]) == 0
+    assert capsys.readouterr().out == "ok\n"
+    with open(recording, "r+b") as file:
+        file.seek(4096 + 8)
+        file.write(b"\xff" * 64)
+    assert main(["history", recording, "--check"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["--run", "99"], 1, "there is no run 99"),
+        (["--run", "99", "--regions"], 1, "there is no run 99"),
+        (["--run", "99", "--value", "data"], 1, "there is no run 99"),
+        (["--run", "-1"], 2, "not a number of a run"),
+        (["--seq", "1"], 2, "for --value"),
+        (["--at", "1h"], 2, "for --value"),
+        (["--runs", "--csv"], 2, "--csv lists events"),
+        (["--runs", "--name", "x"], 2, "choose events"),
+        (["--runs", "--run", "1"], 2, "--run goes with"),
+        (["--json", "--csv"], 2, "not allowed with"),
+        (["--since", "nan"], 2, "is not a time"),
+        (["--since", "1e300"], 2, "is not a time"),
+        (["--value", "data", "--seq", "99999999"], 0, ""),
+    ],
+)
+def test_misuse_is_an_error(recording, capsys, arguments, status, sentence):
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main(["history", recording, *arguments])
+    else:
+        assert main(["history", recording, *arguments]) == status
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_a_terminal_would_act_on_is_escaped(watch, path, capsys):
+    watched = watch()
+    data = bytearray(4)
+    watched.add(data, "\x1b]0;owned\x07\n\u202ename")
+    data[0] = 1
+    watched.commit()
+    for option in ([], ["--regions"], ["--csv"]):
+        assert main(["history", str(path), *option]) == 0
+        out = capsys.readouterr().out
+        assert "\\x1b]0;owned\\x07\\n\\u202ename" in out
+        assert not set(out) & set("\x1b\x07\u202e")
 
 
 def test_times():

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -179,7 +180,7 @@ def test_damaged_files_are_refused_or_read_and_never_harm(sample, tmp_path, of_l
     if program == READER:
         assert sum("refused" in line for line in lines) > len(lines) / 8
     else:
-        assert sum("damaged" in line for line in lines) > len(lines) / 8
+        assert any("damaged" in line for line in lines)
         assert all("damaged" in line or line.startswith("recording") for line in lines), lines
 
 
@@ -205,21 +206,24 @@ def test_a_truncated_file(sample, tmp_path):
             memwatch.open_history(copy)
 
 
-def test_the_file_is_cut_while_it_is_written(watch, path, wait_for):
+@pytest.mark.parametrize("size", [0, 50, 4096, 8192, 20_000])
+def test_the_file_is_cut_while_it_is_written(watch, path, wait_for, size):
     watched = watch()
     data = bytearray(8)
     watched.add(data, "data")
     data[0] = 1
     watched.commit()
-    os.truncate(path, 8192)
+    os.truncate(path, size)
     data[0] = 2
     watched.settle()
-    wait_for(lambda: "cut" in watched.stats()["message"])
-    os.rename(path, path.with_suffix(".cut"))
-    wait_for(lambda: watched.stats()["state"] == "recording")
+    wait_for(lambda: watched.stats()["errors"])
+    assert re.search("damaged|moved away or emptied", watched.stats()["message"])
     watched.commit()
     with memwatch.open_history(path) as history:
         assert history.value_at("data")[0] == 2
+    assert watched.stats()["events_missed"] == 0
+    if size:
+        assert path.with_name("recording.damaged").stat().st_size >= size
 
 
 def test_the_file_is_moved_away(watch, path):
@@ -244,7 +248,7 @@ def test_two_recorders_on_one_path(watch, path, wait_for):
     wait_for(lambda: first.stats()["errors"] or second.stats()["errors"])
     loser = first if first.stats()["errors"] else second
     winner = second if loser is first else first
-    assert f"process {os.getpid()}" in loser.stats()["message"]
+    wait_for(lambda: f"process {os.getpid()}" in loser.stats()["message"])
     assert loser.stats()["state"] == "failing"
     winner.close()
     wait_for(lambda: loser.stats()["state"] == "recording")
@@ -482,7 +486,7 @@ def test_it_stays_within_its_size_and_keeps_the_newest(watch, path, opened):
     stats = watched.stats()
     assert stats["events_evicted"] > 100
     assert stats["bytes_used"] <= 2 * MIB
-    assert os.stat(path).st_size == 2 * MIB
+    assert os.stat(path).st_size <= 2 * MIB
     assert stats["errors"] == 0, stats
     history = opened(path)
     kept = [event.seq for event in history.events()]

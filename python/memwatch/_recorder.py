@@ -1,0 +1,28 @@
+"""Starts a watcher's recorder, and says at once when its file cannot be had."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Optional
+
+from memwatch._native import core
+
+START_S = 1.0  # the recorder opens its file on a thread of its own; a disk that is slower is not waited for
+
+
+def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int]) -> core.Recorder:
+    """A recorder that tries for ever. RuntimeWarning, for the caller's caller, when its first attempt failed."""
+    recorder = core.Recorder(watcher, path, max_bytes=max_bytes)
+    deadline = time.monotonic() + START_S
+    stats = recorder.stats()
+    while stats["state"] == "starting" and time.monotonic() < deadline:
+        time.sleep(0.001)
+        stats = recorder.stats()
+    if stats["state"] == "failing":
+        warnings.warn(
+            f"nothing is recorded, though it is tried again every second: {stats['message']}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return recorder

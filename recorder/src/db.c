@@ -1,0 +1,336 @@
+/*
+ * db.c -- DESIGN: see db.h. Statements are prepared when they are first used and live as long as the file is open.
+ *
+ * A recording has a rollback journal. A write-ahead log would need memory that is shared through a mapped file (see vfs.c),
+ * or else lock every reader out. The price: a reader that stays inside one statement holds up the next commit. Then the
+ * events wait in the watcher's log.
+ */
+#define _GNU_SOURCE
+#include "db.h"
+
+#include "error.h"
+#include "schema.h"
+#include "vfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { HEADER_BYTES = 100, APPLICATION_AT = 68 };
+
+static const char *const sql[DB_STATEMENTS] = {
+	[DB_BEGIN] = "BEGIN IMMEDIATE",
+	[DB_COMMIT] = "COMMIT",
+	[DB_ROLLBACK] = "ROLLBACK",
+	[DB_PAGES_USED] = "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count",
+	[DB_NEXT_RUN] = "SELECT coalesce(max(run), 0) + 1 FROM runs",
+	[DB_NEWEST_ID] = "SELECT coalesce(max(newest_id), 0) FROM runs",
+	[DB_ADD_RUN] = "INSERT INTO runs VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, 0, 0, 0, NULL, NULL)",
+	[DB_SET_RUN] =
+		"UPDATE runs SET end_ns = nullif(?2, 0), last_commit_ns = ?3, newest_id = ?4, events_written = ?5, "
+		"events_missed = ?6 WHERE run = ?1",
+	[DB_RUN_BEFORE] = "SELECT min(run) FROM runs WHERE run < ?",
+	[DB_COUNT_RUNS] = "SELECT count(*) FROM runs",
+	[DB_ADD_LOSS] = "INSERT INTO losses VALUES(?, ?, ?)",
+	[DB_ADD_VARIABLE] =
+		"INSERT INTO variables VALUES(NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+	[DB_SET_VARIABLE] = "UPDATE variables SET last_id = ?2 WHERE variable = ?1",
+	[DB_ADD_LOCATION] =
+		"INSERT INTO locations VALUES(NULL, ?, ?, ?, nullif(?, 0), ?, ?, nullif(?, 0), ?, nullif(?, 0))",
+	[DB_ADD_FRAME] = "INSERT INTO frames VALUES(?, ?, ?, ?, ?)",
+	[DB_ADD_WRITER] = "INSERT INTO writers VALUES(NULL, ?, ?, nullif(?, 0), nullif(?, 0), ?, ?, ?, ?, ?)",
+	[DB_SET_WRITER] = "UPDATE writers SET last_id = ?2 WHERE writer = ?1",
+	[DB_ADD_CHANGE] = "INSERT INTO changes VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[DB_ADD_PATCH] = "INSERT INTO patches VALUES(?, ?, ?, ?)",
+	[DB_ADD_DETAILS] = "INSERT INTO details VALUES(?, ?, ?, ?, ?, ?, ?)",
+	[DB_BASES_BYTES] = "SELECT coalesce(sum(length(value)), 0) FROM bases",
+	[DB_ADD_BASE] = "INSERT INTO bases VALUES(NULL, ?, ?, ?)",
+	[DB_OLDEST_CHANGE] = "SELECT min(id) FROM changes",
+	[DB_TIME_OF_CHANGE] = "SELECT time_ns FROM changes WHERE id = ?",
+	[DB_DROP_OLD_BASES] =
+		"DELETE FROM bases WHERE id <= ?1 AND EXISTS (SELECT 1 FROM bases later WHERE later.variable = "
+		"bases.variable AND later.id > bases.id AND later.id <= ?1)",
+	/* Only what was written after the base; one that is not known stays so. */
+	[DB_PATCHES_TO_FOLD] =
+		"SELECT bases.base, patches.\"offset\", patches.new FROM changes CROSS JOIN patches USING (id) "
+		"CROSS JOIN bases ON bases.variable = changes.variable AND bases.id < changes.id AND bases.id <= ?1 "
+		"AND bases.value IS NOT NULL WHERE changes.id <= ?1 ORDER BY changes.id",
+	[DB_DROP_WHOLE_BASES] =
+		"DELETE FROM bases WHERE variable IN (SELECT variable FROM changes JOIN variables USING "
+		"(variable) WHERE changes.id <= ?1 AND whole)",
+	[DB_KEEP_WHOLE_BASES] =
+		"INSERT INTO bases SELECT NULL, variable, id, new FROM variables JOIN changes USING (variable) "
+		"WHERE whole AND last_id <= ?1 AND changes.id = last_id",
+	[DB_VARIABLES_AT_REST] = "SELECT variable, region_id FROM variables WHERE run = ?2 AND last_id <= ?1",
+	[DB_DROP_BASES_OF] = "DELETE FROM bases WHERE variable = ?",
+	[DB_DROP_VARIABLE] = "DELETE FROM variables WHERE variable = ?",
+	[DB_COUNT_EVICTED] =
+		"UPDATE runs SET events_evicted = events_evicted + (SELECT count(*) FROM changes WHERE id <= ?1 "
+		"AND id > before_id AND id <= newest_id) WHERE before_id < ?1",
+	[DB_DROP_PATCHES] = "DELETE FROM patches WHERE id <= ?",
+	[DB_DROP_DETAILS] = "DELETE FROM details WHERE id <= ?",
+	[DB_DROP_CHANGES] = "DELETE FROM changes WHERE id <= ?",
+	[DB_DROP_WRITERS] = "DELETE FROM writers WHERE last_id <= ?",
+	[DB_DROP_LOCATIONS] = "DELETE FROM locations WHERE location NOT IN (SELECT location FROM writers)",
+	[DB_DROP_FRAMES] = "DELETE FROM frames WHERE location NOT IN (SELECT location FROM locations)",
+	[DB_SET_KEPT] = "UPDATE runs SET kept_id = ?1, kept_ns = ?2 WHERE before_id < ?1",
+	[DB_NEWEST_OF_RUN] = "SELECT newest_id FROM runs WHERE run = ?",
+	[DB_DROP_RUN_BASES] = "DELETE FROM bases WHERE variable IN (SELECT variable FROM variables WHERE run = ?)",
+	[DB_DROP_RUN_WRITERS] = "DELETE FROM writers WHERE run = ?",
+	[DB_DROP_RUN_VARIABLES] = "DELETE FROM variables WHERE run = ?",
+	[DB_DROP_RUN_LOCATIONS] = "DELETE FROM locations WHERE run = ?",
+	[DB_DROP_RUN_LOSSES] = "DELETE FROM losses WHERE run = ?",
+	[DB_DROP_RUN] = "DELETE FROM runs WHERE run = ?",
+};
+
+/* --- errors --- */
+
+static int errno_of(int result)
+{
+	int cause = recorder_vfs_errno();
+	switch (result & 0xff) {
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED: return EBUSY;
+	case SQLITE_FULL: return cause == ENOSPC || cause == EDQUOT ? ENOSPC : ENOBUFS;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB: return EBADMSG;
+	case SQLITE_NOMEM: return ENOMEM;
+	case SQLITE_READONLY: return result == SQLITE_READONLY_DBMOVED ? ESTALE : EROFS;
+	case SQLITE_ERROR: return ESTALE; /* the tables are gone: somebody emptied the file */
+	default: return cause ? cause : EIO;
+	}
+}
+
+int db_error(const struct db *db, int result)
+{
+	int error = errno_of(result);
+	switch (error) {
+	case EBUSY: return recorder_error_set(-error, "%s is being read by another process", db->path);
+	case EBADMSG: return recorder_error_set(-error, "%s is damaged", db->path);
+	case ESTALE: return recorder_error_set(-error, "%s was moved away or emptied", db->path);
+	case ENOBUFS: return recorder_error_set(-error, "%s may not grow: it needs a larger max_bytes", db->path);
+	default: return recorder_error_set(-error, "%s cannot be written: %s", db->path, strerror(error));
+	}
+}
+
+/* --- statements --- */
+
+sqlite3_stmt *db_statement(struct db *db, enum db_statement which)
+{
+	if (!db->statements[which])
+		sqlite3_prepare_v3(db->handle, sql[which], -1, SQLITE_PREPARE_PERSISTENT, &db->statements[which], NULL);
+	return db->statements[which];
+}
+
+static void bind_all(sqlite3_stmt *statement, const char *types, va_list arguments)
+{
+	for (int i = 1; *types; types++, i++) {
+		if (*types == 'i') {
+			sqlite3_bind_int64(statement, i, va_arg(arguments, int64_t));
+		} else if (*types == 't') {
+			const char *text = va_arg(arguments, const char *);
+			sqlite3_bind_text(statement, i, text && *text ? text : NULL, -1, SQLITE_STATIC);
+		} else {
+			const void *bytes = va_arg(arguments, const void *);
+			sqlite3_bind_blob64(statement, i, bytes, va_arg(arguments, size_t), SQLITE_STATIC);
+		}
+	}
+}
+
+/* Steps to the first row: SQLITE_ROW or SQLITE_DONE, else an error. */
+static int first_step(struct db *db, enum db_statement which, const char *types, va_list arguments)
+{
+	sqlite3_stmt *statement = db_statement(db, which);
+	if (!statement)
+		return sqlite3_extended_errcode(db->handle);
+	bind_all(statement, types, arguments);
+	return sqlite3_step(statement);
+}
+
+int db_run(struct db *db, enum db_statement which, const char *types, ...)
+{
+	va_list arguments;
+	va_start(arguments, types);
+	int result = first_step(db, which, types, arguments);
+	va_end(arguments);
+	while (result == SQLITE_ROW)
+		result = sqlite3_step(db->statements[which]);
+	sqlite3_reset(db->statements[which]);
+	return result == SQLITE_DONE ? 0 : db_error(db, result);
+}
+
+int db_ask(struct db *db, enum db_statement which, int64_t *ret_value, const char *types, ...)
+{
+	va_list arguments;
+	va_start(arguments, types);
+	int result = first_step(db, which, types, arguments);
+	va_end(arguments);
+	bool found = result == SQLITE_ROW && sqlite3_column_type(db->statements[which], 0) != SQLITE_NULL;
+	if (found)
+		*ret_value = sqlite3_column_int64(db->statements[which], 0);
+	sqlite3_reset(db->statements[which]);
+	return result == SQLITE_ROW || result == SQLITE_DONE ? found : db_error(db, result);
+}
+
+/* --- opening --- */
+
+static int pragma(struct db *db, const char *name, int64_t *ret_value)
+{
+	char text[64];
+	sqlite3_stmt *statement = NULL;
+	snprintf(text, sizeof text, "PRAGMA %s", name);
+	int result = sqlite3_prepare_v2(db->handle, text, -1, &statement, NULL);
+	if (!result)
+		result = sqlite3_step(statement);
+	if (result == SQLITE_ROW && ret_value)
+		*ret_value = sqlite3_column_int64(statement, 0);
+	sqlite3_finalize(statement);
+	return result == SQLITE_ROW || result == SQLITE_DONE ? 0 : db_error(db, result);
+}
+
+/* Whether a file that SQLite cannot read is a recording all the same, by its header. */
+static bool was_recording(const char *path)
+{
+	static const uint8_t id[] = { SCHEMA_APPLICATION >> 24, SCHEMA_APPLICATION >> 16 & 255,
+				      SCHEMA_APPLICATION >> 8 & 255, SCHEMA_APPLICATION & 255 };
+	char header[HEADER_BYTES];
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : read(fd, header, sizeof header);
+	if (fd >= 0)
+		close(fd); /* no lock is lost: ours belong to their own open files */
+	return n == (ssize_t)sizeof header && memcmp(header, "SQLite format 3", 16) == 0 &&
+	       memcmp(header + APPLICATION_AT, id, sizeof id) == 0;
+}
+
+static int check_owner(struct db *db)
+{
+	sqlite3_stmt *statement = NULL;
+	int owns = 0;
+	sqlite3_file_control(db->handle, "main", RECORDER_VFS_OWNS, &owns);
+	if (owns)
+		return 0;
+	sqlite3_prepare_v2(db->handle, "SELECT pid, host FROM runs ORDER BY run DESC LIMIT 1", -1, &statement, NULL);
+	int error = sqlite3_step(statement) == SQLITE_ROW
+			    ? recorder_error_set(-EBUSY, "%s is in use: process %d on %s records to it", db->path,
+						 sqlite3_column_int(statement, 0),
+						 (const char *)sqlite3_column_text(statement, 1))
+			    : recorder_error_set(-EBUSY, "%s is in use: another process records to it", db->path);
+	sqlite3_finalize(statement);
+	return error;
+}
+
+/* What is in the file: nothing, or tables of this version. */
+static int check_tables(struct db *db)
+{
+	int64_t application = 0, version = 0, n_pages = 0;
+	int error = pragma(db, "page_count", &n_pages);
+	if (!error)
+		error = pragma(db, "application_id", &application);
+	if (!error)
+		error = pragma(db, "user_version", &version);
+	if (error == -EBADMSG && !was_recording(db->path))
+		return recorder_error_set(-EPROTO, "%s is no recording: name another file", db->path);
+	if (error)
+		return error;
+	if (n_pages && application != SCHEMA_APPLICATION)
+		return recorder_error_set(-EPROTO, "%s is a database, but no recording: name another file", db->path);
+	if (n_pages && version > SCHEMA_VERSION)
+		return recorder_error_set(-EPROTO, "%s was recorded by a newer memwatch: name another file", db->path);
+	if (n_pages)
+		return 0;
+	int result = sqlite3_exec(db->handle, schema_sql, NULL, NULL, NULL);
+	return result ? db_error(db, result) : 0;
+}
+
+static int configure(struct db *db, uint64_t max_bytes, int sync)
+{
+	char limit[48];
+	snprintf(limit, sizeof limit, "max_page_count=%llu", (unsigned long long)(max_bytes / DB_PAGE_BYTES));
+	const char *const pragmas[] = { sync ? "synchronous=NORMAL" : "synchronous=OFF", "temp_store=MEMORY",
+					"cache_size=-8192", "journal_mode=DELETE", limit };
+	int error = 0;
+	for (size_t i = 0; !error && i < sizeof pragmas / sizeof *pragmas; i++)
+		error = pragma(db, pragmas[i], NULL);
+	return error;
+}
+
+/* A directory of another user's is his to rename and replace in. */
+static int check_directory(const char *path)
+{
+	struct stat status;
+	char directory[PATH_MAX];
+	snprintf(directory, sizeof directory, "%s", path);
+	char *slash = strrchr(directory, '/');
+	*(slash > directory ? slash : directory + 1) = 0;
+	if (stat(directory, &status) < 0)
+		return recorder_error_set(-errno, "%s cannot be opened: %s", path, strerror(errno));
+	if (status.st_uid && status.st_uid != geteuid())
+		return recorder_error_set(-EPERM, "%s is in a directory of another user: record to one of your own",
+					  path);
+	return 0;
+}
+
+static int open_handle(struct db *db)
+{
+	const char *vfs = recorder_vfs_name();
+	if (!vfs)
+		return recorder_error_set(-ENOMEM, "no memory for a recorder");
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+	int result = sqlite3_open_v2(db->path, &db->handle, flags, vfs);
+	if (!result)
+		return 0;
+	int error = recorder_vfs_errno() ? recorder_vfs_errno() : EIO;
+	const char *refusal = recorder_vfs_refusal();
+	if (result == SQLITE_NOMEM)
+		return recorder_error_set(-ENOMEM, "no memory for a recorder");
+	return refusal ? recorder_error_set(-error, "%s %s", db->path, refusal)
+		       : recorder_error_set(-error, "%s cannot be opened: %s", db->path, strerror(error));
+}
+
+int db_open(struct db *db, const char *path, uint64_t max_bytes, int sync)
+{
+	*db = (struct db){ .path = path };
+	int error = check_directory(path);
+	if (!error)
+		error = open_handle(db);
+	if (!error) {
+		sqlite3_extended_result_codes(db->handle, 1);
+		sqlite3_busy_timeout(db->handle, 0);
+		error = check_owner(db);
+	}
+	if (!error)
+		error = check_tables(db);
+	if (!error)
+		error = configure(db, max_bytes, sync);
+	if (error == -EBADMSG)
+		db_move_aside(path);
+	if (error)
+		db_close(db);
+	return error;
+}
+
+void db_close(struct db *db)
+{
+	for (unsigned i = 0; i < DB_STATEMENTS; i++) {
+		sqlite3_finalize(db->statements[i]);
+		db->statements[i] = NULL;
+	}
+	sqlite3_close(db->handle);
+	db->handle = NULL;
+}
+
+void db_move_aside(const char *path)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+	const char *const ends[] = { "-journal", "" };
+	for (size_t i = 0; i < 2; i++)
+		if (snprintf(from, sizeof from, "%s%s", path, ends[i]) < PATH_MAX &&
+		    snprintf(to, sizeof to, "%s.damaged%s", path, ends[i]) < PATH_MAX)
+			rename(from, to);
+}
