@@ -248,8 +248,8 @@ union memwatch_number_value {
 };
 
 /*
- * Reads one element of a numeric region as `format` says. Returns which member of `*ret_value` it set; NONE when the format
- * is no number's, or a long double's. Any thread.
+ * Reads one element of a numeric region as `format` says: a letter of Python's struct module, with its byte order before it.
+ * Returns which member of `*ret_value` it set, NONE when the format is no number's. A long double is rounded. Any thread.
  */
 MEMWATCH_API enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
 						       union memwatch_number_value *ret_value);
@@ -312,9 +312,9 @@ enum memwatch_attribution {
 };
 
 enum memwatch_reason {
-	MEMWATCH_REASON_NONE,        /* the writer is known */
-	MEMWATCH_REASON_KERNEL,      /* a system call wrote: one range on pages of the region's own, opened by no store */
-	MEMWATCH_REASON_THROTTLED,   /* the attribution budget was used up */
+	MEMWATCH_REASON_NONE,      /* the writer is known */
+	MEMWATCH_REASON_KERNEL,    /* a system call wrote: one range on pages of the region's own, opened by no store */
+	MEMWATCH_REASON_THROTTLED, /* the attribution budget was used up */
 	MEMWATCH_REASON_UNAVAILABLE, /* this machine or backend cannot tell; memwatch_stats.attribution_note says why */
 	MEMWATCH_REASON_RING_FULL,   /* the note was dropped */
 	MEMWATCH_REASON_OFF,         /* attribution_budget is 0 */

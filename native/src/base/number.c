@@ -11,7 +11,7 @@ static enum memwatch_number kind_of(char letter, size_t item_bytes)
 	bool whole = item_bytes == 1 || item_bytes == 2 || item_bytes == 4 || item_bytes == 8;
 	if (strchr("bhilqn", letter) && whole)
 		return MEMWATCH_NUMBER_INT;
-	if (strchr("BHILQN?", letter) && whole)
+	if ((strchr("BHILQNP", letter) && whole) || (letter == '?' && item_bytes == 1))
 		return MEMWATCH_NUMBER_UINT;
 	if ((letter == 'e' && item_bytes == 2) || (letter == 'f' && item_bytes == 4) ||
 	    (letter == 'd' && item_bytes == 8) || (letter == 'g' && item_bytes == sizeof(long double)))
@@ -54,13 +54,25 @@ static double half(uint16_t bits)
 	return bits & 0x8000 ? -value : value;
 }
 
+static double extended(const uint8_t *item)
+{
+	long double value;
+	memcpy(&value, item, sizeof value);
+	return (double)value;
+}
+
+static double single(uint64_t bits)
+{
+	float value;
+	memcpy(&value, &bits, sizeof value);
+	return (double)value;
+}
+
 double number_double(struct number number, const uint8_t *item)
 {
-	long double extended;
-	float single;
 	double value;
 	if (number.item_bytes > sizeof value)
-		return memcpy(&extended, item, sizeof extended), (double)extended;
+		return extended(item);
 	if (number.kind == MEMWATCH_NUMBER_INT)
 		return (double)number_int(number, item);
 	uint64_t bits = number_uint(number, item);
@@ -69,16 +81,13 @@ double number_double(struct number number, const uint8_t *item)
 	if (number.item_bytes == 2)
 		return half((uint16_t)bits);
 	if (number.item_bytes == 4)
-		return memcpy(&single, &bits, 4), (double)single;
-	return memcpy(&value, &bits, 8), value;
+		return single(bits);
+	memcpy(&value, &bits, sizeof value);
+	return value;
 }
 
-enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
-					  union memwatch_number_value *ret_value)
+enum memwatch_number number_value(struct number number, const uint8_t *item, union memwatch_number_value *ret_value)
 {
-	struct number number = number_of(format, item_bytes);
-	if (item_bytes > sizeof *ret_value)
-		return MEMWATCH_NUMBER_NONE;
 	if (number.kind == MEMWATCH_NUMBER_INT)
 		ret_value->as_int = number_int(number, item);
 	else if (number.kind == MEMWATCH_NUMBER_UINT)
@@ -86,6 +95,12 @@ enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes,
 	else if (number.kind == MEMWATCH_NUMBER_DOUBLE)
 		ret_value->as_double = number_double(number, item);
 	return number.kind;
+}
+
+enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
+					  union memwatch_number_value *ret_value)
+{
+	return number_value(number_of(format, item_bytes), item, ret_value);
 }
 
 void number_summary(struct number number, const uint8_t *items, uint64_t n, struct memwatch_summary *ret_summary)

@@ -18,6 +18,8 @@ struct number number_of(const char *format, size_t item_bytes);
 
 /* One element as a double; exact up to 2^53. */
 double number_double(struct number number, const uint8_t *item);
+/* One element of any kind; says which member it set. */
+enum memwatch_number number_value(struct number number, const uint8_t *item, union memwatch_number_value *ret_value);
 /* Elements of kind INT and UINT. */
 int64_t number_int(struct number number, const uint8_t *item);
 uint64_t number_uint(struct number number, const uint8_t *item);

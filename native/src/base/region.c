@@ -277,13 +277,7 @@ enum memwatch_number region_number(struct number number, const struct region *re
 	if (number.kind == MEMWATCH_NUMBER_NONE || number.item_bytes != region->size_bytes ||
 	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
 		return MEMWATCH_NUMBER_NONE;
-	if (number.kind == MEMWATCH_NUMBER_INT)
-		ret_value->as_int = number_int(number, region->shadow);
-	else if (number.kind == MEMWATCH_NUMBER_UINT)
-		ret_value->as_uint = number_uint(number, region->shadow);
-	else
-		ret_value->as_double = number_double(number, region->shadow);
-	return number.kind;
+	return number_value(number, region->shadow, ret_value);
 }
 
 /* --- the treap --- */

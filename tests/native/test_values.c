@@ -1,0 +1,208 @@
+/*
+ * test_values.c -- what an event and the history tell of values: versions, changed ranges, patches, numbers.
+ */
+#include "watching.h"
+
+/* --- versions --------------------------------------------------------------------------------------------------- */
+
+enum { LARGE = 100000 };
+
+static void check_version(memwatch *watcher, const char *key, const uint8_t *expected)
+{
+	static uint8_t buffer[LARGE];
+	CHECK_EQ(strlen(key), MEMWATCH_KEY_SIZE - 1);
+	CHECK_EQ(memwatch_load(watcher, key, NULL, 0), LARGE);
+	CHECK_EQ(memwatch_load(watcher, key, buffer, sizeof buffer), LARGE);
+	CHECK(memcmp(buffer, expected, LARGE) == 0);
+}
+
+TEST(every_version_can_be_loaded)
+{
+	enum { VERSIONS = 60 };
+	static uint8_t copies[VERSIONS + 1][LARGE];
+	static const struct memwatch_event *events[VERSIONS];
+	uint8_t *memory = map_pages(LARGE / PAGE + 1);
+	memwatch *watcher = open_unhurried();
+	uint64_t state = 1;
+	add_region(watcher, memory, LARGE, "large");
+	for (uint64_t i = 0; i < VERSIONS; i++) {
+		for (int k = 0; k < 20; k++) {
+			state = state * 6364136223846793005u + 1442695040888963407u;
+			size_t at = (state >> 33) % (LARGE - 300);
+			memset(memory + at, (int)(i + 1), (state >> 20) % 300 + 1);
+		}
+		events[i] = only_event(watcher, i);
+		memcpy(copies[i + 1], memory, LARGE);
+		CHECK(events[i]->old_value == NULL && events[i]->new_value == NULL);
+		CHECK_EQ(events[i]->preview_bytes, 256);
+	}
+	for (int i = 0; i < VERSIONS; i++) {
+		check_version(watcher, events[i]->storage_key_old, copies[i]);
+		check_version(watcher, events[i]->storage_key_new, copies[i + 1]);
+		memwatch_event_unref(events[i]);
+	}
+	CHECK_OP(stats_of(watcher).history_bytes, <, 60 * LARGE);
+	memwatch_close(watcher);
+}
+
+TEST(an_evicted_version_is_a_clear_error)
+{
+	struct memwatch_options options;
+	uint8_t *memory = map_pages(LARGE / PAGE + 1);
+	char first[MEMWATCH_KEY_SIZE], last[MEMWATCH_KEY_SIZE];
+	memwatch_options_init(&options);
+	options.history_budget = 300000;
+	options.window_ms = 10000; /* each memset is one event */
+	memwatch *watcher = open_with(&options);
+	add_region(watcher, memory, LARGE, "large");
+	for (uint64_t i = 0; i < 10; i++) {
+		memset(memory, (int)i + 1, LARGE);
+		const struct memwatch_event *event = only_event(watcher, i);
+		memcpy(i == 0 ? first : last, event->storage_key_old, MEMWATCH_KEY_SIZE);
+		memwatch_event_unref(event);
+	}
+	CHECK_OP(stats_of(watcher).history_bytes, <=, 300000);
+	CHECK_OP(stats_of(watcher).history_evicted, >=, 6);
+	CHECK_EQ(memwatch_load(watcher, last, NULL, 0), LARGE);
+	FAILS(memwatch_load(watcher, first, NULL, 0), ENOENT);
+	memwatch_close(watcher);
+}
+
+TEST(bad_keys_are_refused)
+{
+	static const char *const bad[] = { "",
+					   "x",
+					   "0123456789abcdef0123456789abcde",
+					   "0123456789abcdef0123456789abcdeg",
+					   "0123456789abcdef0123456789abcdef0",
+					   "../../../../../etc/passwd" };
+	memwatch *watcher;
+	OK(memwatch_open(NULL, &watcher));
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		FAILS(memwatch_load(watcher, bad[i], NULL, 0), EINVAL);
+	FAILS(memwatch_load(watcher, "0123456789abcdef0123456789abcdef", NULL, 0), ENOENT);
+	memwatch_close(watcher);
+}
+
+/* --- changes ---------------------------------------------------------------------------------------------------- */
+
+TEST(changed_ranges_are_listed_up_to_their_number)
+{
+	uint8_t *memory = map_pages(4);
+	memwatch *watcher = open_unhurried();
+	add_region(watcher, memory, 4 * PAGE, "a");
+	for (int i = 0; i < 40; i++)
+		memory[i * 300 + 5] = 1;
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK_EQ(event->changed_bytes, 40);
+	CHECK_EQ(event->n_changes, 40);
+	for (uint32_t i = 0; i < 40; i++) {
+		CHECK_EQ(event->changes[i].offset, i * 300 + 5);
+		CHECK_EQ(event->changes[i].size_bytes, 1);
+	}
+	memwatch_event_unref(event);
+	for (int i = 0; i < 200; i++)
+		memory[i * 80 + 7] = 2;
+	event = only_event(watcher, 1);
+	CHECK_EQ(event->changed_bytes, 200);
+	CHECK_EQ(event->n_changes, MEMWATCH_CHANGES_MAX);
+	const struct memwatch_range *last = &event->changes[MEMWATCH_CHANGES_MAX - 1];
+	CHECK_EQ(last->offset, 63 * 80 + 7);
+	CHECK_EQ(last->offset + last->size_bytes, 199 * 80 + 8);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(values_are_inline_up_to_the_threshold)
+{
+	struct memwatch_options options;
+	uint8_t *memory = map_pages(2);
+	memwatch_options_init(&options);
+	options.inline_threshold = 100;
+	options.preview_size = 10;
+	memwatch *watcher = open_with(&options);
+	add_region(watcher, memory, 100, "small");
+	add_region(watcher, memory + 1000, 101, "large");
+	poke(memory + 5, 1);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK(event->new_value && event->new_value[5] == 1 && event->old_value[5] == 0);
+	CHECK_EQ(event->preview_bytes, 10);
+	memwatch_event_unref(event);
+	poke(memory + 1005, 1);
+	event = only_event(watcher, 1);
+	CHECK(!event->new_value && !event->old_value);
+	CHECK_EQ(event->new_preview[5], 1);
+	CHECK_EQ(strlen(event->storage_key_old), 32);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(a_patch_has_both_sides)
+{
+	struct memwatch_options options;
+	uint64_t run[2];
+	uint8_t *memory = map_pages(4);
+	memwatch_options_init(&options);
+	options.patches = 1;
+	memwatch *watcher = open_with(&options);
+	memset(memory + PAGE, 7, PAGE);
+	add_region(watcher, memory, 4 * PAGE, "large");
+	poke(memory + PAGE + 100, 9);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	memcpy(run, event->patch, sizeof run);
+	CHECK_EQ(event->patch_bytes, sizeof run + run[1]);
+	uint64_t at = sizeof run + PAGE + 100 - run[0];
+	CHECK_EQ(event->patch[at], 9);
+	CHECK_EQ(event->patch_old[at], 7);
+	CHECK_EQ(event->patch[at + 1], 7);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+/* What a condition kept back is in no event, so the next event's patch alone would be wrong. */
+TEST(a_patch_that_would_leave_a_hole_is_not_told)
+{
+	struct memwatch_options options;
+	struct memwatch_region_options region;
+	double *numbers = (double *)(void *)map_pages(4);
+	memwatch_options_init(&options);
+	options.patches = 1;
+	memwatch *watcher = open_with(&options);
+	memwatch_region_options_init(&region);
+	region.format = "d";
+	region.item_bytes = sizeof *numbers;
+	region.when = MEMWATCH_WHEN_GT;
+	region.low = 5;
+	OK(memwatch_region_add(watcher, numbers, 4 * PAGE, &region, NULL));
+	numbers[1000] = 2;
+	flush(watcher);
+	numbers[7] = 6;
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK(!event->patch && !event->patch_old);
+	memwatch_event_unref(event);
+	numbers[8] = 6;
+	event = only_event(watcher, 1);
+	CHECK(event->patch && event->patch_old);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(numbers_are_read_by_their_format)
+{
+	union memwatch_number_value value;
+	uint16_t half = 0x3e00;
+	uint64_t large = UINT64_MAX;
+	long double extended = 0.25L;
+	CHECK_EQ(memwatch_number_read("e", 2, &half, &value), MEMWATCH_NUMBER_DOUBLE);
+	CHECK(value.as_double == 1.5);
+	CHECK_EQ(memwatch_number_read(">h", 2, "\xff\xfe", &value), MEMWATCH_NUMBER_INT);
+	CHECK_EQ(value.as_int, -2);
+	CHECK_EQ(memwatch_number_read("Q", 8, &large, &value), MEMWATCH_NUMBER_UINT);
+	CHECK(value.as_uint == UINT64_MAX);
+	CHECK_EQ(memwatch_number_read("T{i:a:}", 4, &large, &value), MEMWATCH_NUMBER_NONE);
+	CHECK_EQ(memwatch_number_read("P", 8, &large, &value), MEMWATCH_NUMBER_UINT);
+	CHECK_EQ(memwatch_number_read("?", 1, &large, &value), MEMWATCH_NUMBER_UINT);
+	CHECK_EQ(memwatch_number_read("?", 2, &large, &value), MEMWATCH_NUMBER_NONE);
+	CHECK_EQ(memwatch_number_read("g", sizeof extended, &extended, &value), MEMWATCH_NUMBER_DOUBLE);
+	CHECK(value.as_double == 0.25);
+}
