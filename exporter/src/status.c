@@ -145,6 +145,8 @@ static cJSON *build_status(const struct memwatch_exporter *exporter, const struc
 	add_u64(root, "native_memory_bytes", stats->native_memory_bytes);
 	add_u64(root, "window_ms", stats->window_ms);
 	add_u64(root, "sweep_ms", stats->sweep_ms);
+	add_u64(root, "polled_bytes", stats->polled_bytes);
+	add_u64(root, "poll_round_ms", stats->poll_round_ms);
 	add_u64(root, "faults", stats->faults);
 	add_ledger(stats, root);
 	add_attribution(stats, root);

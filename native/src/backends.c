@@ -58,7 +58,7 @@ static void source_open(struct engine *engine, const struct backend *backend)
 int backends_begin(struct engine *engine)
 {
 	unsigned b = 0;
-	while (!all_backends[b]->polls)
+	while (!all_backends[b]->turns)
 		b++;
 	engine->fallback = all_backends[b];
 	return open_nth(engine, b);

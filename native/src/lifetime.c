@@ -67,6 +67,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	pthread_condattr_t attr;
 	engine->window_ns = options->window_ms * NS_PER_MS;
 	engine->budget = options->attribution_budget;
+	engine->poll_budget = options->poll_budget;
 	engine->hits = &fault_watchpoint;
 	engine->no_source = engine->budget == 0 ? MEMWATCH_REASON_OFF : MEMWATCH_REASON_UNAVAILABLE;
 	pthread_mutex_init(&engine->lock, NULL);
@@ -161,6 +162,8 @@ static int fits(const struct engine *engine, const struct memwatch_options *opti
 		what = "ring_capacity";
 	if (options->attribution_budget != ATTRIBUTION_BUDGET && options->attribution_budget != engine->budget)
 		what = "attribution_budget";
+	if (options->poll_budget != POLL_BUDGET && options->poll_budget != engine->poll_budget)
+		what = "poll_budget";
 	if (options->stack_depth != STACK_DEPTH && options->stack_depth != fault_depth())
 		what = "stack_depth";
 	return what ? error_set(

@@ -3,6 +3,8 @@
  */
 #include "options.h"
 
+#define POLL_BUDGET_MIN 0.0001
+
 enum { WINDOW_MS_MAX = 10000, RING_MIN = 16, RING_MAX = 1 << 24 };
 
 void memwatch_options_init(struct memwatch_options *options)
@@ -13,6 +15,7 @@ void memwatch_options_init(struct memwatch_options *options)
 		.window_ms = WRITABLE_WINDOW_MS,
 		.ring_capacity = RING_CAPACITY,
 		.attribution_budget = ATTRIBUTION_BUDGET,
+		.poll_budget = POLL_BUDGET,
 		.stack_depth = STACK_DEPTH,
 		.inline_threshold = SMALL_COPY_THRESHOLD,
 		.preview_size = PREVIEW_SIZE,
@@ -34,6 +37,9 @@ int options_check(const struct memwatch_options *options)
 				 RING_MAX, options->ring_capacity);
 	if (!(options->attribution_budget >= 0 && options->attribution_budget <= 1))
 		return error_set(-EINVAL, "attribution_budget must be 0 (off) to 1 (free)");
+	if (!(options->poll_budget >= POLL_BUDGET_MIN && options->poll_budget <= 1))
+		return error_set(-EINVAL, "poll_budget must be %g to 1, the share of one core that polling may cost",
+				 POLL_BUDGET_MIN);
 	if (options->stack_depth < 1 || options->stack_depth > MEMWATCH_STACK_MAX)
 		return error_set(-EINVAL, "stack_depth must be 1 to %d, not %u", MEMWATCH_STACK_MAX,
 				 options->stack_depth);

@@ -47,8 +47,8 @@ static void fill_note(const struct memwatch *watcher, struct memwatch_stats *sta
 	struct backend_notes notes;
 	backends_notes(&notes);
 	const struct backend_note *first = &notes.backends[0];
-	const char *prefix = watcher->backend->polls ? "memory is polled: " : "", *note = "";
-	if (watcher->backend->polls)
+	const char *prefix = watcher->backend->turns ? "memory is polled: " : "", *note = "";
+	if (watcher->backend->turns)
 		note = first->usable || !first->probed ? "the backend was asked for" : first->text;
 	else if (watcher->backend->source)
 		note = watcher->engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
@@ -71,6 +71,14 @@ static void fill_source(const struct engine *engine, struct memwatch_stats *stat
 	stats->attribution_budget = engine->budget;
 }
 
+static void fill_polled(const struct engine *engine, struct memwatch_stats *stats)
+{
+	const struct backend *poll = engine->fallback;
+	stats->poll_budget = engine->poll_budget;
+	stats->polled_bytes = atomic_load(&poll->pages->n_pages) * PAGE_BYTES;
+	stats->poll_round_ms = (uint32_t)min_u64(poll->turns->round_ns(engine->poll_budget) / NS_PER_MS, UINT32_MAX);
+}
+
 static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 {
 	fill_ring(&engine->ring, stats);
@@ -84,6 +92,7 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 	stats->pages_written = atomic_load(&engine->n_pages_written);
 	stats->window_ms = (uint32_t)(engine->window_ns / NS_PER_MS);
 	stats->sweep_ms = (uint32_t)(atomic_load(&engine->sweep_ns) / NS_PER_MS);
+	fill_polled(engine, stats);
 	stats->stack_depth = fault_depth();
 	stats->native_memory_bytes = mem_total();
 	precise_stats(engine, stats);

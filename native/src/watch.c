@@ -34,7 +34,10 @@ int watch_check(const struct memwatch *watcher)
 
 static int arm_with(struct engine *engine, const struct backend *backend, struct span span)
 {
+	bool first = backend->turns && !atomic_load(&backend->pages->n_pages);
 	int error = backend->arm(span);
+	if (first) /* the worker may sleep for long: nothing had a turn */
+		ring_kick(&engine->ring);
 	if (!error && engine->source && backend->source == engine->source)
 		engine->source->pages_changed(span, true);
 	return error;

@@ -141,22 +141,33 @@ static void watcher_end(struct watcher *self)
 
 static int parse_options(PyObject *args, PyObject *kwargs, struct memwatch_options *options)
 {
-	static char *names[] = { "backend",      "window_ms",        "ring_capacity", "attribution_budget",
-				 "stack_depth",  "inline_threshold", "preview_size",  "event_capacity",
-				 "event_budget", "history_budget",   "patches",       NULL };
+	static char *names[] = { "backend",
+				 "window_ms",
+				 "ring_capacity",
+				 "attribution_budget",
+				 "poll_budget",
+				 "stack_depth",
+				 "inline_threshold",
+				 "preview_size",
+				 "event_capacity",
+				 "event_budget",
+				 "history_budget",
+				 "patches",
+				 NULL };
 	PyObject *window = NULL, *ring = NULL, *budget = NULL, *depth = NULL, *threshold = NULL, *preview = NULL;
-	PyObject *capacity = NULL, *event_budget = NULL, *history = NULL;
+	PyObject *capacity = NULL, *event_budget = NULL, *history = NULL, *poll_budget = NULL;
 	const char *backend = NULL;
 	memwatch_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$zOOOOOOOOOp:Watcher", names, &backend, &window, &ring,
-					 &budget, &depth, &threshold, &preview, &capacity, &event_budget, &history,
-					 &options->patches))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$zOOOOOOOOOOp:Watcher", names, &backend, &window, &ring,
+					 &budget, &poll_budget, &depth, &threshold, &preview, &capacity, &event_budget,
+					 &history, &options->patches))
 		return -1;
 	if (backend)
 		options->backend = backend;
 	if (convert_u32(window, "window_ms", &options->window_ms) < 0 ||
 	    convert_u32(ring, "ring_capacity", &options->ring_capacity) < 0 ||
 	    convert_double(budget, &options->attribution_budget) < 0 ||
+	    convert_double(poll_budget, &options->poll_budget) < 0 ||
 	    convert_u32(depth, "stack_depth", &options->stack_depth) < 0 ||
 	    convert_u32(threshold, "inline_threshold", &options->inline_threshold) < 0 ||
 	    convert_u32(preview, "preview_size", &options->preview_size) < 0 ||

@@ -26,6 +26,7 @@ OPTIONS: Mapping[str, Callable[[str], Value]] = {
     "window_ms": int,
     "ring_capacity": _size,
     "attribution_budget": float,
+    "poll_budget": float,
     "stack_depth": int,
     "inline_threshold": _size,
     "preview_size": _size,

@@ -33,6 +33,7 @@ class Watcher:
         window_ms: Optional[int] = None,
         ring_capacity: Optional[int] = None,
         attribution_budget: Optional[float] = None,
+        poll_budget: Optional[float] = None,
         stack_depth: Optional[int] = None,
         inline_threshold: Optional[int] = None,
         preview_size: Optional[int] = None,
@@ -118,10 +119,11 @@ class Watcher:
     def stats(self) -> dict[str, Any]:
         """backend epoch start_time_ns tracked_regions tracked_bytes detected delivered coalesced unchanged filtered
         dropped{reason} native_memory_bytes faults ring_capacity ring_depth ring_high_water ring_dropped armed_pages
-        passes pages_written window_ms sweep_ms events{oldest newest kept bytes evicted} history_bytes history_budget
-        history_versions history_evicted attribution{available filtered note budget signals ours foreign stepped
-        throttled_s exact page none reasons{} stack_depth locations locations_dropped handler_lost}
-        latency{bounds_s buckets count sum_s} sinks[{name received missed failed lag duration{...}}]"""
+        passes pages_written window_ms sweep_ms polled_bytes poll_round_ms poll_budget
+        events{oldest newest kept bytes evicted} history_bytes history_budget history_versions history_evicted
+        attribution{available filtered note budget signals ours foreign stepped throttled_s exact page none reasons{}
+        stack_depth locations locations_dropped handler_lost} latency{bounds_s buckets count sum_s}
+        sinks[{name received missed failed lag duration{...}}]"""
 
     def backends(self) -> list[dict[str, Any]]:
         """[{name, usable, chosen, note}] in the order in which "auto" tries them."""

@@ -494,6 +494,7 @@ class Recorder:
 _ENGINE_STATS: dict[str, Any] = {
     "native_memory_bytes": 0, "faults": 0, "ring_capacity": 0, "ring_depth": 0, "ring_high_water": 0,
     "ring_dropped": 0, "armed_pages": 0, "passes": 0, "pages_written": 0, "sweep_ms": 0,
+    "polled_bytes": 0, "poll_round_ms": 0, "poll_budget": 0.0,
 }  # fmt: skip
 _ATTRIBUTION_STATS: dict[str, Any] = {
     "available": False, "filtered": False, "note": _NOTE, "budget": 0.0, "signals": 0, "ours": 0, "foreign": 0,
@@ -505,7 +506,8 @@ _ATTRIBUTION_STATS: dict[str, Any] = {
 def probe() -> list[dict[str, Any]]:
     """The backends, as the extension lists them."""
     missing = [{"name": name, "usable": False, "chosen": False, "note": _NOTE} for name in ("uffd", "mprotect")]
-    return [*missing, {"name": "poll", "usable": True, "chosen": False, "note": "copies are compared in Python"}]
+    poll = {"name": "poll", "usable": True, "chosen": False, "note": "copies are compared in Python"}
+    return [missing[0], poll, missing[1]]
 
 
 def intern(file: str, function: str, line: int, caller: int = 0) -> int:

@@ -40,6 +40,9 @@ class _Region:
     adapter: Any = None
 
 
+#: Bytes whose polling is worth a word.
+_POLLED_MUCH = 256 << 20
+
 #: What the core's note says of the backend mprotect, for the warning before it is opened.
 _HAZARD = (
     "system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a thread "
@@ -68,6 +71,7 @@ class MemoryWatcher:
         preview_size: Optional[int] = None,
         history_budget: Optional[int] = None,
         attribution_budget: Optional[float] = None,
+        poll_budget: Optional[float] = None,
         stack_depth: Optional[int] = None,
         event_capacity: Optional[int] = None,
         event_budget: Optional[int] = None,
@@ -84,6 +88,7 @@ class MemoryWatcher:
                 "preview_size": preview_size,
                 "history_budget": history_budget,
                 "attribution_budget": attribution_budget,
+                "poll_budget": poll_budget,
                 "stack_depth": stack_depth,
                 "event_capacity": event_capacity,
                 "event_budget": event_budget,
@@ -99,6 +104,8 @@ class MemoryWatcher:
         self._core = core.Watcher(**options, patches=path is not None)
         self._recorder = None if path is None else open_recorder(self._core, path, path_bytes)
         self._lock = _threads.RLock()  # from a region's birth in the core until its entry in _regions
+        polls = core.NATIVE and any(b["chosen"] and b["name"] == "poll" for b in self._core.backends())
+        self._polled_bytes: Optional[int] = 0 if polls else None  # until they have been called many
         self._regions: dict[int, _Region] = {}
         self._retired: dict[int, _Region] = {}  # removed, for the events that are still on their way
         self._objects = Objects()
@@ -189,7 +196,25 @@ class MemoryWatcher:
             self._regions[region_id] = _Region(layout, callback, judge)
         if callback is not None:
             self._start_dispatcher()
+        self._tell_of_polling(obj)
         return region_id
+
+    def _tell_of_polling(self, obj: Any) -> None:
+        """Once, when so much is polled that a change may be told seconds late."""
+        if self._polled_bytes is None:
+            return
+        self._polled_bytes += memoryview(obj).nbytes
+        if self._polled_bytes < _POLLED_MUCH:
+            return
+        self._polled_bytes = None
+        stats = self._core.stats()
+        mib, late_s, budget = stats["polled_bytes"] >> 20, stats["poll_round_ms"] / 1e3, stats["poll_budget"]
+        warnings.warn(
+            f"{mib} MiB are polled: a change may be told up to {late_s:.0f} s late (poll_round_ms in the stats); "
+            f"poll_budget, {budget:g} of a core, can be raised",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def unwatch(self, id_or_name: Union[int, str]) -> bool:
         """Stops watching a region. What was written before is still delivered. False when there is no such region."""

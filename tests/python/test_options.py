@@ -35,9 +35,10 @@ def test_nonsense_in_the_environment(name, text, monkeypatch):
 def test_the_environment_reaches_the_core(monkeypatch):
     monkeypatch.setenv("MEMWATCH_BACKEND", "poll")
     monkeypatch.setenv("MEMWATCH_WINDOW_MS", "11")
+    monkeypatch.setenv("MEMWATCH_POLL_BUDGET", "0.05")
     with memwatch.MemoryWatcher() as watcher:
         stats = watcher.get_stats()
-        assert (stats["backend"], stats["window_ms"]) == ("poll", 11)
+        assert (stats["backend"], stats["window_ms"], stats["poll_budget"]) == ("poll", 11, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,8 @@ def test_the_environment_reaches_the_core(monkeypatch):
         {"ring_capacity": 100},
         {"ring_capacity": 2**70},
         {"attribution_budget": -0.5},
+        {"poll_budget": 0},
+        {"poll_budget": 1.5},
         {"stack_depth": 33},
         {"backend": "magic"},
         {"event_capacity": 0},

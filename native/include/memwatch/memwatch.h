@@ -99,7 +99,8 @@ struct memwatch_options {
 	uint32_t window_ms;        /* [engine] 5; 1 to 10,000 */
 	uint32_t ring_capacity;    /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
 	double attribution_budget; /* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
-	uint32_t stack_depth;      /* [engine] 1: frames in `where`, the writer's own first, up to MEMWATCH_STACK_MAX */
+	double poll_budget;   /* [engine] 0.01: share of one core that looking at polled memory may cost; up to 1 */
+	uint32_t stack_depth; /* [engine] 1: frames in `where`, the writer's own first, up to MEMWATCH_STACK_MAX */
 	uint32_t inline_threshold; /* 4,096: up to this many bytes an event carries the values themselves */
 	uint32_t preview_size;     /* 256: bytes of old_preview and new_preview */
 	uint32_t event_capacity;   /* 65,536 events kept for the sinks */

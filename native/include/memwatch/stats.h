@@ -67,6 +67,9 @@ struct memwatch_stats {
 	uint64_t ring_capacity, ring_depth, ring_high_water, ring_dropped;
 	uint64_t armed_pages, passes, pages_written;
 	uint32_t window_ms, sweep_ms; /* the sweep's present interval */
+	uint32_t poll_round_ms;       /* polled memory: a change that lasts longer is told, that much later at most */
+	uint64_t polled_bytes;
+	double poll_budget;
 	double attribution_budget;
 	uint64_t signals, signals_ours, signals_foreign, stepped;
 	uint64_t throttled_ns;

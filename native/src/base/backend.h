@@ -52,6 +52,21 @@ struct source {
 };
 
 /*
+ * How a backend that cannot tell what was written is looked at: in turn, within a budget. A flush looks at all of it, by `collect`.
+ * On the worker, under the engine's lock.
+ */
+struct turns {
+	/* Appends what is to be looked at now. `share`: of one core; `least_ns`: no look follows sooner. When to come again, 0: never. */
+	uint64_t (*take)(uint64_t now_ns, double share, uint64_t least_ns, struct span_list *looks);
+	/* What the looks of one `take` cost. */
+	void (*charge)(uint64_t cpu_ns);
+	/* A look found bytes of [start, end) changed. */
+	void (*changed)(uint64_t start, uint64_t end, uint64_t now_ns);
+	/* How long it may take until each byte has been looked at. */
+	uint64_t (*round_ns)(double share);
+};
+
+/*
  * Called under the engine's lock, but for fork_child. A span given to `arm` holds no page of `pages` yet; the backend
  * adds what it armed to `pages` (more than asked where the kernel's page is larger), the caller gives the rest to the
  * next backend.
@@ -60,7 +75,8 @@ struct backend {
 	const char *name;
 	struct page_set *pages;      /* armed by this backend */
 	const struct source *source; /* says who wrote to its pages; NULL: it takes its notes itself, or has none */
-	bool polls; /* collects every page of a span, written or not; takes any memory and always opens */
+	/* Collects every page of a span, written or not; takes any memory and always opens. NULL: `collect` tells what was written. */
+	const struct turns *turns;
 	/* What it may do to the process: such a backend is opened only when it is asked for by name. NULL: nothing. */
 	const char *hazard;
 	/* Why a page of it was written without a note; NONE: `source` tells. */

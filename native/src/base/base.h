@@ -22,6 +22,7 @@
 #define SMALL_COPY_THRESHOLD 4096 /* up to this size an event carries the values themselves */
 #define PREVIEW_SIZE 256          /* bytes of old_preview and new_preview */
 #define ATTRIBUTION_BUDGET 0.01   /* share of one core that ordinary page faults may cost */
+#define POLL_BUDGET 0.01          /* share of one core that looking at polled memory may cost */
 #define STACK_DEPTH 1
 #define EVENT_CAPACITY 65536
 #define EVENT_BUDGET (UINT64_C(64) << 20)

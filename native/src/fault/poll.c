@@ -1,14 +1,51 @@
 /*
- * poll.c -- DESIGN: every page counts as written at every sweep; the diff decides. Needs nothing, sees everything, knows no
- * author. Also takes the pages that the other backends cannot arm.
+ * poll.c -- DESIGN: memory is compared, in blocks, and the diff decides. Needs nothing, sees what lasts, knows no author. Also takes the
+ * pages that other backends cannot arm. Everything runs under the engine's lock, on the worker's or a caller's thread.
+ *
+ * Comparing costs CPU for as long as memory is watched, so it has a budget: a share of one core, earned as time goes by, spent by
+ * looks. A block that changed is hot: looked at with every tick for a while, longer with each further change, since what changed
+ * lately changes again. Hot blocks get at most half of the budget; the rest goes round all blocks. So a block waits for its turn at
+ * most twice as long as a round would take without hot ones. At rest the ticks come more rarely, with as much to spend.
+ *
+ * Loss: what is undone before its block's turn is not seen. Without memory for the list of looks the next tick takes the same.
  */
 #include "fault.h"
 
+enum {
+	BLOCK_BYTES = 16 << 10,
+	HOT_BLOCKS = 256,
+	TICK_MS = 5,
+	REST_TICK_MS = 50, /* after REST_MS without a change */
+	REST_MS = 2000,
+	HOT_FIRST_MS = 500, /* how long a block is hot after its first change; doubled with each further one */
+	HOT_MOST_MS = 4000,
+	EARNED_MAX_MS = 100 /* of time: a worker that was kept from looking does not make up for all of it */
+};
+
+static const double FIRST_NS_PER_BYTE = 0.15, MOST_NS_PER_BYTE = 4, LEAST_NS_PER_BYTE = 0.01;
+
+struct hot_block {
+	uint64_t start, until_ns, keep_ns;
+};
+
 static struct page_set pages;
+
+/* Under the engine's lock. */
+static struct {
+	struct hot_block hot[HOT_BLOCKS];
+	unsigned n_hot, next_hot;
+	uint64_t next; /* where the round goes on */
+	uint64_t last_take_ns, round_start_ns, last_round_ns, last_change_ns;
+	uint64_t taken_bytes; /* by the last take */
+	uint64_t tick_ns;
+	double credit_ns;   /* CPU time that looks may cost now; below 0: owed */
+	double ns_per_byte; /* what looks cost of late */
+} turn = { .ns_per_byte = FIRST_NS_PER_BYTE };
 
 static int open_poll(struct ring *ring, char *note, size_t note_size)
 {
 	(void)ring, (void)note, (void)note_size;
+	turn = (typeof(turn)){ .ns_per_byte = FIRST_NS_PER_BYTE };
 	return 0;
 }
 
@@ -31,15 +68,164 @@ static int collect(struct span span, struct span_list *written)
 	return span_list_add(written, span.start, span.end);
 }
 
+static uint64_t block_of(uint64_t address)
+{
+	return address & ~(uint64_t)(BLOCK_BYTES - 1);
+}
+
+static uint64_t watched_bytes(void)
+{
+	return atomic_load(&pages.n_pages) * PAGE_BYTES;
+}
+
+/* The watched pages of [from, end). */
+static bool take_pages(uint64_t from, uint64_t end, struct span_list *looks)
+{
+	struct span run;
+	for (uint64_t at = from; page_set_next(&pages, at, end, &run); at = run.end) {
+		if (span_list_add(looks, run.start, run.end))
+			return false;
+		turn.taken_bytes += run.end - run.start;
+	}
+	return true;
+}
+
+/* Hot blocks in turn, those whose time is over leave. */
+static void take_hot(uint64_t now_ns, uint64_t most_bytes, struct span_list *looks)
+{
+	for (unsigned n = turn.n_hot; n && turn.taken_bytes < most_bytes; n--) {
+		turn.next_hot = turn.next_hot < turn.n_hot ? turn.next_hot : 0;
+		struct hot_block *hot = &turn.hot[turn.next_hot];
+		if (!take_pages(hot->start, hot->start + BLOCK_BYTES, looks))
+			return;
+		if (now_ns > hot->until_ns)
+			*hot = turn.hot[--turn.n_hot];
+		else
+			turn.next_hot++;
+	}
+}
+
+static void end_round(uint64_t now_ns)
+{
+	turn.last_round_ns = turn.round_start_ns ? now_ns - turn.round_start_ns : 0;
+	turn.round_start_ns = now_ns;
+}
+
+/* Blocks from where the last take stopped, once round at most. */
+static void take_round(uint64_t now_ns, uint64_t most_bytes, struct span_list *looks)
+{
+	struct span run;
+	uint64_t all = watched_bytes(), before = turn.taken_bytes;
+	for (uint64_t taken = 0; taken < all && turn.taken_bytes < most_bytes; taken = turn.taken_bytes - before) {
+		if (!page_set_next(&pages, turn.next, ADDRESS_END, &run)) {
+			end_round(now_ns);
+			turn.next = 0;
+			continue;
+		}
+		uint64_t end = min_u64(run.end, block_of(run.start) + BLOCK_BYTES);
+		if (span_list_add(looks, run.start, end))
+			return;
+		turn.taken_bytes += end - run.start;
+		turn.next = end;
+	}
+}
+
+/* What has been earned since the last take. */
+static void earn(uint64_t now_ns, double share)
+{
+	uint64_t passed_ns = turn.last_take_ns ? now_ns - turn.last_take_ns : TICK_MS * NS_PER_MS;
+	turn.credit_ns += (double)min_u64(passed_ns, EARNED_MAX_MS * NS_PER_MS) * share;
+	turn.credit_ns = turn.credit_ns < EARNED_MAX_MS * (double)NS_PER_MS * share
+				 ? turn.credit_ns
+				 : EARNED_MAX_MS * (double)NS_PER_MS * share;
+	turn.last_take_ns = now_ns;
+}
+
+/* When the next look is due: with the next tick, and not before it is paid for. */
+static uint64_t next_take(uint64_t now_ns, double share, uint64_t least_ns)
+{
+	bool rests = now_ns - turn.last_change_ns > REST_MS * NS_PER_MS;
+	uint64_t owed_ns = turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
+	turn.tick_ns = max_u64(least_ns, (rests ? REST_TICK_MS : TICK_MS) * NS_PER_MS);
+	return now_ns + max_u64(turn.tick_ns, min_u64(owed_ns, NS_PER_S));
+}
+
+static uint64_t take(uint64_t now_ns, double share, uint64_t least_ns, struct span_list *looks)
+{
+	turn.taken_bytes = 0;
+	if (!watched_bytes()) {
+		turn.last_take_ns = turn.round_start_ns = 0;
+		return 0;
+	}
+	earn(now_ns, share);
+	if (turn.credit_ns > 0) {
+		uint64_t most_bytes = (uint64_t)(turn.credit_ns / turn.ns_per_byte) + 1;
+		take_hot(now_ns, most_bytes / 2, looks);
+		take_round(now_ns, most_bytes, looks);
+	}
+	return next_take(now_ns, share, least_ns);
+}
+
+static void charge(uint64_t cpu_ns)
+{
+	turn.credit_ns -= (double)cpu_ns;
+	if (!turn.taken_bytes)
+		return;
+	double cost = (double)cpu_ns / (double)turn.taken_bytes;
+	cost = cost < LEAST_NS_PER_BYTE ? LEAST_NS_PER_BYTE : cost > MOST_NS_PER_BYTE ? MOST_NS_PER_BYTE : cost;
+	turn.ns_per_byte += (cost - turn.ns_per_byte) / 8;
+}
+
+static void heat(uint64_t block, uint64_t now_ns)
+{
+	struct hot_block *hot = turn.hot;
+	while (hot < turn.hot + turn.n_hot && hot->start != block)
+		hot++;
+	if (hot == turn.hot + turn.n_hot) {
+		if (turn.n_hot == HOT_BLOCKS)
+			return;
+		turn.n_hot++;
+		*hot = (struct hot_block){ .start = block, .keep_ns = HOT_FIRST_MS * NS_PER_MS };
+	} else {
+		hot->keep_ns = min_u64(hot->keep_ns * 2, HOT_MOST_MS * NS_PER_MS);
+	}
+	hot->until_ns = now_ns + hot->keep_ns;
+}
+
+static void changed(uint64_t start, uint64_t end, uint64_t now_ns)
+{
+	struct span run;
+	unsigned n = 0;
+	for (uint64_t at = start; n < HOT_BLOCKS && page_set_next(&pages, page_floor(at), end, &run);) {
+		heat(block_of(run.start), now_ns);
+		turn.last_change_ns = now_ns;
+		at = block_of(run.start) + BLOCK_BYTES;
+		n++;
+	}
+}
+
+static uint64_t round_ns(double share)
+{
+	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * turn.ns_per_byte / share) * (turn.n_hot ? 2 : 1);
+	return watched_bytes() ? max_u64(max_u64(paid_ns, turn.last_round_ns), turn.tick_ns) : 0;
+}
+
+static const struct turns in_turn = {
+	.take = take,
+	.charge = charge,
+	.changed = changed,
+	.round_ns = round_ns,
+};
+
 const struct backend fault_poll = {
 	.name = "poll",
 	.pages = &pages,
-	.polls = true,
 	.silent_reason = MEMWATCH_REASON_POLLING,
 	.open = open_poll,
 	.close = close_poll,
 	.arm = arm,
 	.disarm = disarm,
 	.collect = collect,
+	.turns = &in_turn,
 	.fork_child = close_poll,
 };

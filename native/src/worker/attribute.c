@@ -49,7 +49,7 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 {
 	uint64_t changed = region->start + engine->diff.ranges[0].offset;
 	const struct backend *backend = engine_backend_of(engine, changed);
-	if (backend && backend->polls)
+	if (backend && backend->turns)
 		return backend->silent_reason;
 	if (atomic_load(&engine->ring.dropped) != engine->pass.dropped_before)
 		return MEMWATCH_REASON_RING_FULL;
@@ -106,7 +106,7 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 	const struct taken *note = find_note(engine, region, &where->attribution, &own);
 	if (!note) {
 		where->reason = own ? MEMWATCH_REASON_OWN : reason_of(engine, region);
-		engine->pass.silent_change = true;
+		engine->pass.silent_change |= where->reason != MEMWATCH_REASON_POLLING;
 	}
 	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT && engine->hits->n_free())
 		candidate_suggest(&engine->candidates, region);

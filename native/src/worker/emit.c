@@ -337,10 +337,23 @@ static bool diff_begin(struct engine *engine, struct memwatch *watcher, const st
 	return true;
 }
 
+/* What changed lately is looked at more often. */
+static void tell_turns(struct engine *engine, const struct region *region)
+{
+	const struct backend *poll = engine->fallback;
+	const struct memwatch_range *range = engine->diff.ranges;
+	if (!atomic_load(&poll->pages->n_pages))
+		return;
+	for (uint32_t i = 0; i < engine->diff.n_ranges; i++, range++)
+		poll->turns->changed(region->start + range->offset, region->start + range->offset + range->size_bytes,
+				     time_monotonic_ns());
+}
+
 /* After it: what becomes of the detection. */
 static void judge(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash,
 		  const struct author *author)
 {
+	tell_turns(engine, region);
 	if (!engine->diff.n_ranges) {
 		region->unchanged++;
 		watcher->ledger.unchanged++;

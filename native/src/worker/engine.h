@@ -74,7 +74,7 @@ struct engine {
 	enum memwatch_reason no_source; /* why there is none */
 	const struct hit_source *hits;
 	uint64_t window_ns;
-	double budget;
+	double budget, poll_budget; /* shares of one core: attribution's, and that of looking at polled memory */
 	struct candidates candidates;
 	struct precise *precise; /* its own */
 	struct region_list held; /* regions with a held event */

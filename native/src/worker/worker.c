@@ -1,7 +1,7 @@
 /*
  * worker.c -- DESIGN: one thread, without any interpreter's lock. A note begins a window; when the window is over, a partial pass
  * collects the pages that have notes. A full pass (the sweep) collects all armed pages and finds what sends no note: system
- * calls, throttled or unattributed writers, polled memory. It comes at an interval that is the window while such changes happen and
+ * calls, throttled or unattributed writers. It comes at an interval that is the window while such changes happen and
  * doubles up to SWEEP_MAX_MS while they do not. A flush is a full pass at once.
  *
  * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page. Notes
@@ -27,10 +27,9 @@
 #include <unistd.h>
 
 enum {
-	HITS_RESOLVED = 32,  /* instructions of hits whose symbols are looked up ahead of a pass */
-	WINDOW_MAX_MS = 100, /* how wide hot pages may make a window */
-	SWEEP_SHARE = 500,   /* a sweep's distance is at least this multiple of the CPU time it took; polled memory: */
-	POLL_SHARE = 20,
+	HITS_RESOLVED = 32,          /* instructions of hits whose symbols are looked up ahead of a pass */
+	WINDOW_MAX_MS = 100,         /* how wide hot pages may make a window */
+	SWEEP_SHARE = 500,           /* a sweep's distance is at least this multiple of the CPU time it took */
 	GAP_BYTES = 32 * PAGE_BYTES, /* pages without notes that are collected along */
 	PASS_SHARE = 4,              /* the same for passes that notes ask for */
 	ANNOUNCE_EVERY = 256,        /* regions of a pass */
@@ -46,6 +45,7 @@ struct plan {
 	uint64_t earliest_ns;   /* the next partial pass not before */
 	uint64_t due_ns;        /* when an event that max_rate holds back may go, 0: none */
 	uint64_t tick_ns;       /* when the source wants to be asked again, 0: no wish */
+	uint64_t next_poll_ns;  /* when polled memory is looked at, 0: there is none */
 };
 
 /* --- collecting --- */
@@ -68,13 +68,16 @@ static void collect_unseen(struct engine *engine, struct span span)
 	}
 }
 
-static void collect_span(struct engine *engine, struct span span)
+/* `polled`: that of the span, too, which is looked at in turn otherwise. */
+static void collect_span(struct engine *engine, struct span span, bool polled)
 {
 	for (unsigned b = 0; b < engine->n_backends; b++) {
 		const struct backend *backend = engine->backends[b];
 		struct span run;
+		if (backend->turns && !polled)
+			continue;
 		for (uint64_t at = span.start; page_set_next(backend->pages, at, span.end, &run); at = run.end)
-			backend->collect(run, backend->polls ? &engine->pass.polled : &engine->pass.written);
+			backend->collect(run, backend->turns ? &engine->pass.polled : &engine->pass.written);
 	}
 	collect_unseen(engine, span);
 }
@@ -91,7 +94,7 @@ static void collect_noted(struct engine *engine)
 	for (uint32_t i = 0; i < engine->who.n; i++) {
 		uint64_t page = page_floor(engine->who.notes[i].address);
 		if (page != last && span_list_add(noted, page, page + PAGE_BYTES))
-			collect_span(engine, (struct span){ page, page + PAGE_BYTES });
+			collect_span(engine, (struct span){ page, page + PAGE_BYTES }, false);
 		last = page;
 	}
 	span_list_sort(noted);
@@ -99,7 +102,7 @@ static void collect_noted(struct engine *engine)
 		struct span run = noted->spans[i++];
 		while (i < noted->n && noted->spans[i].start - run.end <= GAP_BYTES)
 			run.end = noted->spans[i++].end;
-		collect_span(engine, run);
+		collect_span(engine, run, false);
 	}
 }
 
@@ -256,10 +259,10 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	engine->pass.start_ns = time_realtime_ns();
 	if (full) {
 		begin_full(engine);
-		collect_span(engine, (struct span){ 0, ADDRESS_END });
+		collect_span(engine, (struct span){ 0, ADDRESS_END }, forced);
 	} else {
 		collect_noted(engine);
-		collect_span(engine, asked);
+		collect_span(engine, asked, true);
 	}
 	who_drain(&engine->who, &engine->ring);
 	who_close_window(&engine->who);
@@ -275,6 +278,32 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	atomic_fetch_add(&engine->n_passes, 1);
 }
 
+static bool has_polled(const struct engine *engine)
+{
+	return engine->n_backends && atomic_load(&engine->fallback->pages->n_pages);
+}
+
+/* Under both locks: looks at what of the polled memory has its turn. Returns when the next has. */
+static uint64_t poll_in_turn(struct engine *engine)
+{
+	uint64_t cpu_ns = time_cpu_ns();
+	if (!has_polled(engine))
+		return 0;
+	const struct turns *turns = engine->fallback->turns;
+	uint64_t next_ns =
+		turns->take(time_monotonic_ns(), engine->poll_budget, engine->window_ns, &engine->pass.polled);
+	if (engine->pass.polled.n) {
+		memset(engine->pass.names, 0, sizeof engine->pass.names);
+		who_index(&engine->who);
+		touch_spans(engine);
+		emit_touched(engine);
+		announce(engine);
+		atomic_fetch_add(&engine->n_passes, 1);
+	}
+	turns->charge(time_cpu_ns() - cpu_ns);
+	return next_ns;
+}
+
 /* --- when --- */
 
 /* After a pass with `n_notes` notes that took `took_ns`: how wide the next window is. */
@@ -287,20 +316,10 @@ static void plan_window(struct engine *engine, struct plan *plan, uint64_t n_not
 	plan->first_note_ns = engine->who.n ? now_ns : 0;
 }
 
-static bool has_polled_pages(const struct engine *engine)
-{
-	for (unsigned b = 0; b < engine->n_backends; b++)
-		if (engine->backends[b]->polls && atomic_load(&engine->backends[b]->pages->n_pages))
-			return true;
-	return false;
-}
-
 static void plan_sweep(struct engine *engine, struct plan *plan, uint64_t took_ns, uint64_t now_ns)
 {
-	bool polls = has_polled_pages(engine);
 	uint64_t least_ns = max_u64(engine->window_ns, took_ns * (engine->pass.silent_change ? PASS_SHARE : 0));
-	uint64_t most_ns = max_u64(max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns),
-				   took_ns * (polls ? POLL_SHARE : SWEEP_SHARE));
+	uint64_t most_ns = max_u64(max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns), took_ns * SWEEP_SHARE);
 	plan->sweep_ns = engine->pass.silent_change ? least_ns : min_u64(plan->sweep_ns * 2, most_ns);
 	plan->next_sweep_ns = now_ns + plan->sweep_ns;
 	atomic_store(&engine->sweep_ns, plan->sweep_ns);
@@ -331,6 +350,7 @@ static void rest(struct engine *engine, struct plan *plan)
 	uint32_t wake = atomic_load(&engine->ring.wake);
 	uint64_t deadline_ns =
 		earlier(earlier(window_end(plan), plan->next_sweep_ns), earlier(plan->tick_ns, plan->due_ns));
+	deadline_ns = earlier(deadline_ns, plan->next_poll_ns);
 	if (asked_for(engine))
 		return;
 	if (plan->first_note_ns) { /* notes go on coming: no wake-up for each, but keep the ring from filling */
@@ -354,6 +374,8 @@ static void look(struct engine *engine, struct plan *plan)
 	for (unsigned b = 0; b < engine->n_backends; b++)
 		if (engine->backends[b]->tick)
 			plan->tick_ns = earlier(plan->tick_ns, engine->backends[b]->tick(now_ns));
+	if (!plan->next_poll_ns && has_polled(engine))
+		plan->next_poll_ns = now_ns;
 	plan->due_ns = emit_due(engine, false);
 	announce(engine);
 }
@@ -379,6 +401,14 @@ static bool work(struct engine *engine, struct plan *plan)
 		pthread_mutex_unlock(&engine->lock);
 		pthread_mutex_unlock(&engine->pass_lock);
 		answer(engine, request.ticket);
+	}
+	if (plan->next_poll_ns && start_ns >= plan->next_poll_ns) {
+		pthread_mutex_lock(&engine->pass_lock);
+		pthread_mutex_lock(&engine->lock);
+		plan->next_poll_ns = poll_in_turn(engine);
+		plan->due_ns = emit_due(engine, false);
+		pthread_mutex_unlock(&engine->lock);
+		pthread_mutex_unlock(&engine->pass_lock);
 	}
 	return !request.stop;
 }

@@ -1,0 +1,204 @@
+/*
+ * test_poll.c -- polled memory: the schedule under a clock of the test's own, then the watcher that looks by it.
+ */
+#include "watching.h"
+
+#include "fault/fault.h"
+
+#define MS UINT64_C(1000000)
+
+enum { BLOCK = 16 << 10, BLOCKS = 4096, HOT_MOST = 256 };
+
+static const uint64_t base_address = UINT64_C(1) << 32; /* nothing is read there: the schedule looks at no memory */
+static const double budget = 0.01, ns_per_byte = 0.14;
+
+/* A machine that compares at a fixed speed. */
+static struct {
+	uint64_t now_ns, spent_ns, bytes, worst_gap_ns;
+	uint64_t seen_ns[BLOCKS];
+	uint64_t n_takes;
+} sim;
+
+static uint64_t address_of(unsigned block)
+{
+	return base_address + (uint64_t)block * BLOCK;
+}
+
+static void begin(unsigned n_blocks)
+{
+	char note[200];
+	sim = (typeof(sim)){ .now_ns = 1000 * MS };
+	OK(fault_poll.open(NULL, note, sizeof note));
+	OK(fault_poll.arm((struct span){ base_address, address_of(n_blocks) }));
+	for (unsigned i = 0; i < BLOCKS; i++)
+		sim.seen_ns[i] = sim.now_ns;
+}
+
+static void look_at(const struct span *span)
+{
+	sim.bytes += span->end - span->start;
+	for (uint64_t at = span->start; at < span->end; at += BLOCK) {
+		uint64_t *seen_ns = &sim.seen_ns[(at - base_address) / BLOCK], gap_ns = sim.now_ns - *seen_ns;
+		sim.worst_gap_ns = gap_ns > sim.worst_gap_ns ? gap_ns : sim.worst_gap_ns;
+		*seen_ns = sim.now_ns;
+	}
+}
+
+/* One look; time goes on to the next. */
+static void tick(void)
+{
+	struct span_list looks = { 0 };
+	uint64_t next_ns = fault_poll.turns->take(sim.now_ns, budget, 5 * MS, &looks), before = sim.bytes;
+	for (size_t i = 0; i < looks.n; i++)
+		look_at(&looks.spans[i]);
+	uint64_t cost_ns = (uint64_t)((double)(sim.bytes - before) * ns_per_byte);
+	fault_poll.turns->charge(cost_ns);
+	sim.spent_ns += cost_ns;
+	sim.n_takes++;
+	span_list_fini(&looks);
+	CHECK_OP(next_ns, >, sim.now_ns);
+	sim.now_ns = next_ns;
+}
+
+static void run_for(uint64_t ms)
+{
+	for (uint64_t end_ns = sim.now_ns + ms * MS; sim.now_ns < end_ns;)
+		tick();
+}
+
+static void change(unsigned block)
+{
+	fault_poll.turns->changed(address_of(block) + 100, address_of(block) + 101, sim.now_ns);
+}
+
+static double share_of(uint64_t since_ns, uint64_t spent_before_ns)
+{
+	return (double)(sim.spent_ns - spent_before_ns) / (double)(sim.now_ns - since_ns);
+}
+
+TEST(the_budget_is_kept_and_every_block_has_its_turn)
+{
+	begin(BLOCKS);
+	run_for(60000);
+	uint64_t round_ms = fault_poll.turns->round_ns(budget) / MS;
+	CHECK(share_of(1000 * MS, 0) <= budget * 1.05);
+	CHECK(share_of(1000 * MS, 0) >= budget * 0.8);
+	CHECK_OP(sim.worst_gap_ns / MS, <=, round_ms + 100);
+	CHECK_OP(round_ms, <, 1500);
+}
+
+TEST(a_block_that_changed_is_looked_at_with_every_tick)
+{
+	begin(BLOCKS);
+	run_for(5000);
+	change(7);
+	uint64_t start_ns = sim.now_ns;
+	tick();
+	for (sim.worst_gap_ns = 0; sim.now_ns < start_ns + 450 * MS;) {
+		tick();
+		CHECK_OP(sim.now_ns - sim.seen_ns[7], <=, 20 * MS);
+	}
+	run_for(3000); /* nothing more: it is as all others */
+	CHECK_OP(fault_poll.turns->round_ns(budget) / MS, <, 1500);
+}
+
+TEST(hot_blocks_leave_half_of_the_budget_to_the_others)
+{
+	begin(BLOCKS);
+	run_for(5000);
+	uint64_t since_ns = sim.now_ns, spent_ns = sim.spent_ns;
+	sim.worst_gap_ns = 0;
+	while (sim.now_ns < since_ns + 30000 * MS) {
+		for (unsigned i = 0; i < 2 * HOT_MOST; i++)
+			change(i * 8 % BLOCKS);
+		tick();
+	}
+	CHECK(share_of(since_ns, spent_ns) <= budget * 1.1);
+	CHECK_OP(sim.worst_gap_ns / MS, <=, 3500);
+	CHECK_OP(sim.worst_gap_ns, <=, fault_poll.turns->round_ns(budget) + 1000 * MS);
+}
+
+TEST(at_rest_the_ticks_come_more_rarely)
+{
+	begin(64);
+	change(3);
+	run_for(1000);
+	CHECK_OP(sim.n_takes, >, 100);
+	run_for(2000);
+	sim.n_takes = 0;
+	run_for(10000);
+	CHECK_OP(sim.n_takes, <=, 201);
+	CHECK_OP(sim.worst_gap_ns / MS, <=, 110);
+}
+
+TEST(without_memory_nothing_is_looked_at)
+{
+	struct span_list looks = { 0 };
+	begin(8);
+	tick();
+	fault_poll.disarm((struct span){ base_address, address_of(8) });
+	CHECK_EQ(fault_poll.turns->take(sim.now_ns, budget, 5 * MS, &looks), 0);
+	CHECK_EQ(looks.n, 0);
+	CHECK_EQ(fault_poll.turns->round_ns(budget), 0);
+}
+
+/* --- the watcher ------------------------------------------------------------------------------------------------- */
+
+TEST(polled_memory_is_told_without_a_flush)
+{
+	struct memwatch_options options;
+	memwatch *watcher;
+	memwatch_options_init(&options);
+	options.backend = "poll";
+	options.poll_budget = 0.5;
+	OK(memwatch_open(&options, &watcher));
+	CHECK_EQ(stats_of(watcher).polled_bytes, 0);
+	CHECK_EQ(stats_of(watcher).poll_round_ms, 0);
+	uint8_t *memory = map_pages(1024);
+	add_region(watcher, memory, 1024 * PAGE, "memory");
+	for (int round = 1; round <= 20; round++) {
+		poke(memory + round * 50 * PAGE, 1);
+		OK(memwatch_events_wait(watcher, (uint64_t)round - 1, PATIENCE_MS));
+		CHECK_EQ(stats_of(watcher).events_newest, round);
+	}
+	struct memwatch_stats stats = stats_of(watcher);
+	CHECK_EQ(stats.polled_bytes, 1024 * PAGE);
+	CHECK_OP(stats.poll_round_ms, >, 0);
+	CHECK(stats.poll_budget == 0.5);
+	CHECK_EQ(stats.reason_by[MEMWATCH_REASON_POLLING], 20);
+	check_ledgers(watcher);
+	memwatch_close(watcher);
+}
+
+TEST(a_flush_looks_at_everything_whatever_the_budget_is)
+{
+	struct memwatch_options options;
+	memwatch *watcher;
+	memwatch_options_init(&options);
+	options.backend = "poll";
+	options.poll_budget = 0.0001;
+	OK(memwatch_open(&options, &watcher));
+	uint8_t *memory = map_pages(4096);
+	add_region(watcher, memory, 4096 * PAGE, "memory");
+	flush(watcher);
+	poke(memory + 4000 * PAGE, 1);
+	poke(memory + 100 * PAGE, 1);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK_EQ(event->changed_bytes, 2);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(a_budget_for_polling_out_of_range_is_refused)
+{
+	static const double wrong[] = { 0, -1, 1.5 };
+	struct memwatch_options options;
+	memwatch *watcher;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		memwatch_options_init(&options);
+		options.poll_budget = wrong[i];
+		FAILS(memwatch_open(&options, &watcher), EINVAL);
+	}
+	memwatch_options_init(&options);
+	CHECK(options.poll_budget == 0.01);
+}
