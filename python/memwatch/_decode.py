@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+from copy import copy
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Union
 
 from memwatch import _form
@@ -97,6 +99,22 @@ class Layout:
 def _of_form(form: _form.Form, shape: tuple[int, ...], fortran_order: bool = False, is_array: bool = False) -> Layout:
     plain = isinstance(form, (_form.Number, _form.Raw))  # the buffer's own format says as much
     return Layout("" if plain else form.text(), form.size, shape, fortran_order, form, is_array)
+
+
+_NO_LITERALS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "set()": set()}
+
+
+def read_shown(data: bytes) -> Any:
+    """The value of a name from what was shown of it; the text itself when that is no literal, or was cut short."""
+    import ast  # here, because few programs need it
+
+    text = data.decode("utf-8", "replace")
+    if text in _NO_LITERALS:
+        return copy(_NO_LITERALS[text])
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 Reader = Callable[[int, int], Optional[tuple[bytes, bytes]]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional
 
-from memwatch._decode import Element, Layout, elements
+from memwatch._decode import Element, Layout, elements, read_shown
 from memwatch._errors import Error
 
 if TYPE_CHECKING:
@@ -242,13 +242,17 @@ class ChangeEvent:
 
     @property
     def old(self) -> Any:
-        """The value before, decoded; of a large region the version that is kept. None when it is not known."""
-        return self._objects[0] if self._objects else self._decoded(self.old_value, self.storage_key_old)
+        """The value before, decoded; of a large region the version that is kept. None when it is not known.
+
+        Of a name: its value where that is numbers, text and lists, tuples, dicts or sets of these; else what is shown
+        of it, as text. `old_object` is the object itself.
+        """
+        return self._value(self.old_value, self.storage_key_old, 0)
 
     @property
     def new(self) -> Any:
-        """The value after, decoded; of a large region the version that is kept. None when it is not known."""
-        return self._objects[1] if self._objects else self._decoded(self.new_value, self.storage_key_new)
+        """The value after, as `old` is the one before."""
+        return self._value(self.new_value, self.storage_key_new, 1)
 
     @property
     def old_object(self) -> Any:
@@ -259,6 +263,12 @@ class ChangeEvent:
     def new_object(self) -> Any:
         """For a name that was bound to another object: the object after. Only in callbacks."""
         return self._objects[1] if self._objects else None
+
+    def _value(self, data: Optional[bytes], key: Optional[str], side: int) -> Any:
+        """A name's value is read from what was shown of it: the same now, later and elsewhere."""
+        if self._event.backend == "trace" and data is not None:
+            return read_shown(data)
+        return self._objects[side] if self._objects else self._decoded(data, key)
 
     def _read_by(self) -> Layout:
         if self._layout is None:
@@ -303,6 +313,10 @@ class ChangeEvent:
         if changed:
             more = ", ..." if len(changed) > 1 else ""
             return f"{name}{_index_text(changed[0])}: {_short(changed[0].old)} -> {_short(changed[0].new)}{more}"
+        if self._event.values in ("hash", "none"):
+            return f"{name}: changed (hidden)"
+        if self._event.backend == "trace":
+            return f"{name}: {_shown(self.old_value)} -> {_shown(self.new_value)}"
         if self.old_value is not None and self.new_value is not None:
             return f"{name}: {_short(self.old)} -> {_short(self.new)}"
         return f"{name}: {self.changed_bytes} of {self.how_big} bytes"
@@ -318,6 +332,14 @@ def _index_text(element: Element) -> str:
     return (f"[{', '.join(numbers)}]" if numbers else "") + fields
 
 
+def _shown(data: Optional[bytes]) -> str:
+    """What was shown of a name's value."""
+    return "<unbound>" if data is None else _cut(data.decode("utf-8", "replace"))
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."

@@ -23,6 +23,9 @@ from types import (
 )
 from typing import Any, Optional, Union
 
+from memwatch._bound import BINDING, Bound
+from memwatch._buffers import behind_name, has_bytes_that_change, item_of, view_of, why_not
+from memwatch._conditions import Judge, judge
 from memwatch._trace.frames import cell_of, is_dead, local_value, local_values, user_frame
 from memwatch._trace.targets import (
     AttributeTarget,
@@ -34,13 +37,16 @@ from memwatch._trace.targets import (
     is_computed,
     names_of_object,
 )
-from memwatch._trace.values import MISSING, class_attribute, instance_attributes, slot_attributes
+from memwatch._trace.values import DEPTH, MISSING, class_attribute, instance_attributes, same_value, slot_attributes
 
 Globs = Union[str, Iterable[str], None]
 
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
 _SHELL_NAMES = ("In", "Out", "_", "__", "___", "_i*", "_[0-9]*", "_oh", "_dh", "_ih", "exit", "quit", "get_ipython")
 _NAME_BYTES = 255
+_TRACE_OPTIONS = ("track", "cmp", "copy", "deep", "when", "stack_depth")
+_MEMORY_OPTIONS = ("max_rate", "metric")
+_ITEMS = "[...]"  # of a name that is traced and comes to hold a buffer later
 
 
 # --- one at a time ----------------------------------------------------------------------------------------------------
@@ -57,6 +63,7 @@ def watch_name(
     **options: Any,
 ) -> int:
     """Watches a variable that the frame can see: a local, a variable of an enclosing function, or a global."""
+    _check_options("watch_name", options)
     if type(name) is not str:
         raise TypeError(f"the name must be a string, not {type(name).__name__}; for an object use watch()")
     target = name_target(_frame(frame), name)
@@ -75,6 +82,7 @@ def watch_attr(
     **options: Any,
 ) -> int:
     """Watches an attribute. One that is computed (a property) is read only with `properties=True`."""
+    _check_options("watch_attr", options)
     if type(attr) is not str:
         raise TypeError(f"the attribute must be a string, not {type(attr).__name__}")
     target = attribute_target(obj, attr, properties)
@@ -96,6 +104,7 @@ def watch_item(
     **options: Any,
 ) -> int:
     """Watches an item or a slice. `names`: further names by which code that changes the container knows it."""
+    _check_options("watch_item", options)
     if class_attribute(type(container), "__getitem__") is MISSING:
         raise TypeError(f"a {type(container).__name__} object has no items")
     if type(key) is slice and options.get("track") == "binding":
@@ -105,6 +114,10 @@ def watch_item(
     if target.read(None) is MISSING:
         raise ValueError(f"the {type(container).__name__} object has no item {target.name}")
     name = alias or f"{_name_of(container)}[{target.name}]"
+    item = item_of(container, key)
+    if item is not None:
+        return _watch_item_of_buffer(watcher, item, name, callback, values, options)
+    _refuse_made_anew(target, container)
     return _track(watcher, target, name, callback, values, options)
 
 
@@ -116,10 +129,95 @@ def _track(
     values: Optional[str],
     options: Any,
 ) -> int:
-    when = options.pop("when", None)
+    """Has the name traced, and the buffers behind it watched by the core."""
+    given = {option: value for option, value in options.items() if value is not None}
+    when = given.pop("when", None)
+    native = {option: given.pop(option) for option in _MEMORY_OPTIONS if option in given}
+    value = target.read(target.frame)
+    if given.get("track") == "binding" or "cmp" in given or "copy" in given:
+        _refuse_native(native)
+        return _trace(watcher, target, name, callback, values, judge(when, value), given)
+    refusal = why_not(value)
+    if refusal is not None:
+        raise TypeError(refusal)
+    own = behind_name(value) is not None
+    if not own:
+        _refuse_native(native)
+    arguments = {"callback": callback, "values": values, **native}
+    if own and when is not None:
+        arguments["when"] = (lambda event: when(target.read(None))) if callable(when) else when
+    bound = Bound(watcher, name if own else f"{name}{_ITEMS}", bool(given.get("deep")), arguments)
+    traced = name + BINDING if own else name
+    found = _trace(watcher, target, traced, callback, values, None if own else judge(when, value), given)
+    bound.binding_id = found
+    try:
+        bound.follow(value)
+        watcher._adapter_named("trace").attach(found, bound)
+    except BaseException:
+        bound.end()
+        watcher.unwatch(found)
+        raise
+    return bound.region_id
+
+
+def _trace(
+    watcher: Any,
+    target: Target,
+    name: str,
+    callback: Optional[Callable[[Any], object]],
+    values: Optional[str],
+    when: Optional[Judge],
+    options: Any,
+) -> int:
     adapter = watcher._adapter_named("trace")
     region_id: int = watcher._track_with(adapter, target, name, callback=callback, when=when, values=values, **options)
     return region_id
+
+
+def _refuse_native(options: dict[str, Any]) -> None:
+    for option in options:
+        raise TypeError(
+            f"{option} is for memory: watch() takes it, and names that hold an array or another buffer; of other names "
+            "every change is an event, and numbers are exported without being asked for"
+        )
+
+
+def _check_options(function: str, options: dict[str, Any]) -> None:
+    if "name" in options:
+        raise TypeError(f"{function}() takes the region's name as alias=, not as name=")
+    for option in options:
+        if option not in _TRACE_OPTIONS and option not in _MEMORY_OPTIONS:
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument {option!r}: it takes "
+                f"{', '.join((*_TRACE_OPTIONS, *_MEMORY_OPTIONS))}, alias, callback and values"
+            )
+
+
+def _watch_item_of_buffer(
+    watcher: Any,
+    item: object,
+    name: str,
+    callback: Optional[Callable[[Any], object]],
+    values: Optional[str],
+    options: Any,
+) -> int:
+    """An item in its container's memory: the core watches those bytes."""
+    given = {option: value for option, value in options.items() if value is not None and option != "deep"}
+    for option in given:
+        if option not in (*_MEMORY_OPTIONS, "when"):
+            raise TypeError(f"{option} is for names that are traced: this item is watched as memory, as by watch()")
+    region_id: int = watcher.watch(item, name, callback=callback, values=values, **given)
+    return region_id
+
+
+def _refuse_made_anew(target: Target, container: object) -> None:
+    first, again = target.read(None), target.read(None)
+    if first is not again and not same_value(first, again, DEPTH):
+        kind = type(container).__name__
+        raise TypeError(
+            f"the {kind} object makes this item anew at each access, so that it cannot be told from another one: watch "
+            "what it is made from; for a column of a table what its `.to_numpy()` gives, where that is no copy"
+        )
 
 
 def _frame(frame: Optional[FrameType]) -> FrameType:
@@ -242,21 +340,6 @@ def size_of(value: object) -> int:
     return object.__sizeof__(value)
 
 
-def view_of(value: object) -> Optional[memoryview]:
-    """The object's buffer; None when it has none, or a class written in Python makes it."""
-    if type(class_attribute(type(value), "__buffer__")) is FunctionType:
-        return None
-    try:
-        return memoryview(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, BufferError):
-        return None
-
-
-def _has_bytes_that_change(value: object) -> bool:
-    view = view_of(value)
-    return view is not None and not view.readonly and view.nbytes > 0 and view.contiguous
-
-
 class _Scope:
     """Names and what they hold, again and again: the follower asks a second time."""
 
@@ -373,7 +456,7 @@ class _Collector:
         """Why it could not be watched; None when it is."""
         callback, values = self._arguments.get("callback"), self._arguments["values"]
         try:
-            if _has_bytes_that_change(value):
+            if has_bytes_that_change(value):
                 self.result[name] = watcher.watch(value, name=name, callback=callback, values=values)
                 self._native[name] = id(value)
             else:
@@ -400,6 +483,7 @@ def watch_all(
     **options: Any,
 ) -> WatchedNames:
     """Watches every variable of the frame: its locals and its module's globals, or what `scope` says."""
+    _check_options("all", options)
     scopes = _scopes(scope, _frame(frame), obj)
     rules = Rules(include, exclude, min_size, max_size)
     arguments = {"callback": callback, "values": values, "options": options}

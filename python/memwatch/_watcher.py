@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Callable, Optional, Union
 
 from memwatch import _config, _history, _lifetime, _scope, _threads, adapters
+from memwatch._buffers import exported, why_not
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._emit import Emitter, Objects
@@ -38,6 +39,8 @@ class _Region:
     callback: Optional[Callback] = None
     when: Optional[Callable[[ChangeEvent], object]] = None
     adapter: Any = None
+    bound: Any = None
+    """The name behind which this region lies, or whose binding it is."""
 
 
 #: Bytes whose polling is worth a word.
@@ -177,6 +180,11 @@ class MemoryWatcher:
             raise ValueError(f'shadow={shadow!r}: it is "full" or "hash"')
         if precise not in (True, False, "auto"):
             raise ValueError(f'precise={precise!r}: it is True, False or "auto"')
+        refusal = why_not(obj)
+        if refusal is not None:
+            raise TypeError(refusal)
+        exporter = exported(obj)
+        obj = obj if exporter is None else exporter  # a tensor's memory, as an array
         judge = when if callable(when) else None
         layout = Layout.of(obj)
         with self._lock:
@@ -220,6 +228,9 @@ class MemoryWatcher:
         """Stops watching a region. What was written before is still delivered. False when there is no such region."""
         try:
             region_id = self._core.region_find(id_or_name) if isinstance(id_or_name, str) else id_or_name
+            entry = self._regions.get(region_id) or self._retired.get(region_id)
+            if entry is not None and entry.bound is not None:
+                return self._unwatch_bound(entry.bound)
             entry = self._regions.get(region_id)
             if entry is not None and entry.adapter is None:
                 self._core.region_remove(region_id)
@@ -235,20 +246,51 @@ class MemoryWatcher:
         self._retire(region_id)
         return True
 
+    def _unwatch_bound(self, bound: Any) -> bool:
+        """Stops watching a name and the buffers behind it."""
+        bound.end()
+        entry = self._regions.get(bound.binding_id)
+        if entry is None:
+            return False
+        entry.bound = None
+        return self.unwatch(bound.binding_id)
+
     def all(self, **options: Any) -> dict[str, int]:
         """Watches every variable in the caller's scope; the ids by name. Options: see `memwatch._scope.watch_all`."""
         return _scope.watch_all(self, sys._getframe(1), **options)
 
     def watch_attr(self, obj: object, attr: str, **options: Any) -> int:
-        """Watches what an object's attribute is bound to."""
+        """Watches what an object's attribute is bound to, and holds; the region's id.
+
+        An array or another buffer that it holds is watched as by `watch()`, and the watch follows when it is bound to
+        another; that it was is told under "NAME (binding)".
+
+        alias        the region's name; "OBJECT.ATTRIBUTE" by default
+        callback     gets these events in place of the watcher's callback
+        values       as in `watch()`
+        track        "value"; "binding": only that it is bound to another object
+        deep         True: also what lists, dicts and objects in it hold, and the buffers there, as "NAME[...][0]"
+        when         which changes are events: a function of the new value, or a condition on a number, as in `watch()`
+        cmp          cmp(old, new) is true when they differ; in place of memwatch's own comparison
+        copy         copy(value) is what is kept for the next comparison
+        stack_depth  frames in `where`
+        properties   True: the attribute is computed by its class, and may be called to be compared
+        max_rate, metric   as in `watch()`, where it holds a buffer
+        """
         return _scope.watch_attr(self, obj, attr, **options)
 
     def watch_item(self, container: Any, key: Any, **options: Any) -> int:
-        """Watches what a container holds under a key or an index."""
+        """Watches what a container holds under a key or an index; options as in `watch_attr`, and
+
+        names        further names by which code that changes the container knows it
+
+        An item of an array is watched as memory. One that its container makes anew at each access is compared by value
+        where it is plain data, else refused.
+        """
         return _scope.watch_item(self, container, key, **options)
 
     def watch_name(self, name: str, **options: Any) -> int:
-        """Watches what a name in the caller's scope is bound to."""
+        """Watches what a name in the caller's scope is bound to; options as in `watch_attr`."""
         return _scope.watch_name(self, sys._getframe(1), name, **options)
 
     # --- what comes of it ---
@@ -485,6 +527,20 @@ class MemoryWatcher:
         if callback is not None:
             self._start_dispatcher()
         return int(region_id)
+
+    def _watch_behind(self, bound: Any, obj: object, name: str, **options: Any) -> int:
+        """Watches a buffer that lies behind a name, and remembers behind which."""
+        region_id = self.watch(obj, name, **options)
+        for each in (region_id, bound.binding_id):
+            entry = self._regions.get(each)
+            if entry is not None:
+                entry.bound = bound
+        return region_id
+
+    def _unwatch_region(self, region_id: int) -> None:
+        """Stops watching one buffer behind a name."""
+        self._remove_left_over(region_id)
+        self._retire(region_id)
 
     def _remove_left_over(self, region_id: int) -> None:
         """Removes a region that its adapter left in place, as one that returned no id does."""

@@ -134,6 +134,12 @@ class TraceAdapter(TrackerAdapter):
             self._followers.append(look)
             self._start_sweep()
 
+    def attach(self, region_id: int, follower: Callable[[object], None]) -> None:
+        """Calls `follower` with what the name holds, now and after each change."""
+        watch = self._watches.get(region_id)
+        if watch is not None:
+            watch.follow(follower)
+
     def _begin(self, watches: list[Watch]) -> None:
         watches = [watch for watch in watches if not watch.ended]
         if not watches:

@@ -23,6 +23,8 @@ from memwatch._trace.values import MISSING
 Location = tuple[str, str, int]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
 def slot_of(frame: FrameType, name: str) -> Optional[int]:
     """The number of a local's slot, for `slot_value`; None when it cannot be told."""
     return slot_names(frame.f_code).index(name) if core.FRAMES and name in frame.f_code.co_varnames else None

@@ -10,6 +10,7 @@ the length is not seen.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -19,6 +20,8 @@ from typing import Any, Final, Optional, Union
 
 LIMIT = 1000
 """Items of a container that are copied and compared."""
+BUFFER_LIMIT = LIMIT * 8
+"""Bytes of a bytearray or an array.array that are."""
 DEPTH = 8
 """Levels that `deep=True` follows."""
 SHOWN = 1000
@@ -86,6 +89,7 @@ class _View:
 _mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _dict_of: Callable[[type], Any] = type.__dict__["__dict__"].__get__
 _flags_of: Callable[[type], int] = type.__dict__["__flags__"].__get__
+_arguments_of: Callable[[Any], Any] = BaseException.__dict__["args"].__get__
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that a class statement made
 
 
@@ -159,7 +163,10 @@ def _freeze_set(value: set[Any]) -> Frozen:
 
 
 def _freeze_object(value: object) -> Frozen:
-    attributes = dict(instance_attributes(value) or {})
+    attributes: dict[str, Any] = {}
+    if issubclass(type(value), BaseException):
+        attributes["args"] = _arguments_of(value)
+    attributes.update(instance_attributes(value) or {})
     attributes.update(slot_attributes(value))
     if len(attributes) > LIMIT:
         attributes = dict(islice(attributes.items(), LIMIT))
@@ -167,14 +174,21 @@ def _freeze_object(value: object) -> Frozen:
     return Frozen(type(value), len(attributes), names, items, Attributes(type(value), attributes))
 
 
+def _freeze_buffer(value: Any) -> Frozen:
+    copy = value[: BUFFER_LIMIT if type(value) is bytearray else BUFFER_LIMIT // value.itemsize]
+    shown = bytes(copy) if type(value) is bytearray else copy
+    return Frozen(type(value), len(value), None, [bytes(copy)], shown)
+
+
 def freeze(value: object) -> Optional[Frozen]:
     """A bounded copy of what can change in place; None for what cannot, or cannot be seen to."""
     kind = type(value)
     if kind in _SCALARS:
         return None
-    if kind is bytearray:
-        copy = bytes(memoryview(value)[: LIMIT * 8])  # type: ignore[arg-type]
-        return Frozen(kind, len(value), None, [copy], copy)  # type: ignore[arg-type]
+    if kind is bytearray or kind is array:
+        return _freeze_buffer(value)
+    if issubclass(kind, tuple):
+        return None  # named or not: what it holds is its value
     # The class is asked, never the object: `isinstance` would read a `__class__` that a proxy computes.
     if issubclass(kind, dict):
         return _freeze_dict(value)  # type: ignore[arg-type]
@@ -206,9 +220,11 @@ def same_value(old: object, new: object, depth: int = 2) -> bool:
         return bool(old == new) or (old != old and new != new)
     if depth <= 0:
         return False
-    if kind is tuple:
-        return len(old) <= LIMIT and _same_items(list(old), list(new), depth - 1)  # type: ignore[arg-type,call-overload]
-    if kind in (list, dict, set, deque, bytearray, OrderedDict, defaultdict):
+    if issubclass(kind, tuple):
+        olds: list[Any] = list(tuple.__iter__(old))  # type: ignore[arg-type]
+        news: list[Any] = list(tuple.__iter__(new))  # type: ignore[arg-type]
+        return len(olds) <= LIMIT and _same_items(olds, news, depth - 1)
+    if kind in (list, dict, set, deque, bytearray, array, OrderedDict, defaultdict):
         frozen = freeze(old)
         return frozen is not None and same(frozen, new, depth - 1)
     return False
@@ -251,8 +267,8 @@ class Deep:
 
     def _add(self, value: object, depth: int) -> None:
         children: Iterable[object]
-        if type(value) is tuple:
-            children = value
+        if issubclass(type(value), tuple):
+            children = tuple.__iter__(value)  # type: ignore[arg-type]
         else:
             frozen = freeze(value) if id(value) not in self._ids else None
             if frozen is None:
@@ -311,12 +327,23 @@ class _Shower:
             self._active.pop()
 
     def _show_structure(self, value: Any, kind: type, depth: int) -> None:
-        if kind is Attributes:
+        if kind is Attributes and issubclass(value.type, BaseException):
+            self._put(_type_name(value.type))
+            self._show(dict.get(value, "args", ()), depth + 1)
+        elif kind is Attributes:
             self._put(f"<{_type_name(value.type)}")
             self._show_pairs(((f" {name}=", item) for name, item in dict.items(value)), depth, "")
             self._put(">")
         elif kind in (list, tuple, set, frozenset, deque):
             self._show_items(value, kind, depth)
+        elif kind is array:
+            head = value[: self._left // 2 + 1]
+            self._put(repr(head.tounicode() if head.typecode in "uw" else head.tolist()))
+        elif issubclass(kind, tuple):
+            self._show_named(value, kind, depth)
+        elif issubclass(kind, BaseException):
+            self._put(_type_name(kind))
+            self._show(_arguments_of(value), depth + 1)
         elif kind in (dict, OrderedDict, defaultdict):
             self._put("{" if kind is dict else f"{kind.__name__}({{")
             self._show_mapping(value, depth)
@@ -333,6 +360,15 @@ class _Shower:
         self._put(opening)
         self._show_pairs((("", item) for item in value), depth, ", ")
         self._put(closing)
+
+    def _show_named(self, value: Any, kind: type, depth: int) -> None:
+        """A named tuple; another class of tuples without names."""
+        fields = class_attribute(kind, "_fields")
+        items = list(tuple.__iter__(value))
+        names = [f"{name}=" for name in fields if type(name) is str] if type(fields) is tuple else []
+        self._put(_type_name(kind) + "(")
+        self._show_pairs(zip(names if len(names) == len(items) else [""] * len(items), items), depth, ", ")
+        self._put(")")
 
     def _show_mapping(self, value: dict[object, object], depth: int) -> None:
         for index, (key, item) in enumerate(dict.items(value)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
@@ -22,7 +23,18 @@ from memwatch._threads import RLock
 from memwatch._trace.code import Kind, Site
 from memwatch._trace.frames import locations, thread_name
 from memwatch._trace.targets import ELSEWHERE, Target, resolve
-from memwatch._trace.values import DEPTH, MISSING, Attributes, Deep, Frozen, freeze, same, same_value, shown_bytes
+from memwatch._trace.values import (
+    BUFFER_LIMIT,
+    DEPTH,
+    MISSING,
+    Attributes,
+    Deep,
+    Frozen,
+    freeze,
+    same,
+    same_value,
+    shown_bytes,
+)
 from memwatch._tracker import Emitter
 
 TRACKS = ("value", "binding")
@@ -31,7 +43,7 @@ _CREDIT_NS = 20_000_000
 _CHARGE_NS = 200_000  # at most, for one comparison: what is more is another thread's or process's time
 _SHARE = 0.5  # of the elapsed time that comparisons may use
 _MEMORY = ("last", "inplace", "_frozen", "_deep", "_copy", "_shown")
-_EXACT_CONTAINERS = (list, dict, set, deque, bytearray)
+_EXACT_CONTAINERS = (list, dict, set, deque, bytearray, array)
 
 
 class Options:
@@ -115,8 +127,11 @@ class Watch:
         self._deep: Optional[Deep] = None
         self._copy: object = MISSING
         self._shown: Optional[bytes] = None
-        """What the last event showed as new: the next one's old."""
+        """What was there when it was last looked at, as an event shows it: the next one's old."""
+        self.follower: Optional[Callable[[object], None]] = None
+        """Told what the name holds after each change."""
         self._remember(target.read(target.frame))
+        self._shown = shown_bytes(self._old())
 
     def check(self, site: Optional[Site], frame: Optional[FrameType]) -> bool:
         """Reports a change, if there is one, and says whether there was. `site` None: nobody knows who made it."""
@@ -133,6 +148,8 @@ class Watch:
                     return False  # the thread that made the change is about to report it, and knows more
                 self._report(value, site, frame)
             # Outside the lock: these take the engine's and the watcher's.
+            if self.follower is not None:
+                self.follower(value)
             if value is MISSING:
                 self.leave()
             elif self.inplace and not was_inplace:
@@ -166,15 +183,29 @@ class Watch:
     def _remember(self, value: object) -> None:
         options = self._options
         self.last = value
-        self._frozen = self._deep = self._shown = None
+        self._frozen = self._deep = None
         if value is not MISSING and options.track != "binding":
             if options.copy is not None:
                 self._copy = self._ask(options.copy, value, default=value)
             else:
-                self._frozen = freeze(value)
+                self._frozen = None if self._is_of_core(value) else freeze(value)
                 self._deep = Deep(value) if options.deep and value is not None else None
             self.inplace = self._frozen is not None or self._deep is not None or options.copy is not None
         self._prepare_glance(value)
+
+    def follow(self, follower: Callable[[object], None]) -> None:
+        """Has the follower told what the name holds, now and after each change; large buffers are the follower's."""
+        with self._lock:
+            self.follower = follower
+            value = self.last
+            self._remember(value)
+        follower(value)
+
+    def _is_of_core(self, value: object) -> bool:
+        kind = type(value)
+        if self.follower is None or not (kind is bytearray or kind is array):
+            return False
+        return memoryview(value).nbytes > BUFFER_LIMIT  # type: ignore[arg-type]
 
     def _prepare_glance(self, value: object) -> None:
         """A glance compares what the name holds, and its items, by identity; it cannot ask the user's functions."""
@@ -264,6 +295,7 @@ class Watch:
         when = self._options.when
         if when is not None and value is not MISSING and not self._ask(when, value, default=True):
             self._counters.filtered += 1
+            self._shown = shown_bytes(self._old())
         else:
             self._counters.posted += 1
             self._post(old, old_object, self._as_object(rebound), attribution, reason, site, frame)
