@@ -171,7 +171,7 @@ static int check_region_options(const struct memwatch_region_options *options, s
 	if (options->struct_bytes != sizeof *options)
 		return error_set(-EINVAL, "options must come from memwatch_region_options_init of the same version");
 	if (options->name && !*options->name) /* to Prometheus an empty label is no label */
-		return error_set(-EINVAL, "a name is not empty; NULL makes one");
+		return error_set(-EINVAL, "a name is not empty; leave it out to have one made");
 	if (options->name && strlen(options->name) > MEMWATCH_NAME_MAX)
 		return error_set(-ENAMETOOLONG, "a name has at most %d bytes", MEMWATCH_NAME_MAX);
 	if ((unsigned)options->precise > MEMWATCH_PRECISE_NEVER)

@@ -218,7 +218,7 @@ class Watcher:
             region_id = self._next_id
             region = _Region(region_id, f"region-{region_id}" if name is None else name, values, self._newest)
             if not region.name:
-                raise ValueError("a name is not empty; None makes one")
+                raise ValueError("a name is not empty; leave it out to have one made")
             if len(region.name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
                 raise ValueError(f"a name has at most {_NAME_MAX} bytes")
             if region.name in self._by_name:
