@@ -3,7 +3,7 @@
  */
 #include "watching.h"
 
-#include "fault/fault.h"
+#include "fault/table.h"
 
 #define MS UINT64_C(1000000)
 
