@@ -148,25 +148,35 @@ static void json_index(struct text *text, const struct memwatch_event *event, ui
 	text_char(text, ']');
 }
 
-static void json_element(struct text *text, const struct memwatch_event *event, const struct number_format *format,
-			 const struct known_bytes *known, uint64_t item)
+/* One element by the event's format; a truth value as such. */
+static void json_number(struct text *text, const struct memwatch_event *event, const uint8_t *item)
 {
-	uint64_t offset = item * format->item_bytes;
+	union memwatch_number_value value = { 0 };
+	enum memwatch_number number = memwatch_number_read(event->format, event->item_bytes, item, &value);
+	if (strchr(event->format, '?'))
+		text_string(text, value.as_uint ? "true" : "false");
+	else
+		number_json(text, number, &value);
+}
+
+static void json_element(struct text *text, const struct memwatch_event *event, const struct known_bytes *known,
+			 uint64_t item)
+{
+	uint64_t offset = item * event->item_bytes;
 	text_char(text, '{');
 	json_key(text, "index");
 	json_index(text, event, item);
 	json_key(text, "old");
-	number_json(text, format, known->old_bytes + offset);
+	json_number(text, event, known->old_bytes + offset);
 	json_key(text, "new");
-	number_json(text, format, known->new_bytes + offset);
+	json_number(text, event, known->new_bytes + offset);
 	text_char(text, '}');
 }
 
 /* Lists the changed items among the known bytes, at most JSON_ELEMENTS_MAX. */
-static void json_elements(struct text *text, const struct memwatch_event *event, const struct number_format *format,
-			  const struct known_bytes *known)
+static void json_elements(struct text *text, const struct memwatch_event *event, const struct known_bytes *known)
 {
-	const uint64_t width = format->item_bytes, n_known = known->n_bytes / width;
+	const uint64_t width = event->item_bytes, n_known = known->n_bytes / width;
 	uint64_t next = 0;
 	int n = 0;
 	json_key(text, "elements");
@@ -181,7 +191,7 @@ static void json_elements(struct text *text, const struct memwatch_event *event,
 				continue;
 			if (n++ > 0)
 				text_char(text, ',');
-			json_element(text, event, format, known, item);
+			json_element(text, event, known, item);
 		}
 	}
 	text_char(text, ']');
@@ -189,18 +199,19 @@ static void json_elements(struct text *text, const struct memwatch_event *event,
 
 static void json_decoded(struct text *text, const struct memwatch_event *event)
 {
-	struct number_format format = number_format(event->format, event->item_bytes);
+	union memwatch_number_value value;
 	struct known_bytes known = known_bytes(event);
-	if (format.kind == NUMBER_NONE || format.item_bytes == 0 || known.n_bytes < format.item_bytes)
+	if (event->item_bytes == 0 || known.n_bytes < event->item_bytes ||
+	    !memwatch_number_read(event->format, event->item_bytes, known.new_bytes, &value))
 		return;
-	if (event->size_bytes != format.item_bytes) {
-		json_elements(text, event, &format, &known);
+	if (event->size_bytes != event->item_bytes) {
+		json_elements(text, event, &known);
 		return;
 	}
 	json_key(text, "old_number");
-	number_json(text, &format, known.old_bytes);
+	json_number(text, event, known.old_bytes);
 	json_key(text, "new_number");
-	number_json(text, &format, known.new_bytes);
+	json_number(text, event, known.new_bytes);
 }
 
 /* --- events ----------------------------------------------------------------------------------------------------- */
@@ -299,17 +310,10 @@ void json_event(struct text *text, const struct memwatch_event *event)
 
 static void json_region_value(struct text *text, const struct memwatch_region_info *info)
 {
-	struct number_format whole = { NUMBER_NONE, sizeof info->value, 0 };
-	uint8_t bytes[sizeof info->value];
-	switch (info->number) {
-	case MEMWATCH_NUMBER_NONE: return;
-	case MEMWATCH_NUMBER_INT: whole.kind = NUMBER_INT; break;
-	case MEMWATCH_NUMBER_UINT: whole.kind = NUMBER_UINT; break;
-	case MEMWATCH_NUMBER_DOUBLE: whole.kind = NUMBER_DOUBLE; break;
-	}
-	memcpy(bytes, &info->value, sizeof bytes);
+	if (info->number == MEMWATCH_NUMBER_NONE)
+		return;
 	json_key(text, "value");
-	number_json(text, &whole, bytes);
+	number_json(text, info->number, &info->value);
 }
 
 static void json_ledger(struct text *text, const struct memwatch_ledger *ledger)

@@ -1,29 +1,18 @@
 /*
- * number_json.h -- reads items of a region by their format, as one letter of Python's struct module.
+ * number_json.h -- numbers as JSON.
  */
 #ifndef NUMBER_JSON_H
 #define NUMBER_JSON_H
 
 #include "text.h"
 
-#include <stdint.h>
-
-enum number_kind { NUMBER_NONE, NUMBER_INT, NUMBER_UINT, NUMBER_DOUBLE, NUMBER_BOOL };
-
-struct number_format {
-	enum number_kind kind;
-	unsigned item_bytes;
-	bool swapped; /* the other byte order than this machine's */
-};
-
-/* NUMBER_NONE when the format is no number that can be read here. */
-struct number_format number_format(const char *format, uint64_t item_bytes);
+#include <memwatch/memwatch.h>
 
 /*
- * Writes one item as JSON: whole numbers beyond 2^53 as strings, NaN and infinities as "NaN", "Infinity",
- * "-Infinity".
+ * Writes a number as JSON: whole numbers beyond 2^53 as strings, NaN and infinities as "NaN", "Infinity", "-Infinity",
+ * MEMWATCH_NUMBER_NONE as null.
  */
-void number_json(struct text *text, const struct number_format *format, const uint8_t *item);
+void number_json(struct text *text, enum memwatch_number number, const union memwatch_number_value *value);
 
 /* A double in the same way. */
 void number_json_double(struct text *text, double value);
