@@ -51,7 +51,6 @@ static union {
 } own __attribute__((aligned(PAGE_BYTES)));
 static uint64_t throttled_until_ns, throttled_total_ns;
 static uint64_t next_look_ns, lost_until_ns; /* until then some of the events were not there */
-static uint64_t marks[2];                    /* `outstanding` at the last mark and at the one before it */
 
 /* Takes a cost from the period's budget; false when that is used up. A new period begins by itself. */
 static bool spend(uint64_t cost_ns)
@@ -103,12 +102,21 @@ static const struct trap_kind page_kind = { PAGE_COOKIE, UINT64_MAX, on_page_tra
 
 /* --- the interface --- */
 
-/* Faults that the kernel counted for us less signals that arrived: it moves while a signal is on its way or blocked. */
-static uint64_t outstanding(void)
+/* What has happened so far to faults on our pages that gave no note. */
+struct unnoted {
+	uint64_t outstanding; /* counted by the kernel less signals that arrived: it moves while one is on its way or blocked */
+	uint64_t blocked, seized;
+};
+
+static struct unnoted unnoted_now(void)
 {
-	return filter_on ? filter_passed() - atomic_load(&own.n_ours)
-			 : trap_count(&events) - atomic_load(&own.n_signals);
+	struct filter_counts counts = filter_counts();
+	uint64_t n = filter_on ? counts.passed - atomic_load(&own.n_ours)
+			       : trap_count(&events) - atomic_load(&own.n_signals);
+	return (struct unnoted){ n, counts.blocked, counts.seized };
 }
+
+static struct unnoted marks[2]; /* at the last mark and at the one before it */
 
 static int refuse(int error, char *note, size_t note_size)
 {
@@ -156,7 +164,7 @@ static int open_sigtrap(struct ring *ring, const struct backend *backend, double
 	if (error)
 		return refuse(error, note, note_size);
 	fault_rehearse(ring);
-	marks[0] = marks[1] = outstanding();
+	marks[0] = marks[1] = unnoted_now();
 	open_now = true;
 	traced = trap_traced(time_monotonic_ns());
 	if (traced)
@@ -205,7 +213,7 @@ static void lost_check(uint64_t now_ns)
 	trap_detach(&events);
 	filter_close();
 	events_open();
-	marks[0] = marks[1] = outstanding();
+	marks[0] = marks[1] = unnoted_now();
 	lost_until_ns = now_ns;
 	if (!traced && !atomic_load(&own.throttled_since_ns))
 		trap_switch(&events, true);
@@ -239,7 +247,7 @@ static uint64_t tick(uint64_t now_ns)
 static void mark(void)
 {
 	marks[1] = marks[0];
-	marks[0] = open_now ? outstanding() : 0;
+	marks[0] = open_now ? unnoted_now() : (struct unnoted){ 0 };
 }
 
 /* Do all threads have an event that is still ours? */
@@ -272,7 +280,12 @@ static enum memwatch_reason absence(uint64_t since_ns)
 		return MEMWATCH_REASON_THROTTLED;
 	if (!covered(since_ns))
 		return MEMWATCH_REASON_UNAVAILABLE;
-	if (outstanding() == marks[1])
+	struct unnoted now = unnoted_now();
+	if (now.seized != marks[1].seized)
+		return MEMWATCH_REASON_UNAVAILABLE;
+	if (now.blocked != marks[1].blocked)
+		return MEMWATCH_REASON_BLOCKED;
+	if (now.outstanding == marks[1].outstanding)
 		return MEMWATCH_REASON_KERNEL;
 	return signal_is_held() ? MEMWATCH_REASON_BLOCKED : MEMWATCH_REASON_UNKNOWN;
 }

@@ -11,7 +11,6 @@
 #define _GNU_SOURCE
 #include "trap.h"
 
-#include "chain.h"
 #include "fault.h"
 #include "step.h"
 #include "system.h"
@@ -84,6 +83,11 @@ int trap_hold(void)
 		return chain_install(&chain);
 	chain_keep(&chain);
 	return 0;
+}
+
+uint64_t trap_handler(int place)
+{
+	return (uintptr_t)chain.handlers[place];
 }
 
 uint64_t trap_n_lost(void)

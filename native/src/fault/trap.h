@@ -10,6 +10,8 @@
 #include "../base/descriptor.h"
 #include "../base/ring.h"
 
+#include "chain.h"
+
 #include <linux/perf_event.h>
 
 /* What an event's signal says. */
@@ -31,6 +33,8 @@ void trap_kind_add(const struct trap_kind *kind);
 
 /* Puts the handler of SIGTRAP in front, the first time or again. 0 or -errno. */
 int trap_hold(void);
+/* Where its handlers are, one for each of the chain's places. */
+uint64_t trap_handler(int place);
 /* How often somebody had replaced it. */
 uint64_t trap_n_lost(void);
 

@@ -15,6 +15,7 @@
 #include "watchpoint.h"
 
 #include "fault.h"
+#include "filter.h"
 #include "operand.h"
 #include "trap.h"
 
@@ -190,7 +191,7 @@ static int attach_point(const struct point *point, uint32_t number)
 	attributes.bp_type = HW_BREAKPOINT_W;
 	attributes.bp_addr = point->address;
 	attributes.bp_len = point->size_bytes;
-	return trap_attach(&events[number & (POINTS - 1)], &attributes, NULL);
+	return trap_attach(&events[number & (POINTS - 1)], &attributes, filter_guards() ? filter_attach_guard : NULL);
 }
 
 static int prepare(void)
