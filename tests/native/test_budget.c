@@ -286,7 +286,7 @@ TEST(a_step_in_a_handler_that_interrupts_a_step)
 	add_region(watcher, also_contested + OWN * OBJECT / sizeof *pages, OBJECT, "b");
 	CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
 	CHECK(pthread_create(&thread, NULL, send_signals, &sender) == 0);
-	for (uint32_t i = 0; i < N || n_signals < N; i++)
+	for (uint32_t i = 0; i < N || n_signals < N / 20; i++)
 		write_neighbour(pages, i + 1);
 	atomic_store(&sender.stop, true);
 	pthread_join(thread, NULL);

@@ -18,6 +18,7 @@
 #include "base.h"
 
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
@@ -59,6 +60,7 @@ static long call(enum syscall_id id)
 	case SYSCALL_USERFAULTFD_DEVICE: return syscall(SYS_ioctl, -1, USERFAULTFD_IOC_NEW, 0);
 	case SYSCALL_PAGEMAP_SCAN: return syscall(SYS_ioctl, -1, PAGEMAP_SCAN_IOCTL, NULL);
 	case SYSCALL_PERF_EVENT_OPEN: return syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0);
+	case SYSCALL_PERF_IOCTL: return syscall(SYS_ioctl, -1, PERF_EVENT_IOC_ID, NULL);
 	case SYSCALL_BPF: return syscall(SYS_bpf, -1, NULL, 0);
 	case SYSCALL_PROCESS_VM_WRITEV: return syscall(SYS_process_vm_writev, (long)getpid(), &local, 1, &remote, 1, 0);
 	case SYSCALL_MSYNC: return syscall(SYS_msync, NULL, 0, MS_ASYNC);

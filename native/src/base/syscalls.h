@@ -10,6 +10,7 @@ enum syscall_id {
 	SYSCALL_USERFAULTFD_DEVICE, /* the ioctl of /dev/userfaultfd */
 	SYSCALL_PAGEMAP_SCAN,       /* the ioctl of /proc/PID/pagemap */
 	SYSCALL_PERF_EVENT_OPEN,
+	SYSCALL_PERF_IOCTL, /* the ioctls of its descriptors */
 	SYSCALL_BPF,
 	SYSCALL_PROCESS_VM_WRITEV,
 	SYSCALL_MSYNC,

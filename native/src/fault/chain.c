@@ -63,7 +63,21 @@ bool chain_keep(struct chain *chain)
 		return true;
 	atomic_fetch_add(&chain->n_lost, 1);
 	chain_install(chain);
+	atomic_store(&chain->touched_ns, 0);
 	return false;
+}
+
+void chain_touch(struct chain *chain)
+{
+	atomic_store(&chain->touched_ns, time_monotonic_ns());
+}
+
+bool chain_settled(struct chain *chain)
+{
+	uint64_t touched_ns = atomic_load(&chain->touched_ns);
+	if (touched_ns && time_monotonic_ns() - touched_ns > NS_PER_S)
+		atomic_compare_exchange_strong(&chain->touched_ns, &touched_ns, 0);
+	return !atomic_load(&chain->touched_ns);
 }
 
 /* The mask with which the kernel would have called the handler. Of glibc's sigset_t the kernel has the first 8 bytes only. */

@@ -25,6 +25,7 @@ struct chain {
 		before[CHAIN_PLACES]; /* whose turn it is when the signal is not ours; under the lock, read by handlers */
 	int place;                    /* of the handler in front, or of the last one that was; -1: never installed */
 	_Atomic uint64_t n_lost;      /* how often somebody had replaced ours */
+	_Atomic uint64_t touched_ns; /* CLOCK_MONOTONIC: when somebody was about to replace it; handlers; 0: settled */
 };
 
 /* Makes the handlers of all places out of `handler(place, info, context)`, and the chain `name` of them. */
@@ -47,6 +48,10 @@ struct chain {
 int chain_install(struct chain *chain);
 /* Installs it again, and counts, when it is not in front any more. False when it was not. */
 bool chain_keep(struct chain *chain);
+/* Somebody is about to replace the handler. Signal-safe. */
+void chain_touch(struct chain *chain);
+/* Is nobody about to? A thread that was, and has not for a second, will not. */
+bool chain_settled(struct chain *chain);
 /*
  * Hands a foreign signal on from a place, with its siginfo intact: to the handler before, or to the default action by returning.
  * Signal-safe.

@@ -17,14 +17,16 @@
 #define _GNU_SOURCE
 #include "chain.h"
 #include "fault.h"
+#include "sentinel.h"
 #include "system.h"
+#include "trap.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
-enum { MAPPINGS = 64, SIGNAL_STACKS = 16 };
+enum { MAPPINGS = 64, SIGNAL_STACKS = 16, HUGE_BYTES = 2 << 20 };
 
 static struct page_set pages;                    /* under the engine's lock; the handler reads */
 static struct page_set written_pages;            /* the handler marks, the worker clears */
@@ -45,17 +47,50 @@ static bool is_write(const void *context)
 #endif
 }
 
-static void open_page(uint64_t address)
+/* 0 or -1. */
+static int open_span(struct span span)
+{
+	return mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ | PROT_WRITE);
+}
+
+static int close_span(struct span span)
+{
+	return mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ);
+}
+
+static void mark_all(struct span span)
+{
+	for (uint64_t page = span.start; page < span.end; page += PAGE_BYTES)
+		page_set_mark(&written_pages, page);
+}
+
+/* False when it cannot be opened, since a filter forbids it. */
+static bool open_page(uint64_t address)
 {
 	uint64_t page = page_floor(address);
+	struct span run;
 	page_set_mark(&written_pages, page);
-	if (mprotect((void *)(uintptr_t)page, PAGE_BYTES, PROT_READ | PROT_WRITE) < 0) {
-		/* Too many mappings: open the whole run, which joins them. */
-		struct span run;
-		if (page_set_next(&pages, page, ADDRESS_END, &run))
-			mprotect((void *)(uintptr_t)run.start, run.end - run.start, PROT_READ | PROT_WRITE);
+	bool opened = open_span((struct span){ page, page + PAGE_BYTES }) == 0;
+	if (!opened &&
+	    page_set_next(&pages, page, ADDRESS_END, &run)) /* too many mappings: the whole run, which joins them */
+		opened = open_span(run) == 0;
+	page_set_mark(&written_pages, page);
+	return opened;
+}
+
+/*
+ * Somebody is about to take SIGSEGV: until it is ours again no fault may be, so everything is opened, and counts as written. Told by the
+ * sentinel, in a handler.
+ */
+static void before_change(void)
+{
+	struct span run;
+	chain_touch(&chain);
+	atomic_fetch_add(&n_changes, 1);
+	for (uint64_t at = 0; page_set_next(&pages, at, ADDRESS_END, &run); at = run.end) {
+		mark_all(run);
+		open_span(run);
 	}
-	page_set_mark(&written_pages, page);
 }
 
 /*
@@ -80,11 +115,9 @@ static void on_segv(int place, siginfo_t *info, void *context)
 	uint64_t now = atomic_load(&n_changes);
 	bool store = info->si_code == SEGV_ACCERR && is_write(context);
 	bool ours = store && page_set_has(&pages, address);
-	if (ours) {
-		if (ring)
-			fault_note(ring, address, context);
-		open_page(address);
-	}
+	if (ours && ring)
+		fault_note(ring, address, context);
+	ours = ours && open_page(address);
 	fault_leave();
 	if (!ours && !(store && try_again(address, now)))
 		chain_pass(&chain, place, info, context);
@@ -114,6 +147,18 @@ static bool holds_signal_stack(struct span span)
 	return false;
 }
 
+/*
+ * Pages of a hugetlb mapping cannot be closed one by one. Moving a page that does not lie on a huge one's border to where it is changes
+ * nothing, and is refused there.
+ */
+static bool has_huge_pages(const struct mapping *mapping)
+{
+	void *page = (void *)(uintptr_t)(mapping->start + PAGE_BYTES);
+	if ((mapping->start | mapping->end) & (HUGE_BYTES - 1))
+		return false;
+	return mremap(page, PAGE_BYTES, PAGE_BYTES, 0) == MAP_FAILED && errno == EINVAL;
+}
+
 /* Only plain memory, and neither the stack that we stand on nor one that signals are known to use. */
 static bool may_protect(struct span span)
 {
@@ -125,7 +170,7 @@ static bool may_protect(struct span span)
 	for (size_t i = 0; i < n && i < MAPPINGS; i++) {
 		const struct mapping *m = &mappings[i];
 		if (m->start > at || !m->readable || !m->writable || m->executable ||
-		    (here >= m->start && here < m->end))
+		    (here >= m->start && here < m->end) || has_huge_pages(m))
 			return false;
 		at = m->end;
 	}
@@ -135,7 +180,7 @@ static bool may_protect(struct span span)
 static void disarm(struct span span)
 {
 	atomic_fetch_add(&n_changes, 1);
-	mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ | PROT_WRITE);
+	open_span(span);
 	/* In this order: a handler that does not find the page among ours finds it among the former ones. */
 	page_set_add(&former_pages, span);
 	page_set_remove(&pages, span);
@@ -154,7 +199,7 @@ static int arm(struct span span)
 		error = page_set_add(&pages, span);
 	if (error) {
 		page_set_remove(&pages, span);
-	} else if (mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ) < 0) {
+	} else if (close_span(span) < 0) {
 		error = -errno;
 		disarm(span); /* a part of it may be closed */
 	}
@@ -165,12 +210,17 @@ static int collect(struct span span, struct span_list *written)
 {
 	struct span run;
 	chain_keep(&chain);
+	bool may_close = chain_settled(&chain) && !trap_is_silent();
 	for (uint64_t at = span.start; page_set_next(&written_pages, at, span.end, &run); at = run.end) {
 		int error = span_list_add(written, run.start, run.end);
 		if (error)
 			return error;
+		if (!may_close)
+			continue;
 		page_set_remove(&written_pages, run);
-		mprotect((void *)(uintptr_t)run.start, run.end - run.start, PROT_READ);
+		if (close_span(run) <
+		    0) /* too many mappings: it stays open, and counts as written until it can be closed */
+			mark_all(run);
 	}
 	return 0;
 }
@@ -178,6 +228,7 @@ static int collect(struct span span, struct span_list *written)
 /* While pages are closed, somebody else's handler must not stay in front: their faults would be crashes to it. */
 static uint64_t tick(uint64_t now_ns)
 {
+	sentinel_tick(now_ns);
 	chain_keep(&chain);
 	return atomic_load(&pages.n_pages) ? now_ns + WRITABLE_WINDOW_MS * NS_PER_MS : 0;
 }
@@ -219,11 +270,27 @@ static int open_mprotect(struct ring *ring, char *note, size_t note_size)
 	fault_rehearse(ring);
 	note_signal_stack();
 	int error = chain_install(&chain);
+	if (!error)
+		sentinel_watch(SIGSEGV, before_change);
 	if (error)
 		snprintf(note, note_size, "no handler for SIGSEGV: %s", strerror(-error));
 	else if (!self_test())
 		error = snprintf(note, note_size, "a store was not seen in the self-test");
+	if (error)
+		sentinel_unwatch(SIGSEGV);
 	return error ? -ENOTSUP : 0;
+}
+
+static void close_mprotect(void)
+{
+	release();
+	sentinel_unwatch(SIGSEGV);
+}
+
+static void fork_child(void)
+{
+	sentinel_fork_child();
+	release();
 }
 
 const struct backend fault_mprotect = {
@@ -234,11 +301,11 @@ const struct backend fault_mprotect = {
 	.pages = &pages,
 	.silent_reason = MEMWATCH_REASON_UNKNOWN,
 	.open = open_mprotect,
-	.close = release,
+	.close = close_mprotect,
 	.arm = arm,
 	.disarm = disarm,
 	.collect = collect,
 	.tick = tick,
 	.handler_lost = handler_lost,
-	.fork_child = release,
+	.fork_child = fork_child,
 };

@@ -13,6 +13,7 @@
 
 #include "fault.h"
 #include "filter.h"
+#include "sentinel.h"
 #include "step.h"
 #include "system.h"
 #include "trap.h"
@@ -24,6 +25,7 @@
 
 #define PAGE_COOKIE UINT64_C(0x6d656d7761746368) /* "memwatch": marks our events' signals */
 #define PERIOD_NS (100 * NS_PER_MS)
+#define HOLD_NS (20 * NS_PER_MS)
 #define SIGNAL_COST_NS 4500 /* measured, see docs/performance.md */
 #define STEP_COST_NS 17000
 
@@ -163,6 +165,8 @@ static int open_sigtrap(struct ring *ring, const struct backend *backend, double
 		error = events_open();
 	if (error)
 		return refuse(error, note, note_size);
+	if (!filter_guards())
+		sentinel_watch(SIGTRAP, NULL);
 	fault_rehearse(ring);
 	marks[0] = marks[1] = unnoted_now();
 	open_now = true;
@@ -181,6 +185,7 @@ static void close_sigtrap(void)
 	trap_switch(&events, false);
 	trap_detach(&events);
 	filter_close();
+	sentinel_unwatch(SIGTRAP);
 	open_now = filter_on = false;
 	atomic_store(&own.throttled_since_ns, 0);
 	wake_ring = NULL;
@@ -219,6 +224,14 @@ static void lost_check(uint64_t now_ns)
 		trap_switch(&events, true);
 }
 
+/* Where nobody tells of a new handler for SIGTRAP, it is looked for often. */
+static uint64_t guard_tick(uint64_t now_ns)
+{
+	if (filter_guards() || sentinel_is_on())
+		return sentinel_tick(now_ns);
+	return now_ns + HOLD_NS;
+}
+
 static uint64_t tick(uint64_t now_ns)
 {
 	if (!open_now)
@@ -226,14 +239,14 @@ static uint64_t tick(uint64_t now_ns)
 	trap_hold();
 	traced_check(now_ns);
 	lost_check(now_ns);
-	uint64_t since_ns = atomic_load(&own.throttled_since_ns);
+	uint64_t since_ns = atomic_load(&own.throttled_since_ns), wish_ns = guard_tick(now_ns);
 	if (!since_ns)
-		return 0;
+		return wish_ns;
 	if (atomic_load(&events.n) > HANDLER_DISABLES_MAX)
 		trap_switch(&events, false);
 	uint64_t end_ns = atomic_load(&own.period_start_ns) + PERIOD_NS;
 	if (now_ns < end_ns)
-		return end_ns;
+		return wish_ns ? min_u64(wish_ns, end_ns) : end_ns;
 	throttled_total_ns += now_ns - since_ns;
 	throttled_until_ns = now_ns;
 	atomic_store(&own.spent_ns, 0);
@@ -241,7 +254,7 @@ static uint64_t tick(uint64_t now_ns)
 	atomic_store(&own.throttled_since_ns, 0);
 	if (!traced)
 		trap_switch(&events, true);
-	return 0;
+	return wish_ns;
 }
 
 static void mark(void)
@@ -253,7 +266,8 @@ static void mark(void)
 /* Do all threads have an event that is still ours? */
 static bool covered(uint64_t since_ns)
 {
-	return lost_until_ns < since_ns && !events.n_refused && !trap_events_lost(&events, 1);
+	return lost_until_ns < since_ns && trap_silent_until_ns() < since_ns && !events.n_refused &&
+	       !trap_events_lost(&events, 1);
 }
 
 /* Does a thread hold one of our signals back? What is outstanding may also be on its way. Asked of the system now and then only. */
@@ -308,6 +322,7 @@ static void stats(struct source_stats *ret_stats)
 static void fork_child(void)
 {
 	trap_detach(&events);
+	sentinel_fork_child();
 	filter_close();
 	step_fork_child();
 	open_now = filter_on = false;

@@ -15,6 +15,8 @@
 #include "step.h"
 #include "system.h"
 
+#include "../base/syscalls.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -25,7 +27,10 @@
 #define TRAP_PERF 6
 #endif
 
-enum { KINDS_MAX = 4, ASYNC_FLAG = 1 };
+enum { KINDS_MAX = 4, SETS_MAX = 8, ASYNC_FLAG = 1 };
+
+#define RETURN_NS (20 * NS_PER_MS)
+#define LOOK_NS (100 * NS_PER_MS) /* a debugger that attaches stops at our signals for so long */
 
 /* What glibc 2.36 does not name: the end of a SIGTRAP's siginfo_t. */
 struct perf_siginfo {
@@ -77,12 +82,83 @@ static void on_trap(int place, siginfo_t *info, void *context)
 	errno = error;
 }
 
+/* Every set of events that was ever attached; written under the lock, read by handlers. */
+static struct trap_events *_Atomic sets[SETS_MAX];
+static _Atomic bool silent;
+static uint64_t silent_until_ns, returning_ns; /* under the lock; 0: not on the way back */
+
+static void set_add(struct trap_events *events)
+{
+	int i = 0;
+	while (i < SETS_MAX && atomic_load(&sets[i]) && atomic_load(&sets[i]) != events)
+		i++;
+	if (i < SETS_MAX)
+		atomic_store(&sets[i], events);
+}
+
+static void events_apply(const struct trap_events *events, bool on)
+{
+	/* Pairs with the release in event_keep. */
+	uint32_t n = atomic_load_explicit(&events->n, memory_order_acquire);
+	const struct descriptor *list = atomic_load(&events->list);
+	for (uint32_t i = 0; i < n; i++)
+		if (descriptor_is_ours(&list[i]))
+			ioctl(list[i].fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
+}
+
+static void sets_apply(bool on, bool first_only)
+{
+	struct trap_events *events;
+	for (int i = 0; i < SETS_MAX && (events = atomic_load(&sets[i])); i++)
+		if (atomic_load(&events->on) && (events->first || !first_only))
+			events_apply(events, on);
+}
+
+void trap_silence(void)
+{
+	chain_touch(&chain);
+	atomic_store(&silent, true);
+	sets_apply(false, false);
+}
+
+/*
+ * The sentinel's events come back first, the others a moment later: a thread that had passed the sentinel's place when it came back has
+ * changed the action by then, and it is found.
+ */
+static void end_silence(void)
+{
+	uint64_t now_ns = time_monotonic_ns();
+	if (!returning_ns) {
+		returning_ns = now_ns;
+		sets_apply(true, true);
+	} else if (now_ns - returning_ns > RETURN_NS) {
+		returning_ns = 0;
+		silent_until_ns = now_ns;
+		atomic_store(&silent, false);
+		sets_apply(true, false);
+	}
+}
+
 int trap_hold(void)
 {
 	if (chain.place < 0)
 		return chain_install(&chain);
-	chain_keep(&chain);
+	bool kept = chain_keep(&chain), settled = chain_settled(&chain);
+	if (!kept || !settled)
+		returning_ns = 0;
+	if (atomic_load(&silent) && settled)
+		end_silence();
 	return 0;
+}
+
+bool trap_is_silent(void)
+{
+	return atomic_load(&silent);
+}
+
+uint64_t trap_silent_until_ns(void)
+{
+	return atomic_load(&silent) ? UINT64_MAX : silent_until_ns;
 }
 
 uint64_t trap_handler(int place)
@@ -139,12 +215,12 @@ static int event_keep(struct trap_events *events, const struct descriptor *event
 			return -ENOMEM;
 		if (n)
 			memcpy(grown, list, n * sizeof *grown);
-		/* Pairs with the load in trap_switch. */
+		/* Pairs with the load in events_apply. */
 		atomic_store(&events->list, list = grown);
 		events->capacity = capacity;
 	}
 	list[n] = *event;
-	/* Pairs with the acquire in trap_switch. */
+	/* Pairs with the acquire in events_apply. */
 	atomic_store_explicit(&events->n, n + 1, memory_order_release);
 	return 0;
 }
@@ -174,8 +250,14 @@ static int attach(pid_t thread, void *arg)
 int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd))
 {
 	struct attaching attaching = { events, *attributes, prepare };
+	int error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
+	if (!error)
+		error = syscall_refused(SYSCALL_PERF_IOCTL);
+	if (error)
+		return error;
 	events->n_refused = 0;
-	int error = system_each_thread(attach, &attaching);
+	set_add(events);
+	error = system_each_thread(attach, &attaching);
 	if (error)
 		trap_detach(events);
 	return error;
@@ -199,13 +281,10 @@ bool trap_events_lost(const struct trap_events *events, uint32_t n)
 	return !n_open;
 }
 
-void trap_switch(const struct trap_events *events, bool on)
+void trap_switch(struct trap_events *events, bool on)
 {
-	uint32_t n = atomic_load_explicit(&events->n, memory_order_acquire);
-	const struct descriptor *list = atomic_load(&events->list);
-	for (uint32_t i = 0; i < n; i++)
-		if (descriptor_is_ours(&list[i]))
-			ioctl(list[i].fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
+	atomic_store(&events->on, on);
+	events_apply(events, on && !atomic_load(&silent));
 }
 
 uint64_t trap_count(const struct trap_events *events)
@@ -226,7 +305,7 @@ bool trap_traced(uint64_t now_ns)
 	static bool traced;
 	if (now_ns >= next_look_ns) {
 		traced = system_traced();
-		next_look_ns = now_ns + NS_PER_S;
+		next_look_ns = now_ns + LOOK_NS;
 	}
 	return traced;
 }

@@ -1,7 +1,7 @@
 /*
  * trap.h -- SIGTRAP and the perf events that send it: one event a thread for each purpose, one handler for all purposes.
  *
- *   who may run together    trap_switch with `on` false: any thread, in handlers too
+ *   who may run together    trap_silence, trap_switch with `on` false: any thread, in handlers too
  *                           everything else: under the engine's lock
  */
 #ifndef TRAP_H
@@ -31,8 +31,13 @@ struct trap_kind {
 /* From now on signals with the kind's cookie are its own; for as long as the process lives. */
 void trap_kind_add(const struct trap_kind *kind);
 
-/* Puts the handler of SIGTRAP in front, the first time or again. 0 or -errno. */
+/* Puts the handler of SIGTRAP in front, the first time or again, and enables what was silent meanwhile. 0 or -errno. */
 int trap_hold(void);
+/* Somebody is about to take SIGTRAP: disables all events until it is ours again. Signal-safe. */
+void trap_silence(void);
+bool trap_is_silent(void);
+/* Until when events were silent (CLOCK_MONOTONIC); UINT64_MAX: they are. */
+uint64_t trap_silent_until_ns(void);
 /* Where its handlers are, one for each of the chain's places. */
 uint64_t trap_handler(int place);
 /* How often somebody had replaced it. */
@@ -44,6 +49,8 @@ struct trap_events {
 	_Atomic uint32_t n;
 	uint32_t capacity;
 	uint32_t n_refused; /* threads that have none, for want of descriptors */
+	_Atomic bool on;    /* wanted; what trap_silence takes away comes back by it */
+	bool first;         /* comes back before the others */
 };
 
 /* What all our events have in common. */
@@ -56,11 +63,11 @@ int trap_attach(struct trap_events *events, const struct perf_event_attr *attrib
 void trap_detach(struct trap_events *events);
 /* Has the host closed any of the first `n`, or are there none? */
 bool trap_events_lost(const struct trap_events *events, uint32_t n);
-/* Enables or disables them all. */
-void trap_switch(const struct trap_events *events, bool on);
+/* Enables or disables them all; not while somebody else has SIGTRAP. */
+void trap_switch(struct trap_events *events, bool on);
 /* How many events the kernel has counted. */
 uint64_t trap_count(const struct trap_events *events);
-/* Does a debugger trace the process? Asked of the system once a second at most. */
+/* Does a debugger trace the process? Asked of the system ten times a second at most. */
 bool trap_traced(uint64_t now_ns);
 /* Why perf_event_open failed with `error`, and what to do. */
 void trap_refusal(int error, char *ret_sentence, size_t size_bytes);

@@ -17,6 +17,7 @@
 #include "fault.h"
 #include "filter.h"
 #include "operand.h"
+#include "sentinel.h"
 #include "trap.h"
 
 #include "../base/syscalls.h"
@@ -187,7 +188,6 @@ static int refuse(int error)
 static int attach_point(const struct point *point, uint32_t number)
 {
 	struct perf_event_attr attributes = trap_attributes(PERF_TYPE_BREAKPOINT, 0, POINT_COOKIE | number);
-	attributes.disabled = silent;
 	attributes.bp_type = HW_BREAKPOINT_W;
 	attributes.bp_addr = point->address;
 	attributes.bp_len = point->size_bytes;
@@ -209,7 +209,11 @@ static int prepare(void)
 		return refuse(error);
 	trap_kind_add(&point_kind);
 	error = trap_hold();
-	return error < 0 ? error_set(error, "the handler of SIGTRAP cannot be installed: %s", strerror(-error)) : 0;
+	if (error < 0)
+		return error_set(error, "the handler of SIGTRAP cannot be installed: %s", strerror(-error));
+	if (!filter_guards())
+		sentinel_watch(SIGTRAP, NULL);
+	return 0;
 }
 
 static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point)
@@ -237,10 +241,13 @@ static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *
 	/* Pairs with the load in on_point_trap: who sees the number sees the point. */
 	atomic_store(&point->number, number);
 	error = attach_point(point, number);
+	if (error == -ENOSPC && sentinel_yield())
+		error = attach_point(point, number);
 	if (error) {
 		atomic_store(&point->number, 0);
 		return refuse(error);
 	}
+	trap_switch(&events[index], !silent);
 	*ret_point = number;
 	return 0;
 }
@@ -319,6 +326,7 @@ static bool tick(uint64_t now_ns)
 {
 	bool traced = trap_traced(now_ns);
 	trap_hold();
+	sentinel_tick(now_ns);
 	for (unsigned i = 0; traced != silent && i < POINTS; i++)
 		trap_switch(&events[i], !traced);
 	silent = traced;
@@ -327,6 +335,7 @@ static bool tick(uint64_t now_ns)
 
 static void fork_child(void)
 {
+	sentinel_fork_child();
 	for (unsigned i = 0; i < POINTS; i++) {
 		trap_detach(&events[i]);
 		atomic_store(&own.points[i].number, 0);
