@@ -44,7 +44,7 @@ TSAN  = B=build/tsan SANITIZE=thread CFLAGS="$(SAN_CFLAGS) -Wno-tsan"
 NATIVE_C   := $(sort $(shell find native/src -name '*.c' 2>/dev/null))
 EXPORTER_C := $(sort $(shell find exporter/src -name '*.c' 2>/dev/null))
 RECORDER_C := $(sort $(shell find recorder/src -name '*.c' 2>/dev/null))
-TEST_C     := $(sort $(wildcard tests/native/*.c))
+TEST_C     := $(sort $(wildcard tests/native/*.c tests/hostile/*.c))
 STRESS_C   := $(sort $(wildcard tests/stress/*.c))
 FUZZ_C     := $(sort $(wildcard tests/fuzz/*.c))
 BENCH_C    := $(sort $(wildcard bench/*.c))
