@@ -20,6 +20,7 @@ import sys
 import threading
 import urllib.request
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -142,7 +143,8 @@ def who(event: ChangeEvent) -> str:
 
 
 def serve(watcher: MemoryWatcher, options: argparse.Namespace):
-    arguments = {"host": options.host, "insecure": options.insecure}
+    token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else None
+    arguments = {"host": options.host, "insecure": options.insecure, "token": token}
     try:
         return watcher.serve(port=options.port, **arguments)
     except OSError as error:
@@ -177,6 +179,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=10764, help="of the exporter; 0: any free one")
     parser.add_argument("--host", default="127.0.0.1", help="address that the exporter listens on")
     parser.add_argument("--insecure", action="store_true", help="allow another address than loopback, without TLS")
+    parser.add_argument("--token-file", type=Path, help="the exporter's token, as Prometheus reads it; default: random")
     parser.add_argument("--quiet", action="store_true", help="do not print the events")
     options = parser.parse_args()
 

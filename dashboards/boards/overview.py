@@ -185,10 +185,11 @@ def losses():
         ),
         curves(
             "Without labels of their own",
-            "Variables beyond the label limit (their events are summed), and source locations that found their table"
-            " full.",
+            "Variables beyond the label limit (their events are summed), variables whose values Prometheus may not see,"
+            " and source locations that found their table full.",
             "short",
             Query("sum by (instance) (memwatch_variables_unlabelled{@})", "{{instance}}, variables"),
+            Query("sum by (instance) (memwatch_values_hidden{@})", "{{instance}}, hidden"),
             Query(
                 "sum by (instance) (increase(memwatch_locations_dropped_total{@}[$__range]))", "{{instance}}, locations"
             ),

@@ -1,14 +1,16 @@
 /*
  * app.js -- the live page.
  *
- * DESIGN. One EventSource brings the events, /api/v1/status and /api/v1/regions are asked every few seconds. What arrives is kept in
- * plain objects and drawn at most four times a second, the newest ROWS_MAX events only: a burst costs the page no
- * more than a trickle. Everything that comes from the process is put in by textContent. EventSource gives up for
- * good when an answer is not 200, so the page opens a new one itself, from the last seq that it has.
+ * DESIGN. The address that opens the page ends in a one-time code behind the `#`. The page exchanges it for the token, and
+ * keeps that in sessionStorage: it belongs to this tab and this port, no other site gets it, and no history holds it. One
+ * stream of lines brings the events; /api/v1/status and /api/v1/regions are asked every few seconds. What arrives is kept in
+ * plain objects and drawn at most four times a second, the newest ROWS_MAX events only: a burst costs the page no more than
+ * a trickle. Everything that comes from the process is put in by textContent, its control characters spelt out.
  */
 "use strict";
 
 const ROWS_MAX = 200, VARIABLES_MAX = 200, POINTS = 60, BYTES_SHOWN = 24, REGIONS_MAX = 20000;
+const TOKEN_KEY = "memwatch-token";
 const DRAW_MS = 250, STATUS_MS = 2000, REGIONS_MS = 5000, RETRY_MIN_MS = 500, RETRY_MAX_MS = 10000;
 
 const $ = (id) => document.getElementById(id);
@@ -18,20 +20,28 @@ const state = {
   variables: new Map(), // name -> {name, size, events, points, bins, lastMs, value, row}
   rows: [],             // newest first: {node, name}
   fresh: [],            // arrived, not drawn yet
-  missed: 0, received: 0, bin: 0, rate: 0, paused: false, held: 0, filter: () => true, retryMs: RETRY_MIN_MS,
+  missed: 0, received: 0, bin: 0, rate: 0, paused: false, held: 0, filter: () => true, retryMs: RETRY_MIN_MS, retry: 0,
 };
 
 /* --- building nodes ------------------------------------------------------------------------------------------- */
 
+/* Characters that hide, reorder or break text, as their numbers. */
+function spelt(text) {
+  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (c) =>
+    "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+}
+
 function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   Object.assign(node, properties);
+  if ("textContent" in properties) node.textContent = spelt(properties.textContent);
   node.append(...children);
   return node;
 }
 
 function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const clean = spelt(text);
+  if (node.textContent !== clean) node.textContent = clean;
 }
 
 /* --- words for numbers ---------------------------------------------------------------------------------------- */
@@ -208,42 +218,83 @@ function showProblem(text) {
   setText($("problem"), text);
 }
 
+function ask(path, type, authorization = `Bearer ${sessionStorage.getItem(TOKEN_KEY)}`) {
+  return fetch(path, { headers: { Accept: type, Authorization: authorization } });
+}
+
 async function getJson(path) {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const response = await ask(path, "application/json");
   if (!response.ok) throw Object.assign(new Error(`${path}: ${response.status}`), { status: response.status });
   return response.json();
 }
 
+/* The code of the address becomes the token. It leaves the address bar first. */
+async function takeCode() {
+  const code = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname);
+  if (!code) return;
+  const response = await ask("/api/v1/token", "application/json", `Memwatch-Code ${code}`);
+  if (response.ok) sessionStorage.setItem(TOKEN_KEY, (await response.json()).token);
+}
+
 function reconnectLater() {
-  setTimeout(connect, state.retryMs);
+  clearTimeout(state.retry);
+  state.retry = setTimeout(connect, state.retryMs);
   state.retryMs = Math.min(state.retryMs * 2, RETRY_MAX_MS);
+}
+
+function reconnectNow() {
+  clearTimeout(state.retry);
+  state.retryMs = RETRY_MIN_MS;
+  connect();
+}
+
+function showRefusal() {
+  const had = sessionStorage.getItem(TOKEN_KEY) !== null;
+  showConnection("refused", had ? "token refused" : "no token");
+  showProblem(had ? "The process was started anew with another token: open the address that it gives, or enter the token."
+    : "This page needs the token. The address that the process gives opens it once; another browser needs another address, or the token.");
+  $("login").hidden = false;
+}
+
+function takeLine(line) {
+  const frame = JSON.parse(line);
+  if (frame.kind === "gap") takeGap(frame);
+  else if (frame.kind === "reset") takeReset(frame);
+  else if (frame.kind === "bookmark") state.seq = frame.seq;
+  else takeEvent(frame);
+}
+
+/* Reads lines until the stream ends. */
+async function readStream(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    lines.forEach(takeLine);
+  }
 }
 
 async function connect() {
   try {
     takeStatus(await getJson("/api/v1/status"));
-  } catch (error) {
-    const refused = error.status === 401;
-    showConnection(refused ? "refused" : "lost", refused ? "token refused" : "no answer, trying again");
-    showProblem(refused ? "The process was started anew with another token: open the address that it gives." : "");
-    reconnectLater();
-    return;
-  }
-  showProblem("");
-  const since = state.seq === null ? "" : `?since=${state.seq}&epoch=${state.epoch}`;
-  const source = new EventSource("/api/v1/events/stream" + since);
-  source.addEventListener("open", () => {
+    $("login").hidden = true;
+    showProblem("");
+    const since = state.seq === null ? "" : `?since=${state.seq}&epoch=${state.epoch}`;
+    const response = await ask("/api/v1/events/stream" + since, "application/x-ndjson");
+    if (!response.ok) throw Object.assign(new Error("stream"), { status: response.status });
     state.retryMs = RETRY_MIN_MS;
     showConnection("live", "live");
-  });
-  source.addEventListener("change", (message) => takeEvent(JSON.parse(message.data)));
-  source.addEventListener("gap", (message) => takeGap(JSON.parse(message.data)));
-  source.addEventListener("reset", (message) => takeReset(JSON.parse(message.data)));
-  source.addEventListener("error", () => {
-    source.close();
-    showConnection("lost", "connection lost, trying again");
-    reconnectLater();
-  });
+    await readStream(response);
+    throw new Error("the stream ended");
+  } catch (error) {
+    if (error.status === 401) showRefusal();
+    else showConnection("lost", "no answer, trying again");
+    if (error.status !== 401 || sessionStorage.getItem(TOKEN_KEY) !== null) reconnectLater();
+  }
 }
 
 /* --- status and regions --------------------------------------------------------------------------------------- */
@@ -255,7 +306,7 @@ function takeStatus(status) {
   }
   state.status = status;
   setText($("service"), status.service);
-  document.title = `${status.service} · memwatch`;
+  document.title = spelt(`${status.service} · memwatch`);
   setText($("about"), `pid ${status.pid} · backend ${status.backend} · version ${status.version}`);
 }
 
@@ -287,7 +338,7 @@ async function loadRegions() {
 }
 
 async function pollRegions() {
-  try { await loadRegions(); } catch { /* as above */ }
+  try { if ($("connection").dataset.state === "live") await loadRegions(); } catch { /* as above */ }
   setTimeout(pollRegions, REGIONS_MS);
 }
 
@@ -422,6 +473,13 @@ function clearEvents() {
 }
 
 function listen() {
+  $("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN_KEY, $("token").value.trim());
+    $("token").value = "";
+    reconnectNow();
+  });
+  window.addEventListener("hashchange", () => { if (location.hash) begin(); });
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("filter").addEventListener("input", () => {
     state.filter = makeFilter($("filter").value.trim());
@@ -441,10 +499,13 @@ function listen() {
   });
 }
 
-/* The token is in a cookie now: out of the address bar, the history and screenshots. */
-history.replaceState(null, "", location.pathname);
+async function begin() {
+  try { await takeCode(); } catch { /* nobody answers: connect() says so */ }
+  reconnectNow();
+}
+
 listen();
-connect();
+begin();
 pollStatus();
 pollRegions();
 setInterval(draw, DRAW_MS);

@@ -51,7 +51,7 @@ static void describe(const struct memwatch_exporter *exporter, struct text *text
 	json_u64(text, "schema", JSON_SCHEMA);
 	json_u64(text, "pid", (uint64_t)exporter->pid);
 	json_string(text, "service", exporter->service);
-	json_string_or_null(text, "url", exporter->url);
+	json_string_or_null(text, "url", exporter->address);
 	json_u64(text, "port", exporter->access.port);
 	json_string_or_null(text, "unix_socket", exporter->unix_socket);
 	json_string(text, "token", exporter->access.token);

@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { TOKEN_BYTES = 24 };
+
 /* --- forks ------------------------------------------------------------------------------------------------------ */
 
 static pthread_mutex_t all_mutex = PTHREAD_MUTEX_INITIALIZER; /* guards the list; held over a fork */
@@ -46,6 +48,8 @@ static void after_fork_in_child(void)
 {
 	for (struct memwatch_exporter *exporter = all; exporter; exporter = exporter->next) {
 		close(exporter->listen_fd);
+		if (exporter->other_fd >= 0)
+			close(exporter->other_fd);
 		for (struct connection *connection = exporter->connections.first; connection;
 		     connection = connection->next)
 			close(connection->fd);
@@ -81,13 +85,32 @@ static void list_remove(struct memwatch_exporter *exporter)
 
 /* --- opening ---------------------------------------------------------------------------------------------------- */
 
+/* Who may read what. */
+static int take_rights(struct access *access, const struct memwatch_exporter_options *options)
+{
+	access->uid = geteuid();
+	access->local = options->unix_socket || listen_is_loopback(options->host) == 1;
+	access->metrics = access->local ? ACCESS_METRICS_LOCAL : ACCESS_METRICS_TOKEN;
+	if (options->metrics_need_token)
+		access->metrics = ACCESS_METRICS_TOKEN;
+	else if (options->metrics_open)
+		access->metrics = ACCESS_METRICS_OPEN;
+	int error = options->metrics_users ? access_read_users(access, options->metrics_users) : 0;
+	if (error == -E2BIG)
+		return exporter_error(-EINVAL, "metrics_users may name %d users", ACCESS_USERS_MAX);
+	if (error)
+		return exporter_error(-EINVAL, "metrics_users=%s: there is a user that this machine does not know",
+				      options->metrics_users);
+	return 0;
+}
+
 static int take_secrets(struct memwatch_exporter *exporter, const struct memwatch_exporter_options *options)
 {
 	struct access *access = &exporter->access;
 	int error = 0;
 	if (options->token)
 		snprintf(access->token, sizeof access->token, "%s", options->token);
-	else if (access_token_make(access->token) < 0)
+	else if (access_random(access->token, TOKEN_BYTES) < 0)
 		return exporter_error(-EIO, "the system gave no random numbers for a token");
 	if (!options->tls_cert_file)
 		return 0;
@@ -122,15 +145,14 @@ static int listen_somewhere(struct memwatch_exporter *exporter, const struct mem
 		return exporter_error(error, "cannot listen on %s: %s",
 				      options->unix_socket ? options->unix_socket : options->host, strerror(-error));
 	exporter->listen_fd = result.fd;
+	exporter->other_fd = result.other_fd;
 	exporter->socket_dev = result.socket_dev;
 	exporter->socket_ino = result.socket_ino;
 	access->port = result.port;
 	snprintf(access->bound, sizeof access->bound, "%s", result.wildcard ? "" : result.literal);
-	snprintf(access->cookie, sizeof access->cookie, "memwatch-%u", result.port);
 	if (!options->unix_socket)
-		snprintf(exporter->url, sizeof exporter->url, "%s://%s:%u/?token=%s", access->tls ? "https" : "http",
-			 result.wildcard ? (result.ipv6 ? "[::1]" : "127.0.0.1") : result.literal, result.port,
-			 access->token);
+		snprintf(exporter->address, sizeof exporter->address, "%s://%s:%u/", access->tls ? "https" : "http",
+			 result.wildcard ? (result.ipv6 ? "[::1]" : "127.0.0.1") : result.literal, result.port);
 	return 0;
 }
 
@@ -148,7 +170,9 @@ static struct memwatch_exporter *make(memwatch *watcher, const struct memwatch_e
 	exporter->watcher = watcher;
 	exporter->pid = getpid();
 	exporter->listen_fd = -1;
-	exporter->metrics_need_token = options->metrics_need_token;
+	exporter->other_fd = -1;
+	pthread_mutex_init(&exporter->url_mutex, NULL);
+	codes_init(&exporter->codes);
 	connections_init(&exporter->connections, options->connection_limit, options->tls_cert_file);
 	pump_init(&exporter->pump, watcher);
 	feeds_init(&exporter->feeds, options->feed_limit, options->heartbeat_ms, &exporter->pump.nudge);
@@ -172,9 +196,15 @@ static void destroy(struct memwatch_exporter *exporter)
 	remove_socket(exporter);
 	if (exporter->listen_fd >= 0)
 		close(exporter->listen_fd);
+	if (exporter->other_fd >= 0)
+		close(exporter->other_fd);
+	codes_fini(&exporter->codes);
+	pthread_mutex_destroy(&exporter->url_mutex);
 	labels_fini(&exporter->labels);
 	lines_fini(&exporter->lines);
 	text_fini(&exporter->scrape);
+	text_fini(&exporter->open_scrapes[0].text);
+	text_fini(&exporter->open_scrapes[1].text);
 	pump_fini(&exporter->pump);
 	feeds_fini(&exporter->feeds);
 	connections_fini(&exporter->connections);
@@ -189,7 +219,9 @@ static void destroy(struct memwatch_exporter *exporter)
 
 static int start(struct memwatch_exporter *exporter, const struct memwatch_exporter_options *options)
 {
-	int error = take_secrets(exporter, options);
+	int error = take_rights(&exporter->access, options);
+	if (!error)
+		error = take_secrets(exporter, options);
 	if (error)
 		return error;
 	take_names(exporter, options);
@@ -266,7 +298,17 @@ const char *memwatch_exporter_token(const memwatch_exporter *exporter)
 	return exporter->access.token;
 }
 
-const char *memwatch_exporter_url(const memwatch_exporter *exporter)
+const char *memwatch_exporter_url(memwatch_exporter *exporter)
 {
-	return exporter->url;
+	char code[CODES_TEXT + 1];
+	if (!*exporter->address)
+		return "";
+	if (exporter->pid != getpid() || codes_make(&exporter->codes, code) < 0)
+		return exporter->address;
+	pthread_mutex_lock(&exporter->url_mutex);
+	char *url = exporter->urls[exporter->next_url];
+	exporter->next_url = (exporter->next_url + 1) % CODES_MAX;
+	snprintf(url, sizeof exporter->urls[0], "%s#%s", exporter->address, code);
+	pthread_mutex_unlock(&exporter->url_mutex);
+	return url;
 }

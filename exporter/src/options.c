@@ -70,8 +70,12 @@ static int check_names(const struct memwatch_exporter_options *options)
 	if (options->token && !access_token_valid(options->token))
 		return exporter_error(-EINVAL, "token must be %d to %d characters of A-Z a-z 0-9 _ -", ACCESS_TOKEN_MIN,
 				      ACCESS_TOKEN_MAX);
+	if (options->metrics_need_token && options->metrics_open)
+		return exporter_error(-EINVAL, "metrics_need_token and metrics_open contradict each other");
 	if (options->allowed_host && !name_valid(options->allowed_host))
-		return exporter_error(-EINVAL, "allowed_host must be a host name, with or without a port");
+		return exporter_error(
+			-EINVAL,
+			"allowed_host must be a host name, with or without a port, or several with commas between");
 	if (!options->tls_cert_file != !options->tls_key_file)
 		return exporter_error(-EINVAL, "TLS needs both tls_cert_file and tls_key_file");
 	return 0;

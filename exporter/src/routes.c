@@ -19,6 +19,7 @@
 #include "feeds/poll.h"
 #include "feeds/stream.h"
 #include "http/page.h"
+#include "http/peer.h"
 #include "http/reply.h"
 #include "metrics/metrics.h"
 #include "server.h"
@@ -39,21 +40,18 @@ struct route {
 	const char *path;
 	enum handler handler;
 	enum MHD_Result (*reply)(struct request *request);
-	enum {
-		WITH_TOKEN,
-		OPEN,
-		METRICS,
-		PAGE
-	} access; /* METRICS: as the options say. PAGE: takes the token from the address too */
+	/* METRICS: as the options say. PAGE: open, and a link from elsewhere may lead there. */
+	enum { WITH_TOKEN, OPEN, METRICS, PAGE } access;
 };
 
 static const struct route routes[] = {
 	{ "/", HANDLER_PAGE, page_index, PAGE },
-	{ "/app.js", HANDLER_PAGE, page_script, WITH_TOKEN },
-	{ "/style.css", HANDLER_PAGE, page_style, WITH_TOKEN },
+	{ "/app.js", HANDLER_PAGE, page_script, OPEN },
+	{ "/style.css", HANDLER_PAGE, page_style, OPEN },
 	{ "/metrics", HANDLER_METRICS, metrics_reply, METRICS },
 	{ "/-/healthy", HANDLER_HEALTH, status_healthy, OPEN },
 	{ "/-/ready", HANDLER_HEALTH, status_ready, OPEN },
+	{ "/api/v1/token", HANDLER_PAGE, page_token, OPEN },
 	{ "/api/v1/status", HANDLER_STATUS, status_reply, WITH_TOKEN },
 	{ "/api/v1/regions", HANDLER_REGIONS, status_regions, WITH_TOKEN },
 	{ "/api/v1/events", HANDLER_EVENTS, poll_reply, WITH_TOKEN },
@@ -91,7 +89,31 @@ static bool is_token(const char *name)
 						  "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0';
 }
 
-static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+/* A header that begins like one that says where a body ends: libmicrohttpd appends a folded line to the name. */
+static bool is_folded_length(const char *name)
+{
+	static const char *const names[] = { "Content-Length", "Transfer-Encoding" };
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		size_t n = strlen(names[i]);
+		if (strncasecmp(name, names[i], n) == 0 && name[n] != '\0')
+			return true;
+	}
+	return false;
+}
+
+/* What a proxy adds. Whoever asks through it is not the process at the other end of the connection. */
+static bool is_of_a_proxy(const char *name)
+{
+	static const char *const names[] = { "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via" };
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (strcasecmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_bytes,
+				   const char *value, size_t value_bytes)
 {
 	struct access_headers *headers = cls;
 	const struct {
@@ -103,17 +125,21 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 		{ "Sec-Fetch-Site", &headers->fetch_site },
 		{ "Sec-Fetch-Mode", &headers->fetch_mode },
 		{ "Authorization", &headers->authorization },
-		{ "Cookie", &headers->cookie },
 		{ "Accept", &headers->accept },
 		{ "If-None-Match", &headers->if_none_match },
 		{ "Last-Event-ID", &headers->last_event_id },
 	};
 
 	(void)kind;
-	if (!value)
+	if (!value) {
 		value = "";
-	headers->total_bytes += strlen(name) + strlen(value) + 4;
-	headers->bad_name |= !is_token(name);
+		value_bytes = 0;
+	}
+	headers->total_bytes += name_bytes + value_bytes + 4;
+	headers->bad_name |= !is_token(name) || strlen(name) != name_bytes || is_folded_length(name);
+	headers->bad_value |= strlen(value) != value_bytes || strpbrk(value, "\r\n");
+	headers->forwarded |= is_of_a_proxy(name);
+	headers->n_origins += strcasecmp(name, "Origin") == 0;
 	headers->n_hosts += strcasecmp(name, "Host") == 0;
 	headers->n_authorizations += strcasecmp(name, "Authorization") == 0;
 	if ((strcasecmp(name, "Content-Length") == 0 && strcmp(value, "0") != 0) ||
@@ -137,6 +163,10 @@ static unsigned check_request(const struct request *request, const char *method,
 		*ret_sentence = "The name of a header holds a character that none may hold.";
 		return 400;
 	}
+	if (request->headers.bad_value) {
+		*ret_sentence = "The value of a header holds a character that none may hold.";
+		return 400;
+	}
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
 		*ret_sentence = "Only GET and HEAD are served.";
 		return 405;
@@ -152,13 +182,30 @@ static unsigned check_request(const struct request *request, const char *method,
 	return 0;
 }
 
-static bool may_read(const struct request *request, const struct route *route)
+/* Is it a process of this machine, of a user who may read values, that asks for itself? */
+static bool peer_may_read(const struct request *request)
 {
-	const struct memwatch_exporter *exporter = request->exporter;
-	if (route->access == OPEN || (route->access == METRICS && !exporter->metrics_need_token))
+	const struct access *access = &request->exporter->access;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	uid_t uid;
+	return access->local && !request->headers.forwarded && info && peer_uid(info->connect_fd, &uid) == 0 &&
+	       access_user_may_read(access, uid);
+}
+
+/* Decides about `request->trusted`, too. */
+static bool may_read(struct request *request, const struct route *route)
+{
+	const struct access *access = &request->exporter->access;
+	request->trusted = access_has_token(access, &request->headers);
+	if (route->access != METRICS)
+		return request->trusted || route->access != WITH_TOKEN;
+	if (request->trusted || access->metrics == ACCESS_METRICS_TOKEN)
+		return request->trusted;
+	if (access->metrics == ACCESS_METRICS_OPEN)
 		return true;
-	return access_has_token(&exporter->access, &request->headers,
-				route->access == PAGE ? query_find(&request->query, "token") : NULL);
+	request->trusted = peer_may_read(request);
+	return access->local;
 }
 
 static enum MHD_Result answer(struct request *request, const char *method)
@@ -177,9 +224,7 @@ static enum MHD_Result answer(struct request *request, const char *method)
 		return reply_error(request, 404, "There is nothing at this address; / leads to what there is.");
 	if (may_read(request, route))
 		return route->reply(request);
-	return route->access == PAGE
-		       ? page_no_token(request)
-		       : reply_error(request, 401, "This needs the token: send it as Authorization: Bearer TOKEN.");
+	return reply_error(request, 401, "This needs the token: send it as Authorization: Bearer TOKEN.");
 }
 
 /* --- libmicrohttpd's calls -------------------------------------------------------------------------------------- */
@@ -226,13 +271,19 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 	if (!request->announced) {
 		request->announced = true;
 		request->head = strcmp(method, "HEAD") == 0;
-		connections_busy(&exporter->connections, entry_of(connection));
-		MHD_get_connection_values(connection, MHD_HEADER_KIND, take_header, &request->headers);
+		connections_busy(&exporter->connections, entry_of(connection), clock_now_ms());
+		MHD_get_connection_values_n(connection, MHD_HEADER_KIND, take_header, &request->headers);
 		if (!access_must_close(&request->headers) && !request->wrong)
 			return MHD_YES;
 	}
 	*upload_data_size = 0;
-	return answer(request, method);
+	enum MHD_Result result = answer(request, method);
+	if (request->feed)
+		connections_feed(&exporter->connections, entry_of(connection));
+	else
+		connections_busy(&exporter->connections, entry_of(connection), clock_now_ms());
+	nudge_give(&exporter->pump.nudge);
+	return result;
 }
 
 static void end_request(void *cls, struct MHD_Connection *connection, void **con_cls,
@@ -244,6 +295,7 @@ static void end_request(void *cls, struct MHD_Connection *connection, void **con
 	nudge_give(&exporter->pump.nudge);
 	if (!request)
 		return;
+	reply_done(request);
 	feeds_remove(request->feed, code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED);
 	free(request);
 	*con_cls = NULL;
@@ -282,7 +334,9 @@ static struct MHD_Daemon *start_daemon(memwatch_exporter *exporter, uint32_t con
 	struct MHD_OptionItem tls[] = {
 		{ MHD_OPTION_HTTPS_MEM_CERT, 0, exporter->tls_cert },
 		{ MHD_OPTION_HTTPS_MEM_KEY, 0, exporter->tls_key },
-		{ MHD_OPTION_HTTPS_PRIORITIES, 0, (char[]){ "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" } },
+		{ MHD_OPTION_HTTPS_PRIORITIES, 0,
+		  (char[]){ "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+			    ":-RSA:-AES-128-CBC:-AES-256-CBC:-SHA1" } },
 		{ MHD_OPTION_END, 0, NULL },
 	};
 	struct MHD_OptionItem *more = exporter->access.tls ? tls : &tls[3];

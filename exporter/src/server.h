@@ -20,6 +20,7 @@
 #include "feeds/lines.h"
 #include "feeds/pump.h"
 #include "http/access.h"
+#include "http/codes.h"
 #include "http/connections.h"
 #include "http/request.h"
 #include "metrics/floor.h"
@@ -30,14 +31,23 @@
 
 enum { BACKENDS_MAX = 8 };
 
+/* What clients without rights get of the metrics. */
+struct open_scrape {
+	struct text text;
+	int64_t made_ms;
+};
+
 struct memwatch_exporter {
 	memwatch *watcher;
 	struct memwatch_exporter *next; /* in the list of exporter.c, for fork */
 	pid_t pid;                      /* that opened it: in a forked child everything here is inert */
 	struct access access;
-	bool metrics_need_token;
 	char service[128];
-	char url[ACCESS_TOKEN_MAX + 400];
+	char address[400];         /* of the page; "" for a Unix socket */
+	char urls[CODES_MAX][480]; /* with a one-time code each; guarded by url_mutex */
+	unsigned next_url;         /* likewise */
+	pthread_mutex_t url_mutex;
+	struct codes codes;
 	char *unix_socket; /* NULL: TCP */
 	dev_t socket_dev;  /* the socket file that is ours to remove */
 	ino_t socket_ino;
@@ -49,6 +59,7 @@ struct memwatch_exporter {
 	int n_backends;
 	struct MHD_Daemon *daemon;
 	int listen_fd;
+	int other_fd; /* holds the port on the other loopback address; -1: none */
 	struct connections connections;
 	struct feeds feeds;
 	struct pump pump;
@@ -57,8 +68,9 @@ struct memwatch_exporter {
 	struct lines lines;
 	struct labels labels;
 	struct floor floor;
-	struct text scrape; /* the last one's memory, used again */
-	uint64_t scrape_ns; /* how long the last one took */
+	struct text scrape;                 /* the last one's memory, used again */
+	struct open_scrape open_scrapes[2]; /* by dialect */
+	uint64_t scrape_ns;                 /* how long the last one took */
 	struct request_counts requests;
 };
 

@@ -9,7 +9,7 @@
 
 struct exporter {
 	PyObject_HEAD struct dependent dependent;
-	PyObject *url, *token;
+	PyObject *token;
 	uint16_t port;
 };
 
@@ -37,16 +37,17 @@ static int parse_options(PyObject *args, PyObject *kwargs, struct watcher **ret_
 	static char *names[] = {
 		"watcher",       "host",         "port",        "unix_socket",      "token",      "metrics_need_token",
 		"tls_cert_file", "tls_key_file", "insecure",    "connection_limit", "feed_limit", "variable_limit",
-		"heartbeat_ms",  "allowed_host", "runtime_dir", "service",          NULL
+		"heartbeat_ms",  "allowed_host", "runtime_dir", "service",          "metrics_open", "metrics_users", NULL
 	};
 	PyObject *port = NULL, *connections = NULL, *feeds = NULL, *variables = NULL, *heartbeat = NULL;
 	const char *host = NULL;
 	memwatch_exporter_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$zOzzpzzpOOOOzzz:Exporter", names, &watcher_type,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$zOzzpzzpOOOOzzzpz:Exporter", names, &watcher_type,
 					 ret_watcher, &host, &port, &options->unix_socket, &options->token,
 					 &options->metrics_need_token, &options->tls_cert_file, &options->tls_key_file,
 					 &options->insecure, &connections, &feeds, &variables, &heartbeat,
-					 &options->allowed_host, &options->runtime_dir, &options->service))
+					 &options->allowed_host, &options->runtime_dir, &options->service,
+					 &options->metrics_open, &options->metrics_users))
 		return -1;
 	if (host)
 		options->host = host;
@@ -94,11 +95,10 @@ static PyObject *exporter_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->dependent.native = native;
 	self->dependent.close = close_native;
 	dependent_link(&self->dependent, (PyObject *)self, watcher);
-	self->url = convert_text(memwatch_exporter_url(native));
 	self->token = convert_text(memwatch_exporter_token(native));
 	self->port = memwatch_exporter_port(native);
 	watcher_leave(watcher); /* only now: a close that waits for us closes the exporter too */
-	if (!self->url || !self->token) {
+	if (!self->token) {
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -117,16 +117,15 @@ static void exporter_dealloc(PyObject *object)
 	struct exporter *self = (struct exporter *)object;
 	Py_DECREF(exporter_close(object, NULL));
 	Py_XDECREF(self->dependent.watcher);
-	Py_XDECREF(self->url);
 	Py_XDECREF(self->token);
 	Py_TYPE(object)->tp_free(object);
 }
 
+/* A new one each time: it holds a code that is good once. */
 static PyObject *get_url(PyObject *object, void *Py_UNUSED(closure))
 {
-	PyObject *url = ((struct exporter *)object)->url;
-	Py_INCREF(url);
-	return url;
+	memwatch_exporter *native = ((struct exporter *)object)->dependent.native;
+	return convert_text(native ? memwatch_exporter_url(native) : "");
 }
 
 static PyObject *get_token(PyObject *object, void *Py_UNUSED(closure))

@@ -266,6 +266,8 @@ class Exporter:
         allowed_host: Optional[str] = None,
         runtime_dir: Optional[str] = None,
         service: Optional[str] = None,
+        metrics_open: bool = False,
+        metrics_users: Optional[str] = None,
     ) -> None: ...
     @property
     def url(self) -> str: ...

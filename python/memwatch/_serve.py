@@ -13,6 +13,8 @@ OPTIONS = frozenset(
         "unix_socket",
         "token",
         "metrics_need_token",
+        "metrics_open",
+        "metrics_users",
         "tls_cert_file",
         "tls_key_file",
         "insecure",
@@ -36,11 +38,14 @@ class Server:
             raise TypeError(f"serve() has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(OPTIONS))}")
         if not core.EXPORTER:
             raise Error(95, "this build has no exporter: install libmicrohttpd and cJSON and build memwatch again")
+        users = options.get("metrics_users")
+        if users is not None and not isinstance(users, str):
+            options["metrics_users"] = ",".join(str(user) for user in users)
         self._exporter = core.Exporter(watcher, host=host, port=port, **options)
 
     @property
     def url(self) -> str:
-        """The live page, with the token."""
+        """The live page, for one browser, once: it ends in a code, good for an hour. Each time a new one."""
         return self._exporter.url
 
     @property
@@ -50,7 +55,7 @@ class Server:
 
     @property
     def token(self) -> str:
-        """What all but `/metrics` and health ask for."""
+        """What all but `/metrics` and health ask for. `/metrics` shows it what the variables hold."""
         return self._exporter.token
 
     def close(self) -> None:

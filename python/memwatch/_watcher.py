@@ -367,8 +367,8 @@ class MemoryWatcher:
     def serve(self, host: str = "127.0.0.1", port: int = 10764, **options: Any) -> Server:
         """Serves metrics, feeds and a live page; port 0 takes any free one. `memwatch.Error` when the port is in use.
 
-        Options: unix_socket, token, metrics_need_token, tls_cert_file, tls_key_file, insecure, allowed_host,
-        connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir, service.
+        Options: unix_socket, token, metrics_need_token, metrics_open, metrics_users, tls_cert_file, tls_key_file,
+        insecure, allowed_host, connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir, service.
         """
         server = Server(self._core, host, port, options)
         self._servers.append(server)

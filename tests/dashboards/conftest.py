@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = ROOT / "dashboards"
 HERE = Path(__file__).resolve().parent
-TOKEN = "a-token-for-the-tests"
+TOKEN = "a-token-for-the-tests-of-dashboards"
 WAIT_S = 60.0
 
 sys.path.insert(0, str(DASHBOARDS))
@@ -88,6 +88,7 @@ def scrape_config(directory, targets):
     shutil.copytree(DASHBOARDS / "prometheus" / "rules", directory / "rules")
     limits = directory / "rules" / "memwatch.limits.yml"
     limits.write_text(limits.read_text().replace("vector(60)", "vector(2)"))
+    (directory / "memwatch.token").write_text(TOKEN)
     path = directory / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -125,15 +126,17 @@ def reading(url, token):
 
 @contextlib.contextmanager
 def services(directory):
-    """The two services; their addresses and the demo's token."""
+    """The two services' addresses."""
     demo_port, busy_port = free_port(), free_port()
     demo_out, busy_out = directory / "demo.txt", directory / "busy.txt"
     demo_command = [sys.executable, "examples/service_demo.py", "--port", str(demo_port), "--seconds", "0"]
+    (directory / "token").write_text(TOKEN)
+    demo_command += ["--token-file", str(directory / "token")]
     busy_command = [sys.executable, str(HERE / "busy_service.py"), str(busy_port), TOKEN]
     with running(demo_command, demo_out) as demo, running(busy_command, busy_out) as busy:
-        token = started(demo, demo_out, "metrics  ").split("token=")[1].split()[0]
-        started(busy, busy_out, "token=")
-        with reading(f"http://127.0.0.1:{demo_port}", token), reading(f"http://127.0.0.1:{busy_port}", TOKEN):
+        started(demo, demo_out, "metrics  ")
+        started(busy, busy_out, "#")
+        with reading(f"http://127.0.0.1:{demo_port}", TOKEN), reading(f"http://127.0.0.1:{busy_port}", TOKEN):
             yield f"127.0.0.1:{demo_port}", f"127.0.0.1:{busy_port}"
 
 

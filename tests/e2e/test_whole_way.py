@@ -111,7 +111,7 @@ def text() -> str:
 
 
 def test_demo_prints_events_urls_and_a_scrape(text: str) -> None:
-    assert re.search(r"^live page +http://127\.0\.0\.1:\d+/\S*token=\S+$", text, re.MULTILINE), text
+    assert re.search(r"^live page +http://127\.0\.0\.1:\d+/#[0-9a-f]{32}$", text, re.MULTILINE), text
     assert re.search(r"^\d\d:\d\d:\d\d\.\d{3} +\d+ temperature +\S+ → \S+ +\S", text, re.MULTILINE), text
     assert re.search(r"^\d\d:\d\d:\d\d\.\d{3} +\d+ session .*kernel$", text, re.MULTILINE), text
     assert re.search(r'^  memwatch_variable_value\{variable="requests"\} \d', text, re.MULTILINE), text

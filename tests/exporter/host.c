@@ -106,6 +106,27 @@ static int watch_all(void)
 /* --- commands --------------------------------------------------------------------------------------------------- */
 
 /* "many N": N one-byte regions with names of every hostile kind. */
+/* Names of 250 letters a and a number: the worst for a pattern that ends in something else. */
+static int watch_long_names(int n)
+{
+	char name[256];
+	int error = 0;
+
+	memset(name, 'a', 250);
+	for (int i = 0; i < n && error == 0; i++) {
+		snprintf(name + 250, 6, "%d", i % 10000);
+		error = watch(&many[i], 1, name, "B", 1);
+	}
+	return error;
+}
+
+static int touch_all(int n)
+{
+	for (int i = 0; i < n; i++)
+		many[i]++;
+	return memwatch_flush(watcher, 5000);
+}
+
 static int watch_many(int n)
 {
 	static const char *const hostile[] = { "quote\"%d",
@@ -305,6 +326,10 @@ static int run_command(const char *line, const struct memwatch_exporter_options 
 		many[n % MANY_MAX]++;
 	else if (sscanf(line, "many %d", &n) == 1)
 		return watch_many(n);
+	else if (sscanf(line, "long_names %d", &n) == 1)
+		return watch_long_names(n);
+	else if (sscanf(line, "touch_all %d", &n) == 1)
+		return touch_all(n);
 	else if (strcmp(line, "precise") == 0)
 		return watch_precise();
 	else if (sscanf(line, "precise_writes %d", &n) == 1)
@@ -323,6 +348,8 @@ static int run_command(const char *line, const struct memwatch_exporter_options 
 		return open_exporter(options);
 	else if (strcmp(line, "crowded") == 0)
 		return open_crowded(options);
+	else if (strcmp(line, "url") == 0)
+		printf("%s ", memwatch_exporter_url(exporter));
 	else if (strcmp(line, "threads") == 0)
 		printf("%d ", count_entries("/proc/self/task"));
 	else if (strcmp(line, "descriptors") == 0)
@@ -349,6 +376,7 @@ static void take_option(const char *name, char *value, struct memwatch_exporter_
 		{ "allowed_host", &options->allowed_host },
 		{ "runtime_dir", &options->runtime_dir },
 		{ "service", &options->service },
+		{ "metrics_users", &options->metrics_users },
 		{ "backend", &watcher_options->backend },
 	};
 	const struct {
@@ -372,6 +400,8 @@ static void take_option(const char *name, char *value, struct memwatch_exporter_
 		options->port = (uint16_t)strtoul(value, NULL, 10);
 	if (strcmp(name, "metrics_need_token") == 0)
 		options->metrics_need_token = atoi(value);
+	if (strcmp(name, "metrics_open") == 0)
+		options->metrics_open = atoi(value);
 	if (strcmp(name, "history_budget") == 0)
 		watcher_options->history_budget = strtoul(value, NULL, 10);
 	if (strcmp(name, "insecure") == 0)

@@ -22,7 +22,7 @@ SANITIZERS = {
     "tsan": ["-fsanitize=thread"],
 }
 SANITIZED = BUILD.name in SANITIZERS
-TOKEN = "0123456789abcdef0123"
+TOKEN = "0123456789abcdef0123456789abcdef"
 LIMIT_S = 30.0
 
 
@@ -153,6 +153,22 @@ class Service:
         assert status == 200, (status, body)
         assert headers["content-type"].startswith("application/json")
         return json.loads(body)
+
+    def get_as(self, uid: int, path: str, *headers: str) -> tuple[int, str]:
+        """Asks as another user of this machine; returns status and body."""
+        place = ["--unix-socket", str(self.unix_socket)] if self.unix_socket else []
+        command = ["curl", "-sk", "-w", "%{stderr}%{http_code}", "-m", str(LIMIT_S), *place]
+        command += [argument for header in headers for argument in ("-H", header)]
+        scheme = "https" if self.url.startswith("https:") else "http"
+        done = subprocess.run(
+            [*command, f"{scheme}://{self.host}{path}"],
+            user=uid,
+            group=uid,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+        )
+        return int(done.stderr), done.stdout
 
     def metrics(self, openmetrics: bool = False) -> str:
         accept = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain"

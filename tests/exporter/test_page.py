@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +69,7 @@ def test_a_change_shows_within_a_second(page: playwright.Page, service: Service)
     assert "host.c" in text or "main" in text or "unknown" in text
 
 
-def test_the_token_leaves_the_address(page: playwright.Page, service: Service) -> None:
+def test_the_code_leaves_the_address(page: playwright.Page, service: Service) -> None:
     opened(page, service)
     assert page.url == f"http://127.0.0.1:{service.port}/"
     assert page.evaluate("document.cookie") == ""
@@ -74,10 +77,70 @@ def test_the_token_leaves_the_address(page: playwright.Page, service: Service) -
     page.wait_for_selector('#connection[data-state="live"]')
 
 
-def test_without_token_the_page_says_how(page: playwright.Page, service: Service) -> None:
-    response = page.goto(f"http://127.0.0.1:{service.port}/")
-    assert response.status == 401
-    assert "needs the token" in page.inner_text("body")
+def test_another_port_of_this_host_gets_nothing(page: playwright.Page, service: Service) -> None:
+    """Cookies go to every port of 127.0.0.1; what the page keeps does not."""
+    opened(page, service)
+    asked: list[dict[str, str]] = []
+
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Stranger) as stranger:
+        thread = threading.Thread(target=stranger.serve_forever)
+        thread.start()
+        page.goto(f"http://127.0.0.1:{stranger.server_port}/")
+        assert page.evaluate("sessionStorage.length") == 0
+        stranger.shutdown()
+        thread.join()
+    assert asked
+    assert not [headers for headers in asked if "cookie" in headers or service.token in str(headers)]
+
+
+def test_the_profile_on_disk_does_not_hold_the_token(
+    browser: playwright.Browser, service: Service, tmp_path: Path
+) -> None:
+    """The browser keeps addresses for long, in several files. The code is in them perhaps, and is used up."""
+    code = service.url.partition("#")[2]
+    context = browser.browser_type.launch_persistent_context(str(tmp_path), executable_path=CHROMIUM, args=FLAGS)
+    page = opened(context.new_page(), service)
+    page.goto("about:blank")
+    context.close()
+    histories = [path for path in tmp_path.rglob("*") if path.is_file() and path.name in {"History", "Favicons"}]
+    assert histories
+    assert not [path for path in histories if service.token.encode() in path.read_bytes()]
+    headers = {"Authorization": f"Memwatch-Code {code}"}
+    assert service.get("/api/v1/token", token=False, headers=headers)[0] == 401
+
+
+def test_without_token_the_page_asks_for_it(page: playwright.Page, service: Service) -> None:
+    page.goto(f"http://127.0.0.1:{service.port}/")
+    page.wait_for_selector('#connection[data-state="refused"]')
+    playwright.expect(page.get_by_role("alert")).to_contain_text("needs the token")
+    page.get_by_label("Token").fill(service.token)
+    page.get_by_role("button", name="Open").click()
+    page.wait_for_selector('#connection[data-state="live"]')
+
+
+def test_a_second_address_in_the_same_tab(page: playwright.Page, service: Service) -> None:
+    page.goto(f"http://127.0.0.1:{service.port}/")
+    page.wait_for_selector('#connection[data-state="refused"]')
+    page.goto(service.url)
+    page.wait_for_selector('#connection[data-state="live"]')
+    assert page.url == f"http://127.0.0.1:{service.port}/"
+
+
+def test_characters_that_hide_or_reorder_are_spelt_out(page: playwright.Page, start: Start) -> None:
+    service = start(service="a\u202eb\u2066c\u200bd")
+    opened(page, service)
+    playwright.expect(page.locator("#service")).to_have_text("a\\u202eb\\u2066c\\u200bd")
+    assert "\u202e" not in page.title()
 
 
 def test_variables_are_listed_with_value_and_chart(page: playwright.Page, service: Service) -> None:
@@ -154,7 +217,7 @@ def test_says_when_the_token_is_another(page: playwright.Page, start: Start) -> 
     opened(page, first)
     port = first.port
     assert first.close() == 0
-    start(port=port, token="another-token-0123456789")
+    start(port=port, token="another-token-0123456789abcdef01")
     page.wait_for_selector('#connection[data-state="refused"]')
     playwright.expect(page.get_by_role("alert")).to_contain_text("another token")
 

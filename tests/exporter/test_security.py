@@ -10,6 +10,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from .service import LIMIT_S, TOKEN, Service, wait_for
 from .test_metrics import make_certificate
 
 Start = Callable[..., Service]
-PRIVATE = ["/", "/app.js", "/style.css", "/api/v1/status", "/api/v1/regions", "/api/v1/events", "/api/v1/events/stream"]
+PRIVATE = ["/api/v1/status", "/api/v1/regions", "/api/v1/events", "/api/v1/events/stream"]
 PRIVATE += ["/api/v1/values/" + 32 * "0"]
 
 
@@ -44,7 +45,7 @@ def test_private_addresses_need_the_token(service: Service, path: str) -> None:
     headers = refused(service.get(path, token=False), 401)
     assert headers["www-authenticate"].startswith("Bearer")
     for wrong in (
-        "Bearer wrong-token-01234567",
+        "Bearer wrong-token-0123456789abcdef0123",
         f"Bearer {TOKEN}x",
         f"Bearer {TOKEN[:-1]}",
         f"Basic {TOKEN}",
@@ -55,7 +56,7 @@ def test_private_addresses_need_the_token(service: Service, path: str) -> None:
 
 
 def test_open_addresses_do_not(service: Service) -> None:
-    for path in ("/metrics", "/-/healthy", "/-/ready"):
+    for path in ("/metrics", "/-/healthy", "/-/ready", "/", "/app.js", "/style.css"):
         assert service.get(path, token=False)[0] == 200
 
 
@@ -66,16 +67,37 @@ def test_metrics_can_ask_for_it(start: Start) -> None:
     assert service.get("/-/healthy", token=False)[0] == 200
 
 
-def test_the_token_in_the_address_gives_a_cookie(service: Service) -> None:
-    status, headers, _ = service.get(f"/?token={TOKEN}", token=False)
-    cookie = headers["set-cookie"]
-    assert status == 200
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
-    value = cookie.split(";")[0]
-    assert service.get("/api/v1/status", token=False, headers={"Cookie": f"a=b; {value}; c=d"})[0] == 200
-    refused(service.get("/api/v1/status", token=False, headers={"Cookie": value + "x"}), 401)
+def test_a_code_gives_the_token_once(service: Service) -> None:
+    for path in ("/", "/app.js", "/style.css"):
+        assert "set-cookie" not in service.get(path, token=False)[1]
+    code = {"Authorization": "Memwatch-Code " + service.url.partition("#")[2]}
+    assert service.get("/api/v1/token", method="HEAD", token=False, headers=code)[0] == 401
+    assert service.json("/api/v1/token", token=False, headers=code) == {"token": TOKEN}
+    refused(service.get("/api/v1/token", token=False, headers=code), 401)
+    refused(service.get("/api/v1/status", token=False, headers=code), 401)
+
+
+def test_each_address_has_a_code_of_its_own(service: Service) -> None:
+    """Nine are made: the first has given way to the ninth."""
+    urls = [service.url, *(service.do("url")[0] for _ in range(8))]
+    codes = [{"Authorization": "Memwatch-Code " + url.partition("#")[2]} for url in urls]
+    assert len(set(urls)) == 9
+    answers = [service.get("/api/v1/token", token=False, headers=code)[0] for code in codes]
+    assert answers == [401] + 8 * [200]
+
+
+@pytest.mark.parametrize("code", ["", "x", 32 * "0", f"{TOKEN}", 33 * "a", "\u00e9"])
+def test_wrong_codes(service: Service, code: str) -> None:
+    refused(service.get("/api/v1/token", token=False, headers={"Authorization": f"Memwatch-Code {code}"}), 401)
+    refused(service.get("/api/v1/token"), 401)
+
+
+def test_no_cookie_and_no_address_holds_the_token(service: Service) -> None:
+    cookie = {"Cookie": f"memwatch-{service.port}={TOKEN}"}
+    refused(service.get("/api/v1/status", token=False, headers=cookie), 401)
     refused(service.get(f"/api/v1/status?token={TOKEN}", token=False), 401)
-    refused(service.get("/?token=wrong-token-01234567", token=False), 401)
+    refused(service.get(f"/?token={TOKEN}", token=False), 400)
+    assert TOKEN not in service.url
 
 
 def test_two_authorizations_are_none(service: Service) -> None:
@@ -317,6 +339,123 @@ def test_more_silent_connections_than_there_are_places(start: Start) -> None:
             connection.close()
 
 
+NO_RIGHTS = "Via: 1.1 somebody"  # a proxy's request is nobody's
+RIGHTS = f"Authorization: Bearer {TOKEN}"
+
+
+def stalled(service: Service, header: str) -> socket.socket:
+    """A client that asks hundreds of times, and reads nothing."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    connection.settimeout(LIMIT_S)
+    connection.connect(("127.0.0.1", service.port))
+    lines = ["GET /metrics HTTP/1.1", f"Host: {service.host}", header]
+    connection.setblocking(False)
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        connection.send(400 * request(service, *lines))
+    return connection
+
+
+def answer_ms(service: Service, path: str) -> float:
+    begun = time.monotonic()
+    assert service.get(path)[0] == 200
+    return 1000 * (time.monotonic() - begun)
+
+
+def memory_bytes(service: Service) -> int:
+    return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("n_variables", [0, 2000])
+def test_clients_that_do_not_read_stop_nobody(start: Start, slowness: Callable[[], float], n_variables: int) -> None:
+    """More of them than there are places, without rights, each with hundreds of requests under way."""
+    service = start(variable_limit=2000)
+    service.do(f"many {n_variables}")
+    service.metrics()
+    before = memory_bytes(service)
+    with contextlib.ExitStack() as clients:
+        for _ in range(200):
+            clients.enter_context(stalled(service, NO_RIGHTS))
+        wait_for(lambda: service.sample('memwatch_http_requests_total{handler="metrics",code="200"}') >= 200)
+        times = [answer_ms(service, path) for _ in range(10) for path in ("/-/healthy", "/metrics")]
+        assert sorted(times)[len(times) // 2] < 50 * slowness(), times
+        assert memory_bytes(service) - before < 64 << 20
+
+
+def test_who_holds_all_places_and_does_not_read_gives_way(start: Start) -> None:
+    """With the token, so that requests pile up: each new connection takes the place of one that is stalled."""
+    service = start(connection_limit=20, feed_limit=10)
+    with contextlib.ExitStack() as clients:
+        for _ in range(60):
+            clients.enter_context(stalled(service, RIGHTS))
+        begun = time.monotonic()
+        assert service.get("/-/healthy")[0] == 200
+        assert time.monotonic() - begun < 4  # sooner than the first of them is late
+        assert service.sample("memwatch_http_slow_clients_total") >= 40
+
+
+def test_who_reads_nothing_for_long_is_cut(service: Service) -> None:
+    service.do("many 5000")
+    clients = [stalled(service, RIGHTS), stalled(service, RIGHTS)]
+    wait_for(lambda: service.sample("memwatch_http_slow_clients_total") == 2)
+    for client in clients:
+        client.close()
+
+
+def test_who_reads_slowly_is_not_cut(service: Service) -> None:
+    """Longer than the deadline, a little at a time."""
+    with stalled(service, RIGHTS) as connection:
+        connection.settimeout(LIMIT_S)
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            assert connection.recv(4096)
+            time.sleep(0.1)
+    assert service.sample("memwatch_http_slow_clients_total") == 0
+
+
+def test_without_the_token_a_connection_has_one_answer(service: Service) -> None:
+    lines = ["GET /metrics HTTP/1.1", f"Host: {service.host}"]
+    for header, n in ((NO_RIGHTS, 1), (RIGHTS, 3)):
+        requests = 2 * request(service, *lines, header) + request(service, *lines, header, "Connection: close")
+        with service.connect() as connection:
+            connection.sendall(requests)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := connection.recv(65536):
+                    answer += chunk
+        assert answer.count(b"HTTP/1.1 200 ") == n
+
+
+def test_globs_cost_little(start: Start) -> None:
+    """Names and patterns of the worst kind: health does not wait for them."""
+    service = start(event_capacity=65536)
+    service.do("long_names 40")
+    for _ in range(100):
+        service.do("touch_all 40")
+    pattern = "&".join(8 * ["name=*" + 115 * "a" + "b"])
+    done: list[float] = []
+
+    def search() -> None:
+        begun = time.monotonic()
+        since = 0
+        while not done:
+            page = service.json(f"/api/v1/events?since={since}&{pattern}")
+            assert page["events"] == []
+            if page["next"] == page["newest"]:
+                done.append(time.monotonic() - begun)
+            since = page["next"]
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    times = []
+    while not done:
+        times.append(answer_ms(service, "/-/healthy"))
+    thread.join()
+    assert sorted(times)[len(times) // 2] < 100, times
+    assert max(times) < 1000, times
+
+
 def test_silent_connections_give_way_under_tls(start: Start, tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     service = start(connection_limit=20, feed_limit=10, tls_cert_file=certificate, tls_key_file=key)
@@ -343,6 +482,11 @@ def test_silent_connections_give_way_under_tls(start: Start, tmp_path: Path) -> 
         {"host": "example.com"},
         {"token": ""},
         {"token": "short"},
+        {"token": TOKEN[:31]},
+        {"metrics_users": "nobody-of-that-name"},
+        {"metrics_users": ","},
+        {"metrics_users": ",".join(map(str, range(17)))},
+        {"metrics_need_token": 1, "metrics_open": 1},
         {"token": "has spaces in it, and more"},
         {"feed_limit": 128},
         {"variable_limit": 10001},
@@ -373,10 +517,9 @@ def test_tls(start: Start, tmp_path: Path) -> None:
     service = start(tls_cert_file=certificate, tls_key_file=key, host="0.0.0.0")
     context = ssl.create_default_context(cafile=str(certificate))
     connection = http.client.HTTPSConnection("127.0.0.1", service.port, context=context, timeout=LIMIT_S)
-    connection.request("GET", f"/?token={TOKEN}")
+    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     answer = connection.getresponse()
     assert answer.status == 200
-    assert "Secure" in answer.headers["Set-Cookie"]
     answer.read()
     connection.close()
     assert service.url.startswith("https://127.0.0.1:")
@@ -426,7 +569,7 @@ def test_the_discovery_file_is_private_and_goes_away(start: Start, tmp_path: Pat
     assert found["pid"] == service.process.pid
     assert found["token"] == TOKEN
     assert found["service"] == "billing"
-    assert found["url"] == service.url
+    assert found["url"] == service.url.partition("#")[0]
     assert service.close() == 0
     assert list(directory.iterdir()) == []
 

@@ -16,14 +16,14 @@ FLOATS = ["e", "f", "d", "g", ">f2", ">f4", ">f8", "<f8"]
 
 
 def values(server: Server, family: str) -> dict[str, float]:
-    with urllib.request.urlopen(server.url.split("?")[0] + "metrics") as answer:
+    with urllib.request.urlopen(server.url.split("#")[0] + "metrics") as answer:
         text = answer.read().decode()
     found = re.findall(rf'^{family}\{{variable="([^"]+)"\}} (\S+)$', text, re.MULTILINE)
     return {name: float(value) for name, value in found}
 
 
 def events(server: Server) -> dict[str, dict[str, object]]:
-    request = urllib.request.Request(server.url.split("?")[0] + "api/v1/events?limit=1000")
+    request = urllib.request.Request(server.url.split("#")[0] + "api/v1/events?limit=1000")
     request.add_header("Authorization", f"Bearer {server.token}")
     with urllib.request.urlopen(request) as answer:
         return {event["name"]: event for event in json.load(answer)["events"]}

@@ -228,7 +228,8 @@ def test_serve(watcher):
     import urllib.request
 
     with watcher.serve(port=0) as server:
-        assert server.port and str(server.port) in server.url and server.token in server.url
+        assert server.port and str(server.port) in server.url and server.token not in server.url
+        assert server.url.split("#")[0] == f"http://127.0.0.1:{server.port}/" and server.url != server.url
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
             assert b"memwatch_" in answer.read()
         with pytest.raises(memwatch.Error) as caught:

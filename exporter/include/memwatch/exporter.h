@@ -20,21 +20,43 @@ extern "C" {
 typedef struct memwatch_exporter memwatch_exporter;
 
 struct memwatch_exporter_options {
-	size_t struct_bytes;     /* set by memwatch_exporter_options_init */
-	const char *host;        /* "127.0.0.1"; another address needs a token and TLS, or `insecure` */
-	uint16_t port;           /* 10764; 0: any free port, see memwatch_exporter_port */
-	const char *unix_socket; /* a path: listen there instead, mode 0600 */
-	const char *token;       /* NULL: a random one; 16 to 128 characters of [A-Za-z0-9_-] */
-	int metrics_need_token;  /* ask for the token (Authorization: Bearer) on /metrics too */
-	const char *tls_cert_file, *tls_key_file; /* PEM; both or none */
-	int insecure;              /* serve another address than loopback without TLS: everybody there can read */
-	uint32_t connection_limit; /* 128 */
-	uint32_t feed_limit;       /* 32 streaming or waiting clients */
-	uint32_t variable_limit;   /* 100 variables with labels of their own, the rest summed; at most 10,000 */
-	uint32_t heartbeat_ms;     /* 15,000 */
-	const char *allowed_host;  /* one more name that the Host header may have, NULL: none */
-	const char *runtime_dir; /* of the discovery file, mode 0600; NULL: the user's runtime directory; "": no file */
-	const char *service; /* a name for this process in the discovery file and on the page, NULL: the program's */
+	/* Set by memwatch_exporter_options_init. */
+	size_t struct_bytes;
+	/* "127.0.0.1"; another address needs a token and TLS, or `insecure`. */
+	const char *host;
+	/* 10764; 0: any free port, see memwatch_exporter_port. */
+	uint16_t port;
+	/* A path: listen there instead, mode 0600. */
+	const char *unix_socket;
+	/* NULL: a random one; 32 to 128 characters of [A-Za-z0-9_-]. */
+	const char *token;
+	/*
+	 * Who gets /metrics without the token. By default every process of this machine, if no other can reach the
+	 * port, and nobody if others can. What the variables hold is left out then, but for processes of our own user,
+	 * of root, and of `metrics_users`: names or numbers with commas between, such as "prometheus,1001".
+	 * `metrics_need_token`: nobody. `metrics_open`: whoever reaches the port, values included.
+	 */
+	int metrics_need_token;
+	int metrics_open;
+	const char *metrics_users;
+	/* PEM; both or none. */
+	const char *tls_cert_file, *tls_key_file;
+	/* Serve another address than loopback without TLS: whoever hears the network hears the token and all values. */
+	int insecure;
+	/* 128 */
+	uint32_t connection_limit;
+	/* 32 streaming or waiting clients. */
+	uint32_t feed_limit;
+	/* 100 variables with labels of their own, the rest summed; at most 10,000. */
+	uint32_t variable_limit;
+	/* 15,000 */
+	uint32_t heartbeat_ms;
+	/* One more name that the Host header may have, or several with commas between; NULL: none. */
+	const char *allowed_host;
+	/* Of the discovery file, mode 0600; NULL: the user's runtime directory; "": no file. */
+	const char *runtime_dir;
+	/* A name for this process in the discovery file and on the page; NULL: the program's. */
+	const char *service;
 };
 
 MEMWATCH_API void memwatch_exporter_options_init(struct memwatch_exporter_options *options);
@@ -59,12 +81,14 @@ MEMWATCH_API void memwatch_exporter_close(memwatch_exporter *exporter);
 /* 0 for a Unix socket. */
 MEMWATCH_API uint16_t memwatch_exporter_port(const memwatch_exporter *exporter);
 
-/*
- * Strings that live as long as the exporter. The address is that of the live page, with the token; "" for a Unix
- * socket.
- */
+/* Lives as long as the exporter. */
 MEMWATCH_API const char *memwatch_exporter_token(const memwatch_exporter *exporter);
-MEMWATCH_API const char *memwatch_exporter_url(const memwatch_exporter *exporter);
+
+/*
+ * The address of the live page for one browser, once: it ends in a code that is good for one use, for an hour at most.
+ * Each call makes a new one; the string is good until the eighth call after. "" for a Unix socket.
+ */
+MEMWATCH_API const char *memwatch_exporter_url(memwatch_exporter *exporter);
 
 /* The sentence of this thread's last failed call. Never NULL. Valid until the thread's next failing call. */
 MEMWATCH_API const char *memwatch_exporter_error(void);

@@ -75,13 +75,21 @@ const char *ask_read(const struct query *query, struct ask *ret_ask)
 	return NULL;
 }
 
-bool ask_matches(const struct filter *filter, const struct line *line)
+static bool name_matches(const struct filter *filter, const struct line *line)
 {
-	if (line->time_ms < filter->from_ms || line->time_ms >= filter->to_ms)
-		return false;
 	for (unsigned i = 0; i < filter->n_globs; i++) {
 		if (query_glob(filter->globs[i].text, filter->globs[i].n_bytes, line_name(line), line->name_bytes))
 			return true;
 	}
 	return filter->n_globs == 0;
+}
+
+bool ask_matches(struct filter *filter, const struct line *line)
+{
+	if (line->time_ms < filter->from_ms || line->time_ms >= filter->to_ms)
+		return false;
+	uint64_t *verdict = &filter->verdicts[line->region_id % ASK_VERDICTS];
+	if (*verdict >> 1 != line->region_id || line->region_id == 0)
+		*verdict = line->region_id << 1 | name_matches(filter, line);
+	return *verdict & 1;
 }

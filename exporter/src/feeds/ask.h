@@ -9,7 +9,8 @@
 
 #include <stdint.h>
 
-enum { ASK_GLOBS_MAX = 8 };
+/* ASK_LOOK_MS: how long a call looks for events that match, before others have their turn. */
+enum { ASK_GLOBS_MAX = 8, ASK_VERDICTS = 512, ASK_LOOK_MS = 20, ASK_LOOK_EVERY = 32 };
 
 /* Which events are wanted. Pointers lead into the request's target. */
 struct filter {
@@ -19,6 +20,8 @@ struct filter {
 		size_t n_bytes;
 	} globs[ASK_GLOBS_MAX];
 	uint64_t from_ms, to_ms;
+	/* Whether names match, by region, twice its id plus the verdict; a name is judged once, since it does not change. */
+	uint64_t verdicts[ASK_VERDICTS];
 };
 
 struct ask {
@@ -33,6 +36,6 @@ struct ask {
 /* NULL, or what is wrong. */
 const char *ask_read(const struct query *query, struct ask *ret_ask);
 
-bool ask_matches(const struct filter *filter, const struct line *line);
+bool ask_matches(struct filter *filter, const struct line *line);
 
 #endif

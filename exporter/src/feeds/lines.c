@@ -64,6 +64,7 @@ static int write_line(struct lines *lines, const struct memwatch_event *event)
 	text_bytes(text, event->name, line->name_bytes);
 	lines->n_bytes += text->capacity;
 	line->time_ms = event->time_ns / 1000000;
+	line->region_id = event->region_id;
 	line->seq = event->seq;
 	if (text->failed) {
 		empty_slot(lines, line);

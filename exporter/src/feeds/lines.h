@@ -13,6 +13,7 @@ enum { LINES_CAPACITY = 4096, LINES_BATCH = 32, LINES_BYTES_MAX = 8 << 20 };
 struct line {
 	uint64_t seq; /* 0: the slot is empty */
 	uint64_t time_ms;
+	uint64_t region_id;
 	struct text text; /* the JSON, then the region's name as it was given */
 	size_t json_bytes, name_bytes;
 };

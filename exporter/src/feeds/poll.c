@@ -21,14 +21,16 @@ struct page {
 	struct text lines; /* joined by `separator` */
 	char separator;
 	uint64_t next, missed, n_events;
+	bool cut_short; /* there may be more, but others have their turn first */
 };
 
 /*
  * Gathers up to `limit` events after page->next. 0 or -errno. Who asks for all that is kept has missed nothing, as far
  * as the metrics are concerned.
  */
-static int fill_page(struct memwatch_exporter *exporter, const struct ask *ask, struct page *page)
+static int fill_page(struct memwatch_exporter *exporter, struct ask *ask, struct page *page)
 {
+	const int64_t end_ms = clock_now_ms() + ASK_LOOK_MS;
 	const struct line *line;
 	const uint64_t since = page->next;
 	uint64_t missed, n_looked_at = 0;
@@ -40,8 +42,12 @@ static int fill_page(struct memwatch_exporter *exporter, const struct ask *ask, 
 			break;
 		page->missed += missed;
 		page->next = line->seq;
-		if (!ask_matches(&ask->filter, line))
+		if (!ask_matches(&ask->filter, line)) {
+			page->cut_short = n_looked_at % ASK_LOOK_EVERY == 0 && clock_now_ms() >= end_ms;
+			if (page->cut_short)
+				break;
 			continue;
+		}
 		if (page->n_events++ > 0)
 			text_char(&page->lines, page->separator);
 		text_bytes(&page->lines, line->text.data, line->json_bytes);
@@ -122,7 +128,7 @@ static int wait_for_page(struct request *request, const struct ask *ask, const s
 {
 	struct feed *feed = request->feed;
 	int64_t now_ms = clock_now_ms();
-	if (page->n_events > 0 || page->missed > 0 || ask->wait_ms == 0 || request->head)
+	if (page->n_events > 0 || page->missed > 0 || page->cut_short || ask->wait_ms == 0 || request->head)
 		return -ENODATA;
 	if (!feed) {
 		feed = feeds_add(&request->exporter->feeds, request, FORMAT_LONG_POLL, &ask->filter);
@@ -136,7 +142,7 @@ static int wait_for_page(struct request *request, const struct ask *ask, const s
 	return feeds_suspend(feed);
 }
 
-static enum MHD_Result reply_page(struct request *request, const struct ask *ask, uint64_t since, bool ndjson)
+static enum MHD_Result reply_page(struct request *request, struct ask *ask, uint64_t since, bool ndjson)
 {
 	struct page page = { .next = since, .separator = ndjson ? '\n' : ',' };
 	enum MHD_Result result;

@@ -73,6 +73,7 @@ static int fill(struct feed *feed)
 {
 	const struct line *line;
 	uint64_t missed;
+	const int64_t end_ms = clock_now_ms() + ASK_LOOK_MS;
 	int more = 1;
 	for (int i = 0; i < FILL_EVENTS && feed->out.n_bytes < FILL_BYTES; i++) {
 		more = lines_next(&feed->exporter->lines, feed->cursor, &line, &missed);
@@ -83,6 +84,8 @@ static int fill(struct feed *feed)
 		feed->cursor = line->seq;
 		if (ask_matches(&feed->filter, line))
 			write_event(feed, line);
+		else if (i % ASK_LOOK_EVERY == 0 && clock_now_ms() >= end_ms)
+			break;
 	}
 	if (feed->out.n_bytes == 0 && clock_now_ms() >= feed->deadline_ms)
 		write_bookmark(feed);

@@ -10,14 +10,18 @@
 
 enum {
 	CONNECTION_FIRST_MS = 10000, /* for the first request to arrive whole */
-	CONNECTION_NEXT_MS = 30000   /* from the end of one request to the whole of the next */
+	CONNECTION_NEXT_MS = 30000,  /* from the end of one request to the whole of the next */
+	CONNECTION_READ_MS = 5000    /* in which a client must read something of its answer */
 };
 
 struct connection {
 	struct connection *next, *previous;
 	int fd;
 	bool answered;       /* a request was: what is late is the next one, or nothing */
-	int64_t deadline_ms; /* for its request; INT64_MAX while one is answered */
+	bool answering;      /* a request is: what must go on is the client's reading */
+	int64_t since_ms;    /* when the present wait began, or when the client was last seen to read */
+	int64_t deadline_ms; /* for its request, or to be seen to read; INT64_MAX for a feed, which has its own */
+	uint64_t progress;   /* how far the client had read then */
 };
 
 struct connections {
@@ -40,8 +44,9 @@ void connections_fini(struct connections *connections);
 struct connection *connections_add(struct connections *connections, int fd, int64_t now_ms);
 void connections_remove(struct connections *connections, struct connection *connection);
 
-/* A request has arrived whole; it was answered. `connection` may be NULL. */
-void connections_busy(struct connections *connections, struct connection *connection);
+/* A request has arrived whole, and is answered; by a feed; it was answered. `connection` may be NULL. */
+void connections_busy(struct connections *connections, struct connection *connection, int64_t now_ms);
+void connections_feed(struct connections *connections, struct connection *connection);
 void connections_idle(struct connections *connections, struct connection *connection, int64_t now_ms);
 
 /*

@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 128 };
+enum { BACKLOG = 128, PORT_TRIES = 16 };
 
 union address {
 	struct sockaddr any;
@@ -99,27 +99,73 @@ static void describe(const union address *address, struct listen_result *result)
 	snprintf(result->literal, sizeof result->literal, "[%s]", text);
 }
 
-int listen_tcp(const char *host, uint16_t port, struct listen_result *ret_result)
+static void set_port(union address *address, uint16_t port)
 {
-	struct listen_result result = { 0 };
-	union address address;
-	socklen_t n_bytes;
-	int error = read_host(host, &address, &n_bytes);
-	if (error)
-		return error;
-	if (address.any.sa_family == AF_INET)
-		address.ipv4.sin_port = htons(port);
+	if (address->any.sa_family == AF_INET)
+		address->ipv4.sin_port = htons(port);
 	else
-		address.ipv6.sin6_port = htons(port);
+		address->ipv6.sin6_port = htons(port);
+}
+
+static int listen_once(union address address, socklen_t n_bytes, uint16_t port, struct listen_result *ret_result)
+{
+	struct listen_result result = { .other_fd = -1 };
+	set_port(&address, port);
 	result.fd = bind_and_listen(&address, n_bytes);
 	if (result.fd < 0)
 		return result.fd;
 	if (getsockname(result.fd, &address.any, &n_bytes) < 0) {
-		error = -errno;
+		int error = -errno;
 		close(result.fd);
 		return error;
 	}
 	describe(&address, &result);
+	*ret_result = result;
+	return 0;
+}
+
+/*
+ * A descriptor, or -errno. Without SO_REUSEADDR: with it, a socket that does not listen keeps nobody off its port.
+ */
+static int hold_other_loopback(const struct listen_result *result)
+{
+	const char *host = result->ipv6 ? "127.0.0.1" : "::1";
+	const int on = 1;
+	union address address;
+	socklen_t n_bytes;
+	read_host(host, &address, &n_bytes);
+	set_port(&address, result->port);
+	int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (address.any.sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+	if (bind(fd, &address.any, n_bytes) == 0)
+		return fd;
+	int error = -errno;
+	close(fd);
+	return error;
+}
+
+int listen_tcp(const char *host, uint16_t port, struct listen_result *ret_result)
+{
+	struct listen_result result;
+	union address address;
+	socklen_t n_bytes;
+	int error = read_host(host, &address, &n_bytes);
+	for (int i = 0; !error && i < PORT_TRIES; i++) {
+		error = listen_once(address, n_bytes, port, &result);
+		if (error || !result.loopback)
+			break;
+		result.other_fd = hold_other_loopback(&result);
+		if (result.other_fd != -EADDRINUSE || port != 0 || i + 1 == PORT_TRIES)
+			break;
+		close(result.fd);
+	}
+	if (error)
+		return error;
+	if (result.other_fd < 0)
+		result.other_fd = -1; /* that family is not there; or the port that was asked for is taken there */
 	*ret_result = result;
 	return 0;
 }
@@ -142,7 +188,7 @@ static int remove_stale(const union address *address, socklen_t n_bytes)
 
 int listen_unix(const char *path, struct listen_result *ret_result)
 {
-	struct listen_result result = { .loopback = true };
+	struct listen_result result = { .loopback = true, .other_fd = -1 };
 	union address address = { .local = { .sun_family = AF_UNIX } };
 	const socklen_t n_bytes = sizeof address.local;
 	struct stat info;

@@ -10,7 +10,7 @@ enum MHD_Result page_index(struct request *request);
 enum MHD_Result page_script(struct request *request);
 enum MHD_Result page_style(struct request *request);
 
-/* For who comes without the token: says how to get in. */
-enum MHD_Result page_no_token(struct request *request);
+/* The token, for a one-time code. */
+enum MHD_Result page_token(struct request *request);
 
 #endif

@@ -1,8 +1,11 @@
 /*
  * reply.c -- DESIGN: builds answers.
  *
- * HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and
- * counts them. Errors are JSON with one sentence that says what to do.
+ * HTTP thread. All answers pass reply_queue(), which adds the headers that every one of them must have and counts them.
+ * Errors are JSON with one sentence that says what to do.
+ *
+ * A client that may read nothing in particular gets one answer a connection, so that requests do not pile up on one
+ * that does not read; and the answers in memory for such clients are bounded together.
  */
 #include "reply.h"
 
@@ -16,6 +19,19 @@ static const unsigned status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 40
 unsigned reply_status_at(unsigned index)
 {
 	return index < STATUS_CODES ? status_codes[index] : 0;
+}
+
+enum { BYTES_UNDER_WAY_MAX = 32 << 20 };
+
+bool reply_has_room(const struct request *request, size_t n_bytes)
+{
+	return request->trusted || request->counts->bytes_under_way + n_bytes <= BYTES_UNDER_WAY_MAX;
+}
+
+void reply_done(struct request *request)
+{
+	request->counts->bytes_under_way -= request->answer_bytes;
+	request->answer_bytes = 0;
 }
 
 static void count(struct request *request, unsigned status)
@@ -43,7 +59,7 @@ enum MHD_Result reply_queue(struct request *request, unsigned status, const char
 	reply_header(response, "X-Frame-Options", "DENY");
 	reply_header(response, "Referrer-Policy", "no-referrer");
 	reply_header(response, "Cross-Origin-Resource-Policy", "same-origin");
-	if (access_must_close(&request->headers) || request->wrong)
+	if (access_must_close(&request->headers) || request->wrong || !request->trusted)
 		reply_header(response, "Connection", "close");
 	enum MHD_Result result = MHD_queue_response(request->connection, status, response);
 	MHD_destroy_response(response);
@@ -59,6 +75,8 @@ enum MHD_Result reply_text(struct request *request, unsigned status, const char 
 	}
 	struct MHD_Response *response =
 		MHD_create_response_from_buffer(text->n_bytes, text->data, MHD_RESPMEM_MUST_COPY);
+	request->answer_bytes += text->n_bytes;
+	request->counts->bytes_under_way += text->n_bytes;
 	text->n_bytes = 0;
 	return reply_queue(request, status, type, response);
 }

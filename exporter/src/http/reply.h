@@ -12,6 +12,15 @@
 #define REPLY_SSE "text/event-stream; charset=utf-8"
 #define REPLY_TEXT "text/plain; charset=utf-8"
 
+/*
+ * May an answer of that size be built? Not while clients without rights do not read what they asked for: answers in
+ * memory for such clients are bounded.
+ */
+bool reply_has_room(const struct request *request, size_t n_bytes);
+
+/* The request is over: its answer is no longer in memory. */
+void reply_done(struct request *request);
+
 /* Sends the text, copied, and leaves it empty. One whose memory ran out becomes a 500. */
 enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text);
 

@@ -26,9 +26,10 @@ enum handler {
 
 enum { STATUS_CODES = 16 };
 
-/* How many answers there were, by who gave them and with which status (reply_status_at). Written by the HTTP thread. */
+/* HTTP thread only. */
 struct request_counts {
-	uint64_t n[HANDLERS][STATUS_CODES];
+	uint64_t n[HANDLERS][STATUS_CODES]; /* answers, by who gave them and with which status (reply_status_at) */
+	uint64_t bytes_under_way;           /* of answers in memory that their clients have not read to the end */
 };
 
 struct request {
@@ -38,7 +39,9 @@ struct request {
 	enum handler handler;
 	bool announced; /* the first call, with the headers alone, was there */
 	bool head;
-	const char *wrong; /* what is wrong with the target; NULL: nothing */
+	bool trusted;          /* has the token, or comes from a process of a user who may read values */
+	uint64_t answer_bytes; /* its part of bytes_under_way */
+	const char *wrong;     /* what is wrong with the target; NULL: nothing */
 	unsigned wrong_status;
 	struct query query;
 	struct access_headers headers;

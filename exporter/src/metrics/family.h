@@ -18,6 +18,7 @@ struct scrape {
 	struct memwatch_exporter *exporter;
 	struct text *text;
 	bool openmetrics;
+	bool values; /* whoever asks may know what the variables hold */
 	struct memwatch_stats stats;
 	struct memwatch_sink_info callback; /* all sinks of that name together */
 	uint64_t n_sinks, n_connections, n_slow;
@@ -44,6 +45,7 @@ void family_seconds(struct scrape *scrape, const struct family *family, const ch
 void variables_unlabelled(struct scrape *scrape, const struct family *family);
 void variables_events(struct scrape *scrape, const struct family *family);
 void variables_last_change(struct scrape *scrape, const struct family *family);
+void variables_hidden(struct scrape *scrape, const struct family *family);
 void variables_value(struct scrape *scrape, const struct family *family);
 void variables_summary(struct scrape *scrape, const struct family *family); /* `offset` in struct memwatch_summary */
 void variables_nan(struct scrape *scrape, const struct family *family);

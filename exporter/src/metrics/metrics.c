@@ -20,7 +20,7 @@
 #define COMPILER "gcc " __VERSION__
 #endif
 
-enum { SINKS_MAX = 64 };
+enum { SINKS_MAX = 64, OPEN_SCRAPE_MS = 100 };
 
 /* --- samples ---------------------------------------------------------------------------------------------------- */
 
@@ -294,9 +294,9 @@ static int collect(struct scrape *scrape)
 	return 0;
 }
 
-int metrics_render(struct memwatch_exporter *exporter, struct text *text, bool openmetrics)
+int metrics_render(struct memwatch_exporter *exporter, struct text *text, bool openmetrics, bool values)
 {
-	struct scrape scrape = { .exporter = exporter, .text = text, .openmetrics = openmetrics };
+	struct scrape scrape = { .exporter = exporter, .text = text, .openmetrics = openmetrics, .values = values };
 	uint64_t start_ns = clock_now_ns();
 	int error = collect(&scrape);
 	if (error)
@@ -309,17 +309,49 @@ int metrics_render(struct memwatch_exporter *exporter, struct text *text, bool o
 	return text->failed ? -ENOMEM : 0;
 }
 
-enum MHD_Result metrics_reply(struct request *request)
+static const char no_room[] = "Too many clients do not read their answers: come again, or send the token.";
+
+static const char *type_of(bool openmetrics)
+{
+	return openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+			   : "text/plain; version=0.0.4; charset=utf-8";
+}
+
+static enum MHD_Result reply_rendered(struct request *request, bool openmetrics)
 {
 	struct memwatch_exporter *exporter = request->exporter;
-	bool openmetrics = query_accept_openmetrics(request->headers.accept);
+	if (!reply_has_room(request, exporter->scrape.capacity))
+		return reply_error(request, 503, no_room);
 	exporter->scrape.n_bytes = 0;
-	if (metrics_render(exporter, &exporter->scrape, openmetrics) < 0) {
+	if (metrics_render(exporter, &exporter->scrape, openmetrics, true) < 0) {
 		text_fini(&exporter->scrape);
 		return reply_error(request, 503, "The numbers cannot be read now.");
 	}
-	return reply_text(request, 200,
-			  openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-				      : "text/plain; version=0.0.4; charset=utf-8",
-			  &exporter->scrape);
+	return reply_text(request, 200, type_of(openmetrics), &exporter->scrape);
+}
+
+/* For clients without rights: however many ask, a scrape is rendered once in OPEN_SCRAPE_MS. */
+static enum MHD_Result reply_shared(struct request *request, bool openmetrics)
+{
+	struct open_scrape *shared = &request->exporter->open_scrapes[openmetrics];
+	int64_t now_ms = clock_now_ms();
+	if (!reply_has_room(request, shared->text.n_bytes))
+		return reply_error(request, 503, no_room);
+	if (shared->text.n_bytes == 0 || now_ms - shared->made_ms >= OPEN_SCRAPE_MS) {
+		shared->text.n_bytes = 0;
+		shared->made_ms = now_ms;
+		if (metrics_render(request->exporter, &shared->text, openmetrics, false) < 0) {
+			text_fini(&shared->text);
+			return reply_error(request, 503, "The numbers cannot be read now.");
+		}
+	}
+	struct text copy = shared->text; /* which reply_text leaves empty */
+	return reply_text(request, 200, type_of(openmetrics), &copy);
+}
+
+enum MHD_Result metrics_reply(struct request *request)
+{
+	bool openmetrics = query_accept_openmetrics(request->headers.accept);
+	bool values = request->trusted || request->exporter->access.metrics == ACCESS_METRICS_OPEN;
+	return values ? reply_rendered(request, openmetrics) : reply_shared(request, openmetrics);
 }

@@ -110,17 +110,30 @@ void variables_last_change(struct scrape *scrape, const struct family *family)
 	family_seconds(scrape, family, LABELS_OVERFLOW, scrape->exporter->labels.overflow_last_ns);
 }
 
+/* How many variables have a value, of whatever kind, that this scrape does not show. */
+void variables_hidden(struct scrape *scrape, const struct family *family)
+{
+	const struct labels *labels = &scrape->exporter->labels;
+	uint64_t n = 0;
+	for (uint32_t i = 0; !scrape->values && i < labels->n; i++)
+		n += has_number(&labels->entries[i]) || has_summary(&labels->entries[i]);
+	family_u64(scrape, family, NULL, NULL, n);
+}
+
 void variables_value(struct scrape *scrape, const struct family *family)
 {
-	write_variables(scrape, family, has_number, value);
+	if (scrape->values)
+		write_variables(scrape, family, has_number, value);
 }
 
 void variables_summary(struct scrape *scrape, const struct family *family)
 {
-	write_variables(scrape, family, has_summary, summary_double);
+	if (scrape->values)
+		write_variables(scrape, family, has_summary, summary_double);
 }
 
 void variables_nan(struct scrape *scrape, const struct family *family)
 {
-	write_variables(scrape, family, has_summary, summary_nan);
+	if (scrape->values)
+		write_variables(scrape, family, has_summary, summary_nan);
 }

@@ -1,0 +1,137 @@
+"""Two users of one machine, and the network: who may know what the variables hold."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .service import LIMIT_S, TOKEN, Service
+from .test_metrics import make_certificate
+
+Start = Callable[..., Service]
+STRANGER = 12345
+VALUES = ("memwatch_variable_value{", "memwatch_variable_min{", "memwatch_variable_max{", "memwatch_variable_mean{")
+VALUES += ("memwatch_variable_nan{",)
+
+two_users = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to ask as another user")
+
+
+def shown(body: str) -> bool:
+    """Whether a scrape holds values: all kinds, or none. What it says of those that it hides must agree."""
+    found = [kind for kind in VALUES if "\n" + kind in body]
+    assert found in ([], list(VALUES))
+    hidden = next(line for line in body.splitlines() if line.startswith("memwatch_values_hidden "))
+    assert (float(hidden.split()[1]) > 0) == (not found)
+    assert "\nmemwatch_variable_events_total{" in body
+    return bool(found)
+
+
+def scrape_as(service: Service, uid: int, *headers: str) -> bool:
+    status, body = service.get_as(uid, "/metrics", *headers)
+    assert status == 200, body
+    return shown(body)
+
+
+@two_users
+def test_values_are_not_for_other_users(start: Start) -> None:
+    service = start()
+    assert not scrape_as(service, STRANGER)
+    assert not scrape_as(service, 65534)
+    assert not scrape_as(service, STRANGER, "Authorization: Bearer " + 32 * "x")
+    assert scrape_as(service, STRANGER, f"Authorization: Bearer {TOKEN}")
+    assert scrape_as(service, 0)
+
+
+@two_users
+@pytest.mark.parametrize("users", [str(STRANGER), f"root,{STRANGER}"])
+def test_users_who_are_named(start: Start, users: str) -> None:
+    service = start(metrics_users=users)
+    assert scrape_as(service, STRANGER)
+    assert not scrape_as(service, STRANGER + 1)
+
+
+@two_users
+def test_metrics_open_is_for_all(start: Start) -> None:
+    assert scrape_as(start(metrics_open=1), STRANGER)
+
+
+@two_users
+def test_a_unix_socket_knows_its_peer(start: Start, tmp_path: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        os.chmod(directory, 0o711)
+    service = start(unix_socket=tmp_path / "socket")
+    os.chmod(tmp_path / "socket", 0o666)
+    assert not scrape_as(service, STRANGER)
+    assert scrape_as(service, 0)
+
+
+def test_what_a_proxy_passes_on_is_not_its_own(service: Service) -> None:
+    """A proxy that runs as root, or as us, would lend everybody its rights."""
+    assert shown(service.metrics())
+    for header in ("Forwarded", "X-Forwarded-For", "x-real-ip", "Via"):
+        body = service.get("/metrics", token=False, headers={header: "for=192.0.2.1"})[2]
+        assert not shown(body.decode())
+        assert shown(service.get("/metrics", headers={header: "for=192.0.2.1"})[2].decode())
+
+
+@two_users
+def test_a_socket_that_was_handed_over_keeps_its_maker(service: Service) -> None:
+    """Who closes before the answer is nobody, not root."""
+    assert scrape_as(service, 0)
+    with service.connect() as connection:
+        connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: {service.host}\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert shown(answer.decode())
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["tls", "insecure"])
+def test_off_loopback_the_metrics_need_the_token(start: Start, tmp_path: Path, tls: bool) -> None:
+    options: dict[str, object] = {"insecure": 1}
+    if tls:
+        options = dict(zip(("tls_cert_file", "tls_key_file"), make_certificate(tmp_path)))
+    service = start(host="0.0.0.0", **options)
+    uid = os.geteuid()
+    assert service.get_as(uid, "/metrics")[0] == 401
+    assert service.get_as(uid, "/metrics", "Authorization: Bearer " + 32 * "x")[0] == 401
+    assert scrape_as(service, uid, f"Authorization: Bearer {TOKEN}")
+    assert service.get_as(uid, "/-/healthy")[0] == 200
+
+
+def test_off_loopback_they_can_be_opened(start: Start) -> None:
+    service = start(host="0.0.0.0", insecure=1, metrics_open=1)
+    assert scrape_as(service, os.geteuid())
+
+
+# --- the other loopback address ---
+
+
+@pytest.mark.parametrize(("host", "other"), [("127.0.0.1", "::1"), ("localhost", "::1"), ("::1", "127.0.0.1")])
+def test_nobody_else_gets_the_port_on_the_other_loopback(start: Start, host: str, other: str) -> None:
+    """A browser tries [::1] first for "localhost": whoever listens there would get what is meant for us."""
+    service = start(host=host)
+    family = socket.AF_INET6 if ":" in other else socket.AF_INET
+    for reuse in (False, True):
+        with socket.socket(family) as thief:
+            if reuse:
+                thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with pytest.raises(OSError, match="in use"):
+                thief.bind((other, service.port))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((other, service.port), LIMIT_S)
+    service.do("close")
+    with socket.socket(family) as free:
+        free.bind((other, service.port))
+
+
+def test_a_port_that_was_asked_for_is_served_though_the_other_is_taken(start: Start) -> None:
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        assert start(port=taken.getsockname()[1]).get("/metrics")[0] == 200
