@@ -445,18 +445,21 @@ struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
 
 int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, size_t size, uint64_t *ret_seq)
 {
-	int error;
+	int error = 0;
 	const struct region *region = watch_hold_values(watcher, id, &error);
 	if (!region)
 		return error;
 	size_t n = (size_t)min_u64(size, region->size_bytes);
-	if (region->flags & MEMWATCH_REGION_HASHED ? memory_copy(buffer, region->start, n) : 0)
-		n = 0;
-	else if (n && !(region->flags & MEMWATCH_REGION_HASHED))
+	if (region->flags & MEMWATCH_REGION_HASHED)
+		error = memory_copy(buffer, region->start, n);
+	else if (n)
 		memcpy(buffer, region->shadow, n);
-	*ret_seq = region_last_seq(region);
+	if (error)
+		error_set(error, "the memory of \"%s\" cannot be read: %s", region_name(region), strerror(-error));
+	else
+		*ret_seq = region_last_seq(region);
 	engine_unlock(watcher->engine);
-	return (int64_t)n;
+	return error ? error : (int64_t)n;
 }
 
 int64_t memwatch_region_read(memwatch *watcher, uint64_t id, void *buffer, size_t size)

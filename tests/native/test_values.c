@@ -206,3 +206,21 @@ TEST(numbers_are_read_by_their_format)
 	CHECK_EQ(memwatch_number_read("g", sizeof extended, &extended, &value), MEMWATCH_NUMBER_DOUBLE);
 	CHECK(value.as_double == 0.25);
 }
+
+TEST(memory_that_is_gone_is_no_value_of_nothing)
+{
+	struct memwatch_region_options options;
+	uint8_t *memory = map_pages(1), buffer[16];
+	uint64_t id, seq = 77;
+	memwatch *watcher;
+	OK(memwatch_open(NULL, &watcher));
+	memwatch_region_options_init(&options);
+	options.flags = MEMWATCH_REGION_HASHED;
+	OK(memwatch_region_add(watcher, memory, PAGE, &options, &id));
+	CHECK_EQ(memwatch_region_read(watcher, id, buffer, sizeof buffer), sizeof buffer);
+	CHECK_EQ(munmap(memory, PAGE), 0);
+	FAILS(memwatch_region_read(watcher, id, buffer, sizeof buffer), EFAULT);
+	FAILS(memwatch_region_snapshot(watcher, id, buffer, sizeof buffer, &seq), EFAULT);
+	CHECK_EQ(seq, 77);
+	memwatch_close(watcher);
+}

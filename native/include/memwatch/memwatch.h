@@ -219,8 +219,8 @@ MEMWATCH_API int memwatch_region_remove(memwatch *watcher, uint64_t id);
 MEMWATCH_API int memwatch_region_find(memwatch *watcher, const char *name, uint64_t *ret_id);
 
 /*
- * Copies the first `size` bytes of the region's last known value (the shadow) into `buffer`. Returns how many;
- * -ENOENT; -EACCES when its policy is not MEMWATCH_VALUES_FULL.
+ * Copies the first `size` bytes of the region's last known value (the shadow) into `buffer`. Returns how many; -ENOENT;
+ * -EACCES when its policy is not MEMWATCH_VALUES_FULL; -EFAULT when it keeps hashes only and its memory is gone.
  */
 MEMWATCH_API int64_t memwatch_region_read(memwatch *watcher, uint64_t id, void *buffer, size_t size);
 

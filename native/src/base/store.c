@@ -1,7 +1,8 @@
 /*
  * store.c -- DESIGN: one x86-64 instruction is read as prefixes, map, opcode and ModRM, then looked up in a table of the
  * forms that write memory. What is not in the table reads at most. Neither the length of the instruction nor its address is
- * computed: the fault gave the address. Any thread but a handler runs it; it owns nothing; what it does not know is
+ * computed: the fault gave the address. It owns nothing. Handlers run store_decode and store_reach, any other
+ * thread all of it. What it does not know is
  * "unknown", which costs an event its `exact`, never its truth.
  */
 #include "store.h"
