@@ -11,7 +11,7 @@ OBJCOPY   ?= objcopy
 PYTHON    ?= python3
 PREFIX    ?= /usr/local
 DESTDIR   ?=
-WERROR    ?= -Werror
+WERROR    ?= $(if $(wildcard .git),-Werror)
 CFLAGS    ?= -O2 -g
 SANITIZE  ?=
 DEMO_SECONDS ?= 20
@@ -112,7 +112,7 @@ install: build ## install libraries, headers and pkg-config files below DESTDIR/
 
 .PHONY: clean
 clean: ## remove what was built (the virtual environments stay)
-	$(Q)rm -rf build python/memwatch/_core*.so python/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	$(Q)rm -rf build python/memwatch/_*.so python/memwatch/_built.py python/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	$(Q)find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 ##@ Check

@@ -88,11 +88,9 @@ extern PyTypeObject event_type;
 PyObject *event_list(const struct memwatch_event **events, int n);
 PyObject *post_append(PyObject *self, PyObject *args, PyObject *kwargs);
 
-/* --- sink.c, exporter.c --- */
+/* --- sink.c --- */
 
 extern PyTypeObject sink_type;
-extern PyTypeObject exporter_type;
-extern PyTypeObject recorder_type; /* recorder.c */
 
 /* --- frames.c --- */
 

@@ -1,7 +1,9 @@
 /*
- * exporter.c -- DESIGN: Exporter, a native exporter that serves one watcher on a thread of its own. It is closed before its
- * watcher, by the watcher if nobody did earlier. In a forked child it is left alone.
+ * exporter.c -- DESIGN: memwatch._core_exporter, a module of its own because of the libraries that it needs: Exporter, a native
+ * exporter that serves one watcher on a thread of its own. It is closed before its watcher, by the watcher if nobody did
+ * earlier. In a forked child it is left alone.
  */
+#include "api.h"
 #include "convert.h"
 
 #include <memwatch/exporter.h>
@@ -34,15 +36,29 @@ static int parse_port(PyObject *value, uint16_t *ret_port)
 static int parse_options(PyObject *args, PyObject *kwargs, struct watcher **ret_watcher,
 			 struct memwatch_exporter_options *options)
 {
-	static char *names[] = {
-		"watcher",       "host",         "port",        "unix_socket",      "token",      "metrics_need_token",
-		"tls_cert_file", "tls_key_file", "insecure",    "connection_limit", "feed_limit", "variable_limit",
-		"heartbeat_ms",  "allowed_host", "runtime_dir", "service",          "metrics_open", "metrics_users", NULL
-	};
+	static char *names[] = { "watcher",
+				 "host",
+				 "port",
+				 "unix_socket",
+				 "token",
+				 "metrics_need_token",
+				 "tls_cert_file",
+				 "tls_key_file",
+				 "insecure",
+				 "connection_limit",
+				 "feed_limit",
+				 "variable_limit",
+				 "heartbeat_ms",
+				 "allowed_host",
+				 "runtime_dir",
+				 "service",
+				 "metrics_open",
+				 "metrics_users",
+				 NULL };
 	PyObject *port = NULL, *connections = NULL, *feeds = NULL, *variables = NULL, *heartbeat = NULL;
 	const char *host = NULL;
 	memwatch_exporter_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$zOzzpzzpOOOOzzzpz:Exporter", names, &watcher_type,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$zOzzpzzpOOOOzzzpz:Exporter", names, part_watcher_type(),
 					 ret_watcher, &host, &port, &options->unix_socket, &options->token,
 					 &options->metrics_need_token, &options->tls_cert_file, &options->tls_key_file,
 					 &options->insecure, &connections, &feeds, &variables, &heartbeat,
@@ -152,8 +168,8 @@ static PyMethodDef exporter_methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-PyTypeObject exporter_type = {
-	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Exporter",
+static PyTypeObject exporter_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core_exporter.Exporter",
 	.tp_basicsize = sizeof(struct exporter),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = exporter_new,
@@ -161,3 +177,19 @@ PyTypeObject exporter_type = {
 	.tp_methods = exporter_methods,
 	.tp_getset = exporter_getset,
 };
+
+static struct PyModuleDef module_def = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "memwatch._core_exporter",
+	.m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__core_exporter(void);
+
+PyMODINIT_FUNC PyInit__core_exporter(void)
+{
+	PyObject *module = part_init() < 0 ? NULL : PyModule_Create(&module_def);
+	if (module && part_add_type(module, "Exporter", &exporter_type) < 0)
+		Py_CLEAR(module);
+	return module;
+}

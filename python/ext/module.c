@@ -5,6 +5,7 @@
  */
 #include "cpython.h" /* first: what is Python's own */
 
+#include "api.h"
 #include "convert.h"
 #include "trace.h"
 
@@ -77,31 +78,14 @@ static int add_bool(PyObject *module, const char *name, bool value)
 	return -1;
 }
 
-#ifdef MEMWATCH_WITH_EXPORTER
-static int add_exporter(PyObject *module)
+static int add_api(PyObject *module)
 {
-	return add_type(module, "Exporter", &exporter_type) < 0 ? -1 : add_bool(module, "EXPORTER", true);
+	PyObject *capsule = api_capsule();
+	if (!capsule || PyModule_AddObject(module, "_api", capsule) == 0)
+		return capsule ? 0 : -1;
+	Py_DECREF(capsule);
+	return -1;
 }
-#else
-static int add_exporter(PyObject *module)
-{
-	return add_bool(module, "EXPORTER", false);
-}
-#endif
-
-#ifdef MEMWATCH_WITH_RECORDER
-static int add_recorder(PyObject *module)
-{
-	if (add_type(module, "Recorder", &recorder_type) < 0)
-		return -1;
-	return add_bool(module, "RECORDER", true);
-}
-#else
-static int add_recorder(PyObject *module)
-{
-	return add_bool(module, "RECORDER", false);
-}
-#endif
 
 static int add_trace(PyObject *module)
 {
@@ -115,8 +99,8 @@ static int fill(PyObject *module)
 	if (convert_init() < 0 || PyType_Ready(&export_type) < 0 || add_type(module, "Watcher", &watcher_type) < 0 ||
 	    add_type(module, "Sink", &sink_type) < 0 || add_type(module, "Event", &event_type) < 0)
 		return -1;
-	if (add_trace(module) < 0 || add_exporter(module) < 0 || add_recorder(module) < 0 ||
-	    add_bool(module, "NATIVE", true) < 0 || add_bool(module, "FRAMES", cpython_layout_check()) < 0 ||
+	if (add_trace(module) < 0 || add_api(module) < 0 || add_bool(module, "NATIVE", true) < 0 ||
+	    add_bool(module, "FRAMES", cpython_layout_check()) < 0 ||
 	    PyModule_AddStringConstant(module, "FRAMES_NOTE", cpython_layout_note) < 0 ||
 	    PyModule_AddStringConstant(module, "VERSION", memwatch_version()) < 0 ||
 	    PyModule_AddIntConstant(module, "STACK_MAX", MEMWATCH_STACK_MAX) < 0)

@@ -1,10 +1,9 @@
 /*
- * recorder.c -- DESIGN: Recorder, which keeps one watcher's events and versions in a file, on a native thread of its own. It is
- * closed before its watcher, by the watcher if nobody did earlier; in a forked child it is left alone. Reading what it kept
- * needs no native code.
+ * recorder.c -- DESIGN: memwatch._core_recorder, a module of its own because of the library that it needs: Recorder, which
+ * keeps one watcher's events and versions in a file, on a native thread of its own. It is closed before its watcher, by the
+ * watcher if nobody did earlier; in a forked child it is left alone. Reading what it kept needs no native code.
  */
-#ifdef MEMWATCH_WITH_RECORDER
-
+#include "api.h"
 #include "convert.h"
 
 #include <memwatch/recorder.h>
@@ -50,7 +49,7 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	struct memwatch_recorder_options options;
 	struct watcher *watcher;
 	memwatch_recorder_options_init(&options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&|$OOOp:Recorder", names, &watcher_type, &watcher,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&|$OOOp:Recorder", names, part_watcher_type(), &watcher,
 					 PyUnicode_FSConverter, &path, &max_bytes, &commit, &keep, &options.sync))
 		return NULL;
 	options.path = PyBytes_AS_STRING(path);
@@ -169,8 +168,8 @@ static PyMethodDef recorder_methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-PyTypeObject recorder_type = {
-	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core.Recorder",
+static PyTypeObject recorder_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "memwatch._core_recorder.Recorder",
 	.tp_basicsize = sizeof(struct recorder),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = recorder_new,
@@ -178,4 +177,18 @@ PyTypeObject recorder_type = {
 	.tp_methods = recorder_methods,
 };
 
-#endif
+static struct PyModuleDef module_def = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "memwatch._core_recorder",
+	.m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__core_recorder(void);
+
+PyMODINIT_FUNC PyInit__core_recorder(void)
+{
+	PyObject *module = part_init() < 0 ? NULL : PyModule_Create(&module_def);
+	if (module && part_add_type(module, "Recorder", &recorder_type) < 0)
+		Py_CLEAR(module);
+	return module;
+}

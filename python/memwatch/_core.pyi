@@ -11,16 +11,14 @@ from typing import Any, Optional, Union, final
 
 NATIVE: bool
 """Whether `Watcher.region_add` watches memory by itself. False in `_pure`."""
-EXPORTER: bool
-"""Whether `Exporter` can be opened."""
-RECORDER: bool
-"""Whether `Recorder` is there."""
 VERSION: str
 STACK_MAX: int
 FRAMES: bool
 """Whether this interpreter's frames can be read, so that `where` has Python lines."""
 FRAMES_NOTE: str
 """Why not; empty when they can."""
+_api: object
+"""A capsule: the library, for `_exporter` and `_recorder`."""
 
 @final
 class Watcher:
@@ -242,58 +240,6 @@ class Event:
     def native_file(self) -> str: ...
     @property
     def native_line(self) -> int: ...
-
-@final
-class Exporter:
-    """Serves a watcher. Options as in struct memwatch_exporter_options; None takes its default."""
-
-    def __init__(
-        self,
-        watcher: Watcher,
-        *,
-        host: Optional[str] = None,
-        port: Optional[int] = None,
-        unix_socket: Optional[str] = None,
-        token: Optional[str] = None,
-        metrics_need_token: bool = False,
-        tls_cert_file: Optional[str] = None,
-        tls_key_file: Optional[str] = None,
-        insecure: bool = False,
-        connection_limit: Optional[int] = None,
-        feed_limit: Optional[int] = None,
-        variable_limit: Optional[int] = None,
-        heartbeat_ms: Optional[int] = None,
-        allowed_host: Optional[str] = None,
-        runtime_dir: Optional[str] = None,
-        service: Optional[str] = None,
-        metrics_open: bool = False,
-        metrics_users: Optional[str] = None,
-    ) -> None: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def token(self) -> str: ...
-    def close(self) -> None: ...
-
-@final
-class Recorder:
-    """Writes a watcher's events and versions to a file, from now on. The watcher needs `patches=True`."""
-
-    def __init__(
-        self,
-        watcher: Watcher,
-        path: str,
-        *,
-        max_bytes: Optional[int] = None,
-        commit_ms: Optional[int] = None,
-        keep_runs: Optional[int] = None,
-        sync: bool = True,
-    ) -> None: ...
-    def stats(self) -> dict[str, Any]: ...
-    def flush(self, timeout: float = 5.0) -> bool: ...
-    def close(self) -> None: ...
 
 @final
 class Glance:

@@ -8,17 +8,14 @@ import sys
 from typing import Any
 
 from memwatch._native import core
+from memwatch._native import missing as parts_missing
 
 SETTINGS = {
     "kernel.perf_event_paranoid": "/proc/sys/kernel/perf_event_paranoid",
     "vm.unprivileged_userfaultfd": "/proc/sys/vm/unprivileged_userfaultfd",
     "kernel.unprivileged_bpf_disabled": "/proc/sys/kernel/unprivileged_bpf_disabled",
 }
-DEBIAN = {
-    "native": "libdw-dev libxxhash-dev",
-    "exporter": "libmicrohttpd-dev libcjson-dev",
-    "recorder": "libsqlite3-dev",
-}
+PARTS = ("native", "exporter", "recorder")
 
 
 def report() -> dict[str, Any]:
@@ -29,11 +26,10 @@ def report() -> dict[str, Any]:
         "kernel": platform.release(),
         "machine": platform.machine(),
         "user": os.geteuid() if hasattr(os, "geteuid") else None,
-        "native": core.NATIVE,
+        **{part: part not in parts_missing for part in PARTS},
+        "why_missing": dict(parts_missing),
         "frames": core.FRAMES,
         "frames_note": core.FRAMES_NOTE,
-        "exporter": core.EXPORTER,
-        "recorder": core.RECORDER,
         "settings": _settings(),
     }
     watcher = core.Watcher()
@@ -64,7 +60,7 @@ def text(found: dict[str, Any]) -> str:
         lines.append(f"  ordinary page faults are told apart {how}")
     lines.append(f"  lines of Python {found['python']}: {'known' if found['frames'] else 'not known'}")
     lines.append("parts:")
-    lines += [f"  {part:<9} {'built' if found[part] else 'not built'}" for part in ("native", "exporter", "recorder")]
+    lines += [f"  {part:<9} {'there' if found[part] else 'missing'}" for part in PARTS]
     lines.append("to do:" if found["missing"] else "nothing is missing")
     lines += [f"  - {sentence}" for sentence in found["missing"]]
     return "\n".join(lines)
@@ -87,11 +83,7 @@ def _settings() -> dict[str, int]:
 
 def _missing(found: dict[str, Any]) -> list[str]:
     """A sentence with the exact setting for each thing that could be better."""
-    missing = [
-        f"{part}: on Debian `apt-get install {packages}`, then build memwatch again"
-        for part, packages in DEBIAN.items()
-        if not found[part]
-    ]
+    missing = [f"{part}: {why}" for part, why in found["why_missing"].items()]
     if not sys.platform.startswith("linux"):
         return [*missing, "Linux: elsewhere memory is polled"]
     usable = {backend["name"]: backend["usable"] for backend in found["backends"]}

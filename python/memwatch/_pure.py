@@ -24,8 +24,6 @@ from memwatch._trace.pure import Glance, Spot, call_step, guarded, instruction_c
 __all__ = ["Glance", "Spot", "call_step", "guarded", "instruction_callback", "is_line_step", "line_step"]
 
 NATIVE: Final = False
-EXPORTER: Final = False
-RECORDER: Final = False
 FRAMES: Final = False
 FRAMES_NOTE: Final = "the C extension is not there"
 VERSION: Final = "0.1.0"
@@ -477,20 +475,6 @@ class Sink:
         self._abandoned = True
         self._watcher._detach(self)
         self._watcher._changed.notify_all()
-
-
-class Exporter:
-    """Not without the extension."""
-
-    def __init__(self, watcher: Watcher, **options: Any) -> None:
-        raise Error(errno.ENOTSUP, f"serve(): {_NOTE}")
-
-
-class Recorder:
-    """Not without the extension."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        raise Error(errno.ENOTSUP, f"history_path: {_NOTE}")
 
 
 _ENGINE_STATS: dict[str, Any] = {

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from memwatch._native import core
+from memwatch._native import core, recorder
+
+if TYPE_CHECKING:
+    from memwatch._core_recorder import Recorder
 
 START_S = 1.0  # the recorder opens its file on a thread of its own; a disk that is slower is not waited for
 
 
-def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int]) -> core.Recorder:
+def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int]) -> Recorder:
     """A recorder that tries for ever. RuntimeWarning, for the caller's caller, when its first attempt failed."""
-    recorder = core.Recorder(watcher, path, max_bytes=max_bytes)
+    opened = recorder()(watcher, path, max_bytes=max_bytes)
     deadline = time.monotonic() + START_S
-    stats = recorder.stats()
+    stats = opened.stats()
     while stats["state"] == "starting" and time.monotonic() < deadline:
         time.sleep(0.001)
-        stats = recorder.stats()
+        stats = opened.stats()
     if stats["state"] == "failing":
         warnings.warn(
             f"nothing is recorded, though it is tried again every second: {stats['message']}",
             RuntimeWarning,
             stacklevel=3,
         )
-    return recorder
+    return opened

@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Optional
 
-from memwatch._errors import Error
-from memwatch._native import core
+from memwatch._native import core, exporter
 
 OPTIONS = frozenset(
     (
@@ -36,12 +35,10 @@ class Server:
         unknown = set(options) - OPTIONS
         if unknown:
             raise TypeError(f"serve() has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(OPTIONS))}")
-        if not core.EXPORTER:
-            raise Error(95, "this build has no exporter: install libmicrohttpd and cJSON and build memwatch again")
         users = options.get("metrics_users")
         if users is not None and not isinstance(users, str):
             options["metrics_users"] = ",".join(str(user) for user in users)
-        self._exporter = core.Exporter(watcher, host=host, port=port, **options)
+        self._exporter = exporter()(watcher, host=host, port=port, **options)
 
     @property
     def url(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -16,10 +15,9 @@ from memwatch._buffers import exported, why_not
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._emit import Emitter, Objects
-from memwatch._errors import Error
 from memwatch._event import ChangeEvent
 from memwatch._memory import is_kept
-from memwatch._native import core
+from memwatch._native import core, missing, recorder
 from memwatch._recorder import open_recorder
 from memwatch._serve import Server
 from memwatch._stream import NEWEST, EventStream
@@ -100,8 +98,8 @@ class MemoryWatcher:
             }
         )
         path, path_bytes = options.pop("history_path", None), options.pop("history_path_bytes", None)
-        if path is not None and not core.RECORDER:
-            raise Error(errno.ENOTSUP, "history_path needs libsqlite3: install it and build memwatch again")
+        if path is not None:
+            recorder()  # says why there is none
         if options.get("backend") == "mprotect":
             warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=2)
         self._core = core.Watcher(**options, patches=path is not None)
@@ -384,6 +382,7 @@ class MemoryWatcher:
         stats["callback_missed"] = callback_missed
         stats["dropped_events"] = sum(stats["dropped"].values()) + stats["ring_dropped"] + callback_missed
         stats["recorder"] = None if self._recorder is None else self._recorder.stats()
+        stats["missing"] = dict(missing)
         stats["adapters"] = {name: adapter.get_stats() for name, adapter in self._adapters.items()}
         if regions:
             stats["regions"] = {region["name"]: region for region in self._core.region_list()}

@@ -1,6 +1,7 @@
 """Contracts: what the package says of itself agrees with what it is."""
 
 import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -15,9 +16,9 @@ ROOT = PACKAGE.parent.parent
 core = _native.core
 
 
-def surface():
-    """What _core.pyi declares: names of the module, and of each class."""
-    tree = ast.parse((PACKAGE / "_core.pyi").read_text())
+def surface(name):
+    """What the extension's stub declares: names of the module, and of each class."""
+    tree = ast.parse((PACKAGE / f"{name}.pyi").read_text())
     module, classes = set(), {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
@@ -31,16 +32,16 @@ def surface():
     return module, classes
 
 
-@pytest.mark.skipif(not core.NATIVE, reason="the extension's surface")
-def test_the_typed_surface_is_the_extensions():
-    module, classes = surface()
-    if not core.EXPORTER:
-        del classes["Exporter"]
-    if not core.RECORDER:
-        del classes["Recorder"]
-    assert {name for name in dir(core) if not name.startswith("__")} == module | set(classes)
+@pytest.mark.skipif(not core.NATIVE, reason="the extensions' surface")
+@pytest.mark.parametrize("name", ["_core", "_core_exporter", "_core_recorder"])
+def test_the_typed_surface_is_the_extensions(name):
+    if name.rpartition("_")[2] in _native.missing:
+        pytest.skip(_native.missing[name.rpartition("_")[2]])
+    extension = importlib.import_module(f"memwatch.{name}")
+    module, classes = surface(name)
+    assert {name for name in dir(extension) if not name.startswith("__")} == module | set(classes)
     for name, members in classes.items():
-        assert {member for member in vars(getattr(core, name)) if not member.startswith("__")} == members, name
+        assert {member for member in vars(getattr(extension, name)) if not member.startswith("__")} == members, name
 
 
 def test_the_version_is_one():

@@ -3,9 +3,10 @@
 import pytest
 
 import memwatch
-from memwatch._native import core
+from memwatch import _core_recorder
+from memwatch._native import core, missing
 
-if not core.RECORDER:
+if "recorder" in missing:
     pytest.skip("built without the recorder", allow_module_level=True)
 
 MIB = 1 << 20
@@ -16,7 +17,7 @@ class Watched:
 
     def __init__(self, path, *, patches=True, max_bytes=16 * MIB, commit_ms=20, keep_runs=None, **options):
         self.watcher = core.Watcher(patches=patches, **options)
-        self.recorder = core.Recorder(
+        self.recorder = _core_recorder.Recorder(
             self.watcher, str(path), max_bytes=max_bytes, commit_ms=commit_ms, keep_runs=keep_runs, sync=False
         )
 

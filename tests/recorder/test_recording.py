@@ -10,6 +10,7 @@ import numpy
 import pytest
 
 import memwatch
+from memwatch import _core_recorder
 from memwatch._native import core
 
 FIELDS = ["seq", "timestamp_ns", "detected_ns", "region_id", "variable_name", "kind", "backend", "how_big", "merged"]
@@ -312,9 +313,9 @@ def test_misuse(path, watch, opened):
     watcher = core.Watcher()
     for options in ({"max_bytes": 1}, {"commit_ms": 0}, {"commit_ms": 5000}):
         with pytest.raises(ValueError):
-            core.Recorder(watcher, str(path), **options)
+            _core_recorder.Recorder(watcher, str(path), **options)
     with pytest.raises(ValueError, match="path"):
-        core.Recorder(watcher, "")
+        _core_recorder.Recorder(watcher, "")
     watcher.close()
     watched = watch()
     watched.commit()

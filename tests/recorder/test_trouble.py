@@ -21,9 +21,10 @@ MIB = 1 << 20
 # Writes number[0] = 1, 2, 3, ... and says after each which one is an event.
 WRITER = """
 import sys, time, numpy
+from memwatch import _core_recorder
 from memwatch._native import core
 watcher = core.Watcher(patches=True)
-recorder = core.Recorder(watcher, sys.argv[1], max_bytes=16 << 20, commit_ms=100)
+recorder = _core_recorder.Recorder(watcher, sys.argv[1], max_bytes=16 << 20, commit_ms=100)
 number, large = numpy.zeros(1, "i8"), numpy.zeros(100_000, "i8")
 watcher.region_add(number, "number")
 watcher.region_add(large, "large")
@@ -129,10 +130,11 @@ for path in sys.argv[1:]:
 
 APPENDER = """
 import sys
+from memwatch import _core_recorder
 from memwatch._native import core
 for path in sys.argv[1:]:
     watcher = core.Watcher(patches=True)
-    recorder = core.Recorder(watcher, path, max_bytes=1 << 20, commit_ms=1, sync=False)
+    recorder = _core_recorder.Recorder(watcher, path, max_bytes=1 << 20, commit_ms=1, sync=False)
     data = bytearray(64)
     watcher.region_add(data, "data")
     for step in range(1, 8):
@@ -356,6 +358,7 @@ def test_the_lock_dies_with_the_process_though_its_children_live(start_writer, w
 ASKED = """
 import sys, threading
 import memwatch
+from memwatch import _core_recorder
 from memwatch._native import core
 
 def ask(work, ready):
@@ -368,7 +371,7 @@ def ask(work, ready):
 
 for _ in range(20):
     watcher = core.Watcher(patches=True)
-    recorder = core.Recorder(watcher, sys.argv[1], max_bytes=1 << 20, commit_ms=1, sync=False)
+    recorder = _core_recorder.Recorder(watcher, sys.argv[1], max_bytes=1 << 20, commit_ms=1, sync=False)
     data = bytearray(64)
     watcher.region_add(data, "data")
     data[0] = 1
@@ -450,9 +453,10 @@ def test_a_limit_on_file_sizes_kills_nobody(path, wait_for):
     code = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+from memwatch import _core_recorder
 from memwatch._native import core
 watcher = core.Watcher(patches=True)
-recorder = core.Recorder(watcher, sys.argv[1])
+recorder = _core_recorder.Recorder(watcher, sys.argv[1])
 data = bytearray(8)
 watcher.region_add(data, "data")
 while not recorder.stats()["errors"]:
