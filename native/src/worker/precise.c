@@ -1,16 +1,28 @@
 /*
- * precise.c -- DESIGN: turns the hits of hardware watchpoints into events, in the order of their numbers. Runs on the worker, in each
- * pass, for the regions that have a watchpoint; the diff of pages leaves these out.
+ * precise.c -- DESIGN: turns the hits of hardware watchpoints into events, in the order of their numbers. Runs on the worker, in
+ * each pass, for the regions that have a watchpoint. The diff of pages leaves these out. All under the engine's lock.
  *
- * The value that a hit read may be another thread's, who stored in between and whose own trap is still on its way. For most stores code
- * and registers prove whose it is (operand.c). For the others: that other one's hit then finds nothing new, so a silent hit
- * casts doubt on those of other threads shortly before it; and hits are told when the writes that the kernel counted and the
- * hits agree, which they do unless a trap is on its way. Doubtful hits are `page`, not `exact`.
+ * The kernel counts every write. A write's hit comes with a trap, which may be late. Each look at a region finds one of these:
  *
- * What is in memory and in no hit, while nothing is on its way, was written by the kernel, by a thread that blocks SIGTRAP
- * (the kernel's count tells), or its hit found the ring full (the numbers tell).
+ *   state         what it means                                    what is done
+ *   QUIET         no hit, and memory is as it was told             nothing
+ *   IN_FLIGHT     a write is counted that is no hit yet            look again; when patience ends, tell the hits that are certain
+ *   ABANDONED     such a write, and no hit of any for long: its    count it as missed. It may come after all: then take it back
+ *                 thread blocks SIGTRAP
+ *   TOLD          all writes before the look are told              look again: there may be more
+ *   SETTLED       and memory holds the last value, or what no      nothing: the next look finds it quiet
+ *                 hit tells of was told, too
+ *   UNREADABLE    the kernel refuses to read the memory            leave it to the next pass
+ *   VANISHED      the memory is gone                               the region ends
  *
- * Loss: a write without a hit is counted as merged into the region's next event; the change itself is found in memory.
+ * The value that a hit read may be another thread's: one that stored in between, and whose own trap is on its way. For most
+ * stores code and registers prove whose it is (operand.c). For the others, that other thread's hit will find nothing new. So a
+ * silent hit makes those of other threads shortly before it uncertain, and what is uncertain is `page`, not `exact`.
+ *
+ * What is in memory and in no hit, while nothing is in flight, was written by the kernel or by a thread that blocks SIGTRAP (the
+ * kernel's count tells), or its hit found the ring full (the numbers tell).
+ *
+ * Loss: a write without a hit is counted as merged into the region's next event. The change itself is found in memory.
  */
 #define _GNU_SOURCE
 #include "precise.h"
@@ -30,7 +42,18 @@
 #define LEASE_NS (10 * NS_PER_S)     /* how long a region keeps an automatic one; then it has to need it again */
 #define HIT_COST_NS 12000            /* what a hit costs its writer, see docs/performance.md */
 
-enum { LOOK_BACK = 256, ODD_MIN = 20, YIELDS = 10, NAP_US = 100, PENDING_MAX = 1 << 16 };
+enum { LOOK_BACK = 256, UNMATCHED_LOOKS_MIN = 20, YIELDS = 10, NAP_US = 100, PENDING_MAX = 1 << 16 };
+
+/* What a look at a region found: see above. */
+enum precise_state {
+	PRECISE_QUIET,
+	PRECISE_IN_FLIGHT,
+	PRECISE_ABANDONED,
+	PRECISE_TOLD,
+	PRECISE_SETTLED,
+	PRECISE_UNREADABLE,
+	PRECISE_VANISHED
+};
 
 /* A region that has a watchpoint. */
 struct precise_slot {
@@ -38,18 +61,19 @@ struct precise_slot {
 	uint32_t point;   /* the watchpoint's number */
 	bool automatic;   /* lent: it can be taken back */
 	bool fresh;       /* notes may explain what it finds first */
-	bool blocked;     /* writes by threads that block SIGTRAP were found */
+	bool blocked;     /* writes were abandoned since it was last settled */
 	bool due;         /* to be looked at again */
 	struct hit *hits; /* not yet told, ordered by n; the worker's */
-	uint32_t n_hits, capacity;
-	uint64_t next;                    /* the n of the next hit to be told */
-	uint64_t received;                /* from the ring */
-	uint64_t missed;                  /* writes that no event has told yet */
-	uint64_t balance;                 /* writes counted less hits, when nothing was on its way */
-	uint64_t odd_least, odd_since_ns; /* the same while it is more than the balance; since 0: it is not */
-	unsigned n_odd;                   /* how often it was seen so */
-	uint64_t n_seen, n_seen_odd;      /* hits at the last sample, and at those that were odd */
-	uint64_t lease_end_ns;            /* an automatic one's */
+	size_t n_hits, capacity;
+	uint64_t next;                     /* the n of the next hit to be told */
+	uint64_t received;                 /* from the ring */
+	uint64_t missed;                   /* writes that no event has told yet */
+	uint64_t n_abandoned;              /* writes counted less hits, when nothing was in flight */
+	uint64_t unmatched_least;          /* the same while it is more, */
+	uint64_t unmatched_since_ns;       /* since when, 0: it is not, */
+	unsigned n_unmatched_looks;        /* and how often it was seen so */
+	uint64_t n_seen, n_seen_unmatched; /* hits at the last look, and when the first write was unmatched */
+	uint64_t lease_end_ns;             /* an automatic one's */
 	uint64_t period_start_ns, n_in_period;
 };
 
@@ -99,51 +123,37 @@ static struct precise_slot *slot_of_point(struct precise *precise, uint32_t poin
 	return NULL;
 }
 
-static bool reserve(struct precise_slot *slot)
-{
-	if (slot->n_hits < slot->capacity)
-		return true;
-	if (slot->capacity == PENDING_MAX)
-		return false;
-	uint32_t capacity = slot->capacity ? slot->capacity * 2 : 64;
-	struct hit *hits = mem_grow(slot->hits, capacity * sizeof *hits);
-	if (!hits)
-		return false;
-	slot->hits = hits;
-	slot->capacity = capacity;
-	return true;
-}
-
 /* A hit that finds no room leaves a gap in the numbers. */
-static void receive(struct precise_slot *slot, const struct hit *hit)
+static void take_hit(struct precise_slot *slot, const struct hit *hit)
 {
 	if (!hit->n) { /* late: memory and the counts tell the rest */
 		slot->due = true;
 		return;
 	}
 	slot->received++;
-	if (hit->n < slot->next || !reserve(slot))
+	if (hit->n < slot->next || slot->n_hits == PENDING_MAX ||
+	    !mem_reserve(&slot->hits, &slot->capacity, slot->n_hits + 1, sizeof *slot->hits))
 		return;
-	uint32_t i = slot->n_hits++;
+	size_t i = slot->n_hits++;
 	for (; i && slot->hits[i - 1].n > hit->n; i--)
 		slot->hits[i] = slot->hits[i - 1];
 	slot->hits[i] = *hit;
 }
 
-static void drain(struct engine *engine)
+static void drain_hits(struct engine *engine)
 {
 	struct hit hit;
 	while (engine->hits->pop(&hit)) {
 		struct precise_slot *slot = slot_of_point(engine->precise, hit.point);
 		if (slot)
-			receive(slot, &hit);
+			take_hit(slot, &hit);
 	}
 }
 
 unsigned precise_drain(struct engine *engine, uint64_t *ret_ips, unsigned n)
 {
 	unsigned found = 0;
-	drain(engine);
+	drain_hits(engine);
 	for (unsigned s = 0; s < POINTS; s++) {
 		const struct precise_slot *slot = &engine->precise->slots[s];
 		for (uint32_t i = 0; i < slot->n_hits && found < n; i++)
@@ -162,20 +172,20 @@ bool precise_waiting(struct engine *engine)
 
 struct sample {
 	struct hit_state state;
-	uint64_t odd; /* writes that the kernel has counted and that are no hits */
+	uint64_t unmatched; /* writes that the kernel has counted and that are no hits */
 };
 
 /* The state first: a write in between then looks like one on its way. */
-static struct sample sample(struct engine *engine, const struct precise_slot *slot)
+static struct sample sample_counts(struct engine *engine, const struct precise_slot *slot)
 {
 	struct sample sample;
 	engine->hits->state(slot->point, &sample.state);
-	sample.odd = engine->hits->counted(slot->point) - sample.state.n;
+	sample.unmatched = engine->hits->counted(slot->point) - sample.state.n;
 	return sample;
 }
 
 /* Writes that an event has told as missed have come after all. */
-static void take_back(struct engine *engine, struct region *region, uint64_t n)
+static void retract_missed(struct engine *engine, struct region *region, uint64_t n)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	n = region->meta ? min_u64(n, region->meta->coalesced) : 0;
@@ -188,57 +198,64 @@ static void take_back(struct engine *engine, struct region *region, uint64_t n)
 }
 
 /* All writes are hits but for those that were given up; of these some may have come. */
-static void agree(struct engine *engine, struct precise_slot *slot, struct region *region, uint64_t odd)
+static void accept_balance(struct engine *engine, struct precise_slot *slot, struct region *region, uint64_t unmatched)
 {
-	uint64_t n_came = slot->balance - odd, n_untold = min_u64(n_came, slot->missed);
-	slot->balance = odd;
+	uint64_t n_came = slot->n_abandoned - unmatched, n_untold = min_u64(n_came, slot->missed);
+	slot->n_abandoned = unmatched;
 	slot->missed -= n_untold;
 	engine->precise->n_missed -= n_came;
-	slot->odd_since_ns = 0;
-	take_back(engine, region, n_came - n_untold);
+	slot->unmatched_since_ns = 0;
+	retract_missed(engine, region, n_came - n_untold);
 }
 
 /* Writes have had no hit for long: their threads block SIGTRAP. */
-static void give_up(struct engine *engine, struct precise_slot *slot)
+static void abandon_unmatched(struct engine *engine, struct precise_slot *slot)
 {
-	slot->missed += slot->odd_least - slot->balance;
-	engine->precise->n_missed += slot->odd_least - slot->balance;
-	slot->balance = slot->odd_least;
-	slot->odd_since_ns = 0;
+	slot->missed += slot->unmatched_least - slot->n_abandoned;
+	engine->precise->n_missed += slot->unmatched_least - slot->n_abandoned;
+	slot->n_abandoned = slot->unmatched_least;
+	slot->unmatched_since_ns = 0;
 	slot->blocked = true;
 }
 
+/* Remembers how few writes have been unmatched while no hit came. */
+static void watch_unmatched(struct precise_slot *slot, const struct sample *sample, uint64_t now_ns)
+{
+	if (!slot->unmatched_since_ns || slot->n_seen_unmatched != sample->state.n) {
+		slot->n_seen_unmatched = sample->state.n;
+		slot->unmatched_since_ns = now_ns;
+		slot->unmatched_least = sample->unmatched;
+		slot->n_unmatched_looks = 0;
+	}
+	slot->unmatched_least = min_u64(slot->unmatched_least, sample->unmatched);
+	slot->n_unmatched_looks++;
+}
+
 /*
- * After a drain: is every write before the sample told, received, lost or given up? A variable that is written all the time has always
- * a trap on its way, so writes are given up only when there are no hits at all for long.
+ * After a drain: TOLD when every write before the sample is told, received, lost or abandoned. A variable that is written all the
+ * time has always a trap in flight. So writes are abandoned only when there are no hits at all for long.
  */
-static bool is_calm(struct engine *engine, struct precise_slot *slot, struct region *region,
-		    const struct sample *sample)
+static enum precise_state account(struct engine *engine, struct precise_slot *slot, struct region *region,
+				  const struct sample *sample)
 {
 	uint64_t now_ns = time_monotonic_ns();
 	if (slot->received + sample->state.n_lost < sample->state.n)
-		return false;
-	if (sample->odd <= slot->balance) {
-		agree(engine, slot, region, sample->odd);
-		return true;
+		return PRECISE_IN_FLIGHT;
+	if (sample->unmatched <= slot->n_abandoned) {
+		accept_balance(engine, slot, region, sample->unmatched);
+		return PRECISE_TOLD;
 	}
-	if (!slot->odd_since_ns || slot->n_seen_odd != sample->state.n) {
-		slot->n_seen_odd = sample->state.n;
-		slot->odd_since_ns = now_ns;
-		slot->odd_least = sample->odd;
-		slot->n_odd = 0;
-	}
-	slot->odd_least = min_u64(slot->odd_least, sample->odd);
-	if (++slot->n_odd < ODD_MIN || now_ns - slot->odd_since_ns < RACE_NS)
-		return false;
-	give_up(engine, slot);
-	return true;
+	watch_unmatched(slot, sample, now_ns);
+	if (slot->n_unmatched_looks < UNMATCHED_LOOKS_MIN || now_ns - slot->unmatched_since_ns < RACE_NS)
+		return PRECISE_IN_FLIGHT;
+	abandon_unmatched(engine, slot);
+	return PRECISE_ABANDONED;
 }
 
 /* --- telling --- */
 
 /* The writes that the event to come stands for, besides its own; the ledger learns of them now. */
-static uint64_t take_missed(struct engine *engine, struct precise_slot *slot, struct region *region)
+static uint64_t claim_missed(struct engine *engine, struct precise_slot *slot, struct region *region)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	uint64_t n = slot->missed;
@@ -253,23 +270,23 @@ static uint64_t take_missed(struct engine *engine, struct precise_slot *slot, st
 }
 
 /* The region has a value that no hit tells of. `author` NULL: ask the notes. */
-static void tell_unexplained(struct engine *engine, struct precise_slot *slot, struct region *region, uint64_t value,
+static void emit_unexplained(struct engine *engine, struct precise_slot *slot, struct region *region, uint64_t value,
 			     const struct author *author)
 {
 	struct author merged = author ? *author : (struct author){ .by_notes = true };
 	if (slot->missed) /* this event is one of them */
 		slot->missed--;
-	merged.merged = take_missed(engine, slot, region);
+	merged.merged = claim_missed(engine, slot, region);
 	emit_value(engine, region, &value, &merged);
 	engine->pass.silent_change = true;
 }
 
-static enum memwatch_reason reason_of(const struct precise_slot *slot, uint64_t n_lost)
+static enum memwatch_reason silent_reason(const struct precise_slot *slot, uint64_t n_lost)
 {
 	return slot->blocked ? MEMWATCH_REASON_BLOCKED : n_lost ? MEMWATCH_REASON_RING_FULL : MEMWATCH_REASON_KERNEL;
 }
 
-static void tell_hit(struct engine *engine, struct precise_slot *slot, struct region *region, const struct hit *hit)
+static void emit_hit(struct engine *engine, struct precise_slot *slot, struct region *region, const struct hit *hit)
 {
 	uint64_t n_lost = hit->n - slot->next;
 	size_t size = region->size_bytes;
@@ -279,8 +296,8 @@ static void tell_hit(struct engine *engine, struct precise_slot *slot, struct re
 	engine->precise->n_missed += n_lost;
 	engine->precise->n_hits++;
 	if (memcmp(region->shadow, &hit->old_value, size) != 0)
-		tell_unexplained(engine, slot, region, hit->old_value,
-				 &(struct author){ .reason = reason_of(slot, n_lost) });
+		emit_unexplained(engine, slot, region, hit->old_value,
+				 &(struct author){ .reason = silent_reason(slot, n_lost) });
 	struct taken note = { .time_ns = atomic_load_explicit(&hit->time_ns, memory_order_relaxed),
 			      .address = hit->address,
 			      .ip = hit->ip,
@@ -291,7 +308,7 @@ static void tell_hit(struct engine *engine, struct precise_slot *slot, struct re
 				 .ip_is_after = true,
 				 .attribution = certain ? MEMWATCH_ATTRIBUTION_EXACT : MEMWATCH_ATTRIBUTION_PAGE };
 	if (memcmp(region->shadow, &hit->new_value, size) != 0)
-		author.merged = take_missed(engine, slot, region);
+		author.merged = claim_missed(engine, slot, region);
 	emit_value(engine, region, &hit->new_value, &author);
 }
 
@@ -299,14 +316,14 @@ static void tell_hit(struct engine *engine, struct precise_slot *slot, struct re
  * A hit that is silent, or that may itself have read another's value, can be the trap of a store whose value an earlier hit of another
  * thread has read: of one since the last hit of its own thread.
  */
-static void doubt(struct precise_slot *slot, uint32_t late)
+static void mark_uncertain_before(struct precise_slot *slot, size_t late)
 {
 	struct hit *hits = slot->hits;
 	uint64_t end_ns = hits[late].time_ns;
-	uint32_t last = late > LOOK_BACK ? late - LOOK_BACK : 0;
+	size_t last = late > LOOK_BACK ? late - LOOK_BACK : 0;
 	if (hits[late].old_value != hits[late].new_value && !hits[late].uncertain)
 		return;
-	for (uint32_t i = late; i-- > last;) {
+	for (size_t i = late; i-- > last;) {
 		if (hits[i].thread_id == hits[late].thread_id || hits[i].time_ns + RACE_NS < end_ns)
 			return;
 		hits[i].uncertain |= hits[i].proof != HIT_PROVEN;
@@ -314,16 +331,16 @@ static void doubt(struct precise_slot *slot, uint32_t late)
 }
 
 /* Tells the first `n` hits. */
-static void tell(struct engine *engine, struct precise_slot *slot, struct region *region, uint32_t n)
+static void emit_hits(struct engine *engine, struct precise_slot *slot, struct region *region, size_t n)
 {
 	if (!n)
 		return;
-	for (uint32_t i = slot->n_hits; i-- > 0;) {
+	for (size_t i = slot->n_hits; i-- > 0;) {
 		slot->hits[i].uncertain |= slot->hits[i].proof == HIT_DISPROVEN;
-		doubt(slot, i);
+		mark_uncertain_before(slot, i);
 	}
-	for (uint32_t i = 0; i < n; i++)
-		tell_hit(engine, slot, region, &slot->hits[i]);
+	for (size_t i = 0; i < n; i++)
+		emit_hit(engine, slot, region, &slot->hits[i]);
 	slot->n_hits -= n;
 	memmove(slot->hits, slot->hits + n, slot->n_hits * sizeof *slot->hits);
 }
@@ -332,10 +349,10 @@ static void tell(struct engine *engine, struct precise_slot *slot, struct region
  * How many hits can be told while traps are on their way: those whose value is proven to be their own, with none missing before them, and
  * those that are too old for such a trap to have had a part in them.
  */
-static uint32_t n_ready(const struct precise_slot *slot)
+static size_t count_certain(const struct precise_slot *slot)
 {
 	uint64_t limit_ns = time_realtime_ns() - RACE_NS;
-	uint32_t n = 0;
+	size_t n = 0;
 	while (n < slot->n_hits && (slot->hits[n].time_ns < limit_ns ||
 				    (slot->hits[n].proof == HIT_PROVEN && slot->hits[n].n == slot->next + n)))
 		n++;
@@ -350,71 +367,85 @@ static bool is_shadow(const struct region *region, uint64_t value)
 }
 
 /* Memory has `value`, nothing is on its way, and all hits are told. False when a hit came after all. */
-static bool settle(struct engine *engine, struct precise_slot *slot, struct region *region, const struct sample *sample,
-		   uint64_t value, bool silenced)
+static bool settle_memory(struct engine *engine, struct precise_slot *slot, struct region *region,
+			  const struct sample *sample, uint64_t value, bool silenced)
 {
 	uint64_t n_lost = sample->state.n + 1 - slot->next;
 	if (!is_shadow(region, value)) {
 		if (!engine->hits->correct(slot->point, sample->state.n, value))
 			return false;
-		struct author author = { .reason = silenced ? MEMWATCH_REASON_TRACED : reason_of(slot, n_lost) };
+		struct author author = { .reason = silenced ? MEMWATCH_REASON_TRACED : silent_reason(slot, n_lost) };
 		slot->next += n_lost;
 		slot->missed += n_lost;
 		engine->precise->n_missed += n_lost;
-		tell_unexplained(engine, slot, region, value,
+		emit_unexplained(engine, slot, region, value,
 				 slot->fresh && author.reason == MEMWATCH_REASON_KERNEL ? NULL : &author);
 	}
 	slot->fresh = slot->blocked = slot->due = false;
 	return true;
 }
 
-static void vanished(struct engine *engine, struct region *region)
+static void end_region(struct engine *engine, struct region *region)
 {
 	precise_remove(engine, region);
 	if (!(region->flags & REGION_LOST))
 		emit_lost(engine, region);
 }
 
-/* One look: 1 when all is told, 0 when there may be more, -EAGAIN when a trap is on its way, -EFAULT without memory. */
-static int look(struct engine *engine, struct precise_slot *slot, struct region *region, bool force, bool silenced)
+/* One look. `force`: somebody waits, and what was abandoned may have come. */
+static enum precise_state observe(struct engine *engine, struct precise_slot *slot, struct region *region, bool force,
+				  bool silenced)
 {
 	uint64_t value = 0;
-	if (memory_copy(&value, region->start, region->size_bytes))
-		return -EFAULT;
-	if (!slot->n_hits && !slot->due && !slot->fresh && !(force && slot->balance) && is_shadow(region, value))
-		return 1;
-	struct sample now = sample(engine, slot);
+	int error = memory_copy(&value, region->start, region->size_bytes);
+	if (error)
+		return error == -EFAULT ? PRECISE_VANISHED : PRECISE_UNREADABLE;
+	if (!slot->n_hits && !slot->due && !slot->fresh && !(force && slot->n_abandoned) && is_shadow(region, value))
+		return PRECISE_QUIET;
+	struct sample now = sample_counts(engine, slot);
 	slot->n_seen = now.state.n;
-	drain(engine);
-	uint32_t n_hits = slot->n_hits;
-	if (!is_calm(engine, slot, region, &now))
-		return -EAGAIN;
-	tell(engine, slot, region, n_hits);
-	return !n_hits && settle(engine, slot, region, &now, value, silenced);
+	drain_hits(engine);
+	size_t n_hits = slot->n_hits;
+	enum precise_state state = account(engine, slot, region, &now);
+	if (state == PRECISE_IN_FLIGHT)
+		return state;
+	emit_hits(engine, slot, region, n_hits);
+	bool settled = !n_hits && settle_memory(engine, slot, region, &now, value, silenced);
+	return settled ? PRECISE_SETTLED : PRECISE_TOLD;
+}
+
+/* Patience is over: what is certain is told, or all of it when somebody waits; the next pass looks again. */
+static void leave_unsettled(struct engine *engine, struct precise_slot *slot, struct region *region, bool force)
+{
+	emit_hits(engine, slot, region, force ? slot->n_hits : count_certain(slot));
+	slot->due = true;
+	atomic_store(&engine->precise->due, true);
 }
 
 /*
- * Tells what has happened to a region. When nobody waits, what is not settled soon is left to the next pass. When somebody does, traps
- * that are on their way are waited for, but not those that go on coming.
+ * Looks until a region is settled. When nobody waits, what is not settled soon is left to the next pass. When somebody does, traps in
+ * flight are waited for, but not those that go on coming.
  */
-static void look_at(struct engine *engine, struct precise_slot *slot, bool force, bool silenced)
+static void observe_until_settled(struct engine *engine, struct precise_slot *slot, bool force, bool silenced)
 {
 	struct region *region = region_by_ticket(&engine->regions, slot->region);
 	uint64_t end_ns = time_monotonic_ns() + (force ? FORCED_NS : PATIENCE_NS);
 	uint64_t flood_end_ns = time_monotonic_ns() + FLOOD_NS, n_first = 0;
-	bool was_calm = false;
+	bool was_told = false;
 	for (int i = 0; i == 0 || time_monotonic_ns() < end_ns; i++) {
-		int result = look(engine, slot, region, force, silenced);
-		if (result == -EFAULT)
-			vanished(engine, region);
-		if (result == 1 || result == -EFAULT)
+		enum precise_state state = observe(engine, slot, region, force, silenced);
+		if (state == PRECISE_VANISHED)
+			end_region(engine, region);
+		if (state == PRECISE_QUIET || state == PRECISE_SETTLED || state == PRECISE_VANISHED)
 			return;
+		if (state == PRECISE_UNREADABLE)
+			break;
 		if (i == 0)
 			n_first = slot->n_seen;
 		else if (slot->n_seen != n_first)
 			end_ns = min_u64(end_ns, flood_end_ns);
-		if (result == 0 && !was_calm) { /* telling may have taken long */
-			was_calm = true;
+		if (state == PRECISE_TOLD && !was_told) { /* telling may have taken long */
+			was_told = true;
 			end_ns = time_monotonic_ns() + PATIENCE_NS;
 		} else if (i < YIELDS) {
 			sched_yield();
@@ -422,9 +453,7 @@ static void look_at(struct engine *engine, struct precise_slot *slot, bool force
 			usleep(NAP_US);
 		}
 	}
-	tell(engine, slot, region, force ? slot->n_hits : n_ready(slot));
-	slot->due = true;
-	atomic_store(&engine->precise->due, true);
+	leave_unsettled(engine, slot, region, force);
 }
 
 /* --- coming and going --- */
@@ -444,7 +473,7 @@ void precise_remove(struct engine *engine, struct region *region)
 }
 
 /* Takes an automatic watchpoint back. */
-static void give_way(struct engine *engine)
+static void free_automatic(struct engine *engine)
 {
 	for (unsigned i = 0; i < POINTS && !engine->hits->n_free(); i++) {
 		struct region *region = region_by_ticket(&engine->regions, engine->precise->slots[i].region);
@@ -464,7 +493,7 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 			"\"%s\" has %llu at 0x%llx",
 			region_name(region), (unsigned long long)region->size_bytes, (unsigned long long)region->start);
 	if (!automatic)
-		give_way(engine);
+		free_automatic(engine);
 	while (slot < &engine->precise->slots[POINTS - 1] && slot->region)
 		slot++;
 	memcpy(&value, region->shadow, region->size_bytes);
@@ -489,7 +518,7 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 
 /* --- automatic ones --- */
 
-static void promote(struct engine *engine)
+static void promote_candidates(struct engine *engine)
 {
 	uint64_t ticket;
 	while ((ticket = candidate_next(&engine->candidates))) {
@@ -501,7 +530,7 @@ static void promote(struct engine *engine)
 }
 
 /* An automatic watchpoint that costs more than the budget, or whose time is over, is given back. */
-static void demote(struct engine *engine, struct precise_slot *slot, uint64_t now_ns)
+static void demote_slot(struct engine *engine, struct precise_slot *slot, uint64_t now_ns)
 {
 	struct region *region = region_by_ticket(&engine->regions, slot->region);
 	uint64_t took_ns = now_ns - slot->period_start_ns;
@@ -524,13 +553,13 @@ void precise_pass(struct engine *engine, bool force)
 	uint64_t now_ns = time_monotonic_ns();
 	bool silenced = n_used(engine) && engine->hits->tick(now_ns);
 	atomic_store(&engine->precise->due, false);
-	promote(engine);
+	promote_candidates(engine);
 	for (unsigned i = 0; i < POINTS; i++) {
 		struct precise_slot *slot = &engine->precise->slots[i];
 		if (!slot->region)
 			continue;
-		look_at(engine, slot, force, silenced);
-		demote(engine, slot, now_ns);
+		observe_until_settled(engine, slot, force, silenced);
+		demote_slot(engine, slot, now_ns);
 		engine_yield(engine);
 	}
 }
