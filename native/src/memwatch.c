@@ -124,6 +124,22 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 	return error;
 }
 
+int memwatch_external_set(memwatch *watcher, uint64_t id, const struct memwatch_scalar *number)
+{
+	int error = 0;
+	struct region *region = watch_hold(watcher, id, &error);
+	if (!region)
+		return error;
+	if (region->start)
+		error = error_set(-EINVAL, "\"%s\" has memory, which says what it holds", region_name(region));
+	else if (!region_meta(region))
+		error = error_set(-ENOMEM, "no memory for a region's number");
+	else if (region->values == MEMWATCH_VALUES_FULL)
+		region->meta->posted = *number;
+	engine_unlock(watcher->engine);
+	return error;
+}
+
 /* --- the log and its sinks --- */
 
 int memwatch_events_read(memwatch *watcher, uint64_t since, const struct memwatch_event **events, size_t n,

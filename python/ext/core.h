@@ -87,6 +87,7 @@ extern PyTypeObject event_type;
 /* A list of `n` events; takes over their references, also on failure. */
 PyObject *event_list(const struct memwatch_event **events, int n);
 PyObject *post_append(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *post_number_set(PyObject *self, PyObject *args);
 
 /* --- sink.c --- */
 

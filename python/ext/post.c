@@ -58,24 +58,55 @@ static int parse_frames(PyObject *object, struct frames *frames)
 	return 0;
 }
 
+/* A bool, an int of 64 bits or a float; anything else is no number. */
+static struct memwatch_scalar scalar_of(PyObject *object)
+{
+	struct memwatch_scalar scalar = { 0 };
+	if (object && PyFloat_CheckExact(object)) {
+		scalar.number = MEMWATCH_NUMBER_DOUBLE;
+		scalar.value.as_double = PyFloat_AS_DOUBLE(object);
+	} else if (object && (PyLong_CheckExact(object) || PyBool_Check(object))) {
+		int overflow = 0;
+		scalar.value.as_int = PyLong_AsLongLongAndOverflow(object, &overflow);
+		scalar.number = overflow ? MEMWATCH_NUMBER_NONE : MEMWATCH_NUMBER_INT;
+	}
+	return scalar;
+}
+
+PyObject *post_number_set(PyObject *self, PyObject *args)
+{
+	unsigned long long region_id;
+	PyObject *value;
+	if (!PyArg_ParseTuple(args, "KO:number_set", &region_id, &value))
+		return NULL;
+	struct memwatch_scalar scalar = scalar_of(value);
+	memwatch *native = watcher_native((struct watcher *)self);
+	int error = native ? memwatch_external_set(native, region_id, &scalar) : 0;
+	if (!native)
+		return NULL;
+	return error < 0 ? convert_lookup_error(error, memwatch_error()) : Py_NewRef(Py_None);
+}
+
 static int parse(PyObject *args, PyObject *kwargs, unsigned long long *ret_region_id, struct memwatch_post *post,
 		 struct frames *frames)
 {
 	static char *names[] = { "region_id", "old",         "new",    "time_ns", "thread_id", "thread_name",
-				 "frames",    "attribution", "reason", "backend", NULL };
+				 "frames",    "attribution", "reason", "backend", "old_number", "new_number", NULL };
 	const char *attribution = "exact", *reason = "none";
 	unsigned long long time_ns = 0;
 	Py_ssize_t old_bytes = 0, new_bytes = 0;
-	PyObject *frame_objects = NULL;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K|$z#z#KisOsss:post", names, ret_region_id,
+	PyObject *frame_objects = NULL, *old_number = NULL, *new_number = NULL;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K|$z#z#KisOsssOO:post", names, ret_region_id,
 					 (const char **)&post->old_value, &old_bytes, (const char **)&post->new_value,
 					 &new_bytes, &time_ns, &post->thread_id, &post->thread_name, &frame_objects,
-					 &attribution, &reason, &post->backend) ||
+					 &attribution, &reason, &post->backend, &old_number, &new_number) ||
 	    parse_attribution(attribution, &post->attribution) < 0 || parse_reason(reason, &post->reason) < 0)
 		return -1;
 	post->old_bytes = (size_t)old_bytes;
 	post->new_bytes = (size_t)new_bytes;
 	post->time_ns = time_ns;
+	post->old_number = scalar_of(old_number);
+	post->new_number = scalar_of(new_number);
 	int result = parse_frames(frame_objects, frames);
 	post->frames = frames->frames;
 	post->n_frames = frames->n;

@@ -294,6 +294,7 @@ static PyMethodDef watcher_methods[] = {
 	{ "flush", KEYWORDS(watcher_flush), METH_VARARGS | METH_KEYWORDS, NULL },
 	{ "events_read", KEYWORDS(watcher_events_read), METH_VARARGS | METH_KEYWORDS, NULL },
 	{ "post", KEYWORDS(post_append), METH_VARARGS | METH_KEYWORDS, NULL },
+	{ "number_set", post_number_set, METH_VARARGS, NULL },
 	{ "load", versions_load, METH_VARARGS, NULL },
 	{ "version", versions_version, METH_VARARGS, NULL },
 	{ "version_at", versions_version_at, METH_VARARGS, NULL },

@@ -96,8 +96,15 @@ class Watcher:
         attribution: str = "exact",
         reason: str = "none",
         backend: str = "external",
+        old_number: object = None,
+        new_number: object = None,
     ) -> int:
-        """Appends an event of an external region; its seq. `frames` are (file, function, line), innermost first."""
+        """Appends an event of an external region; its seq. `frames` are (file, function, line), innermost first.
+
+        The numbers are the values, where those are numbers: anything else counts as none."""
+
+    def number_set(self, region_id: int, value: object) -> None:
+        """What an external region holds, without an event: its number for metrics, or none."""
 
     def load(self, key: str, limit: int = ...) -> bytes:
         """The version that a storage key names, or its first `limit` bytes."""

@@ -69,6 +69,10 @@ class Emitter:
         """A region without memory; its id."""
         return self._core.region_add_external(name, values=values or "auto")
 
+    def show(self, region_id: int, value: object) -> None:
+        """What the region holds, before its first event: a number is exported as that."""
+        self._core.number_set(region_id, value)
+
     def remove(self, region_id: int) -> None:
         """Ends the region; KeyError when it is unknown."""
         self._core.region_remove(region_id)
@@ -107,6 +111,8 @@ class Emitter:
                 attribution=attribution,
                 reason=reason,
                 backend=backend,
+                old_number=old_object,
+                new_number=new_object,
             )
             if self._has_callbacks():
                 objects.used = True

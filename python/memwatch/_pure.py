@@ -256,6 +256,9 @@ class Watcher:
 
     # --- events ---------------------------------------------------------------------------------------------------
 
+    def number_set(self, region_id: int, value: object) -> None:
+        """There are no metrics here."""
+
     def post(
         self,
         region_id: int,
@@ -269,6 +272,8 @@ class Watcher:
         attribution: str = "exact",
         reason: str = "none",
         backend: str = "external",
+        old_number: object = None,
+        new_number: object = None,
     ) -> int:
         self._check_open()
         if attribution not in _ATTRIBUTIONS or reason not in _REASONS:

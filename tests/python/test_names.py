@@ -379,3 +379,42 @@ def test_an_empty_name_is_refused(watcher, thing):
     with pytest.raises(ValueError, match="a name is not empty"):
         watcher._core.region_add_external("")
     assert watcher.watch_attr(thing, "n", alias="") in [region["id"] for region in watcher._core.region_list()]
+
+
+def test_numbers_of_names_are_exported(watched, recorder, thing):
+    import json
+    import urllib.request
+
+    if not memwatch._native.core.EXPORTER:
+        pytest.skip("built without the exporter")
+    thing.temp, thing.n, thing.on, thing.text, thing.token, thing.huge = 20.5, 3, False, "a", 7, 1 << 80
+    for name in ("temp", "n", "on", "text", "token", "huge"):
+        watched.watch_attr(thing, name, alias=name)
+    server = watched.serve(port=0)
+
+    def gauges():
+        lines = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics").read().decode().splitlines()
+        return {
+            line.split('"')[1]: float(line.split()[-1]) for line in lines if line.startswith("memwatch_variable_value{")
+        }
+
+    assert gauges() == {"temp": 20.5, "n": 3, "on": 0}
+    thing.temp, thing.n, thing.on, thing.text, thing.token = 99.5, -4, True, 5, 8
+    assert watched.flush()
+    assert gauges() == {"temp": 99.5, "n": -4, "on": 1, "text": 5}
+    thing.n = None
+    assert watched.flush()
+    assert "n" not in gauges()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/api/v1/events", headers={"Authorization": f"Bearer {server.token}"}
+    )
+    events = json.loads(urllib.request.urlopen(request).read())["events"]
+    numbers = [(event["name"], event.get("old_number"), event.get("new_number")) for event in events]
+    assert numbers == [
+        ("temp", 20.5, 99.5),
+        ("n", 3, -4),
+        ("on", 0, 1),
+        ("text", None, 5),
+        ("token", None, None),
+        ("n", -4, None),
+    ]

@@ -200,6 +200,13 @@ static void json_elements(struct text *text, const struct memwatch_event *event,
 static void json_decoded(struct text *text, const struct memwatch_event *event)
 {
 	union memwatch_number_value value;
+	if (event->old_number.number != MEMWATCH_NUMBER_NONE || event->new_number.number != MEMWATCH_NUMBER_NONE) {
+		json_key(text, "old_number");
+		number_json(text, event->old_number.number, &event->old_number.value);
+		json_key(text, "new_number");
+		number_json(text, event->new_number.number, &event->new_number.value);
+		return;
+	}
 	struct known_bytes known = known_bytes(event);
 	if (event->item_bytes == 0 || known.n_bytes < event->item_bytes ||
 	    !memwatch_number_read(event->format, event->item_bytes, known.new_bytes, &value))

@@ -247,6 +247,10 @@ union memwatch_number_value {
 	uint64_t as_uint;
 	double as_double;
 };
+struct memwatch_scalar {
+	enum memwatch_number number; /* which member is set */
+	union memwatch_number_value value;
+};
 
 /*
  * Reads one element of a numeric region as `format` says: a letter of Python's struct module, with its byte order before it.
@@ -393,6 +397,7 @@ struct memwatch_event {
 	uint32_t n_dims;
 	const uint64_t *shape;
 	int fortran_order;
+	struct memwatch_scalar old_number, new_number; /* of a posted event: see struct memwatch_post */
 	struct memwatch_where where;
 };
 
@@ -464,11 +469,15 @@ struct memwatch_post {
 	const struct memwatch_frame *frames; /* innermost first */
 	uint32_t n_frames;
 	const char *backend; /* "trace", "polling", ...; copied; NULL: "external" */
+	struct memwatch_scalar old_number, new_number; /* the values, where they are numbers: what metrics and feeds say */
 };
 
 /* Appends the event. Returns 0 and its seq in `*ret_seq` (may be NULL); -ENOENT, -EINVAL. */
 MEMWATCH_API int memwatch_event_post(memwatch *watcher, uint64_t region_id, const struct memwatch_post *post,
 				     uint64_t *ret_seq);
+
+/* What an external region holds now, where that is a number, without an event: for its first value. -ENOENT, -EINVAL. */
+MEMWATCH_API int memwatch_external_set(memwatch *watcher, uint64_t region_id, const struct memwatch_scalar *number);
 
 /* --- versions --------------------------------------------------------------------------------------------------- */
 

@@ -274,6 +274,10 @@ void region_list_fini(struct region_list *list)
 enum memwatch_number region_number(struct number number, const struct region *region,
 				   union memwatch_number_value *ret_value)
 {
+	if (!region->start) {
+		*ret_value = region->meta ? region->meta->posted.value : (union memwatch_number_value){ 0 };
+		return region->meta ? region->meta->posted.number : MEMWATCH_NUMBER_NONE;
+	}
 	if (number.kind == MEMWATCH_NUMBER_NONE || number.item_bytes != region->size_bytes ||
 	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
 		return MEMWATCH_NUMBER_NONE;

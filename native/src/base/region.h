@@ -36,6 +36,7 @@ struct region_meta {
 	uint64_t history_bytes;
 	uint64_t unreported;        /* changes since the last event, kept or not: filtered or held back */
 	struct region_rules *rules; /* or NULL */
+	struct memwatch_scalar posted; /* an external region's number */
 };
 
 struct region {

@@ -77,6 +77,8 @@ int post_event(struct engine *engine, struct region *region, const struct memwat
 	if (region->values == MEMWATCH_VALUES_FULL) {
 		shown->old_value = shown->old_preview;
 		shown->new_value = shown->new_preview;
+		shown->old_number = post->old_number;
+		shown->new_number = region->meta->posted = post->new_number;
 	}
 	fill_where(event, post);
 	region->detected++;

@@ -103,6 +103,9 @@ class TraceAdapter(TrackerAdapter):
         watch = self._make(target, options, region_id)
         with self._lock:
             self._watches[region_id] = watch
+        show = getattr(emitter, "show", None)
+        if show is not None:
+            show(region_id, watch.last)
         batch = getattr(self._batch, "watches", None)
         if batch is not None:
             batch.append(watch)
