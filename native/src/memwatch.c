@@ -41,6 +41,7 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	watcher->history.budget = options.history_budget;
 	watcher->patches = options.patches != 0;
 	watcher->epoch = random_number();
+	watcher->hash_key = siphash_key_make();
 	watcher->start_time_ns = time_realtime_ns();
 	pthread_mutex_init(&watcher->callback_lock, NULL);
 	error = log_new(options.event_capacity, options.event_budget, &watcher->log);

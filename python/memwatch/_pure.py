@@ -8,6 +8,7 @@ watcher; a post never waits for a reader, and what the log evicts before a sink 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import re
@@ -36,12 +37,26 @@ _REASONS = (
 )  # fmt: skip
 _ATTRIBUTIONS = ("exact", "page", "none")
 _VALUES = ("full", "preview", "hash", "none")
-_SECRET_PARTS = ("passw", "secret", "apikey", "credential", "privatekey")
-_SECRET_WORDS = frozenset(
-    ("pass", "pwd", "passphrase", "token", "tokens", "key", "keys", "cred", "creds", "auth", "authorization")
-    + ("cookie", "cookies", "pin", "otp", "salt", "private")
-)
-_WORD_ENDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
+# The lists of native/src/base/secret.c.
+_SECRET_PARTS = (
+    "password", "passwd", "passwort", "secret", "apikey", "credential", "privatekey", "privkey", "masterkey",
+    "enckey", "signkey", "databaseurl", "redisurl", "webhookurl", "connstr", "connectionstring", "csrf",
+    "seedphrase", "recoverycode", "backupcode", "cardnumber", "refreshtok",
+)  # fmt: skip
+_SECRET_WORDS = frozenset((
+    "auth", "authn", "authorization", "authz", "bearer", "cookie", "cookies", "cred", "creds", "cvc", "cvv", "dsn",
+    "hmac", "iban", "jwt", "kennwort", "key", "keys", "keystore", "mdp", "mfa", "mnemonic", "nonce", "oauth", "otp",
+    "pass", "passcode", "passphrase", "pem", "pepper", "pin", "pincode", "private", "pw", "pwd", "salt", "session",
+    "sessionid", "sid", "signature", "ssn", "tkn", "token", "tokens", "totp",
+))  # fmt: skip
+_SECRET_ENDINGS = (
+    "token", "pass", "pwd", "pincode", "cookie", "sessionid", "dsn",
+)  # fmt: skip
+_HARMLESS = frozenset((
+    "bypass", "compass", "encompass", "surpass", "trespass", "overpass", "underpass",
+))  # fmt: skip
+_WORD_ENDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_HASH_KEY = os.urandom(16)
 _BOUNDS_S = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 _NOTE = "the C extension is not there: nothing but polling and tracing runs"
 _NO_VERSIONS = f"no versions are kept: {_NOTE}"
@@ -121,8 +136,10 @@ class Event:
 
 
 def _hash(value: Optional[bytes]) -> Optional[int]:
-    """64 bits of the value, the same within this process."""
-    return None if value is None else hash(value) & (1 << 64) - 1
+    """64 bits of the value, the same within this process, that nobody outside it can compute."""
+    if value is None:
+        return None
+    return int.from_bytes(hashlib.blake2b(value, digest_size=8, key=_HASH_KEY).digest(), "little")
 
 
 def _n_different(old: bytes, new: bytes) -> int:
@@ -132,9 +149,12 @@ def _n_different(old: bytes, new: bytes) -> int:
 
 def _looks_secret(name: str) -> bool:
     """Whether the values of such a name are hidden unless they are asked for; as the extension decides."""
-    lower = name.lower()
-    return any(part in lower for part in _SECRET_PARTS) or any(
-        word.lower() in _SECRET_WORDS for word in _WORD_ENDS.split(name)
+    joined = re.sub("[_ -]", "", name.lower())
+    parts = [part.lower() for part in _WORD_ENDS.split(name)]
+    return (
+        any(part in joined for part in _SECRET_PARTS)
+        or not _SECRET_WORDS.isdisjoint(parts)
+        or any(part.endswith(_SECRET_ENDINGS) and part not in _HARMLESS for part in parts)
     )
 
 

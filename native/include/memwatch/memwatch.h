@@ -140,7 +140,7 @@ MEMWATCH_API uint64_t memwatch_epoch(const memwatch *watcher);
 enum memwatch_values {
 	MEMWATCH_VALUES_FULL,    /* values, previews, versions */
 	MEMWATCH_VALUES_PREVIEW, /* the first preview_size bytes only */
-	MEMWATCH_VALUES_HASH,    /* a 64-bit hash of old and new only */
+	MEMWATCH_VALUES_HASH,    /* a 64-bit hash of old and new only, with a key of this watcher */
 	MEMWATCH_VALUES_NONE,    /* nothing but that it changed */
 	MEMWATCH_VALUES_AUTO     /* HASH when the name looks like a secret's (password, token, key, ...), else FULL */
 };

@@ -245,14 +245,9 @@ void diff_expect(const uint8_t *now, const uint8_t *shadow)
 	}
 }
 
-uint64_t diff_hash(const void *bytes, size_t n)
-{
-	return XXH3_64bits(bytes, n);
-}
-
 void diff_hashed(struct diff *diff, const uint8_t *now, uint64_t *hash, uint64_t offset, size_t n)
 {
-	uint64_t hashed = diff_hash(now, n);
+	uint64_t hashed = XXH3_64bits(now, n);
 	if (hashed == *hash)
 		return;
 	*hash = hashed;

@@ -50,7 +50,5 @@ void diff_expect(const uint8_t *now, const uint8_t *shadow);
 
 /* The same for a page of a region whose shadow is one XXH3 hash a page: when it differs it is a range as a whole. */
 void diff_hashed(struct diff *diff, const uint8_t *now, uint64_t *hash, uint64_t offset, size_t n);
-/* XXH3 of bytes. */
-uint64_t diff_hash(const void *bytes, size_t n);
 
 #endif

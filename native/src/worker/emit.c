@@ -294,7 +294,7 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 	fill_changes(&engine->diff, region, event);
 	if (region->values == MEMWATCH_VALUES_HASH) {
 		shown->old_hash = old_hash;
-		shown->new_hash = is_hashed(region) ? 0 : diff_hash(region->shadow, region->size_bytes);
+		shown->new_hash = is_hashed(region) ? 0 : siphash(&watcher->hash_key, region->shadow, region->size_bytes);
 	}
 	shown->merged = author->merged;
 	attribute_event(engine, watcher, region, author, event);
@@ -332,7 +332,7 @@ static bool diff_begin(struct engine *engine, struct memwatch *watcher, const st
 	if (head)
 		memcpy(engine->pass.head, region->shadow, head);
 	*ret_old_hash = region->values == MEMWATCH_VALUES_HASH && !is_hashed(region)
-				? diff_hash(region->shadow, region->size_bytes)
+				? siphash(&watcher->hash_key, region->shadow, region->size_bytes)
 				: 0;
 	return true;
 }

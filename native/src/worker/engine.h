@@ -11,6 +11,7 @@
 
 #include "../base/backend.h"
 #include "../base/region.h"
+#include "../base/siphash.h"
 #include "candidates.h"
 #include "gather.h"
 #include "history.h"
@@ -33,6 +34,7 @@ struct memwatch {
 	bool patches;
 	uint32_t inline_threshold, preview_size;
 	uint64_t epoch, start_time_ns;
+	struct siphash_key hash_key; /* of the hashes that stand for hidden values; never leaves the process */
 	uint64_t n_regions, tracked_bytes;
 	struct memwatch_ledger ledger;
 	uint64_t dropped_by[MEMWATCH_DROPS], attribution_by[3], reason_by[MEMWATCH_REASONS];
