@@ -8,7 +8,6 @@ name is not handed to the core: the export would make its owner's `append` fail.
 from __future__ import annotations
 
 import array
-import ctypes
 import sys
 from types import FunctionType
 from typing import Any, Optional
@@ -111,7 +110,10 @@ def item_of(container: Any, key: Any) -> Any:
         if not numpy.may_share_memory(item, container):
             raise ValueError("this index makes a copy: watch the array, or a slice of it")
         return item
-    if issubclass(type(container), (ctypes.Array, memoryview)):
+    ctypes = sys.modules.get("ctypes")
+    arrays = (memoryview,) if ctypes is None else (memoryview, ctypes.Array)
+    if issubclass(type(container), arrays):
         item = container[key]
-        return item if issubclass(type(item), (ctypes.Structure, ctypes.Union, ctypes.Array, memoryview)) else None
+        inner = arrays if ctypes is None else (*arrays, ctypes.Structure, ctypes.Union)
+        return item if issubclass(type(item), inner) else None
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import sys
 from copy import copy
@@ -43,7 +42,7 @@ class Layout:
         self.item_bytes = item_bytes
         self.shape = shape
         self.fortran_order = fortran_order
-        self.form = form or (_form.of_text(format, item_bytes) if format else _form.Raw(item_bytes))
+        self.form = form or (_of_text(format, item_bytes) if format else _form.Raw(item_bytes))
         self.is_array = is_array
         """Whether its values are NumPy's arrays."""
 
@@ -54,14 +53,8 @@ class Layout:
         if numpy is not None and isinstance(obj, (numpy.ndarray, numpy.generic)):
             fortran = obj.ndim > 1 and not obj.flags.c_contiguous
             return _of_form(_form.of_dtype(obj.dtype), obj.shape, fortran, True)
-        if isinstance(obj, ctypes.Array):
-            kind: Any = type(obj)
-            shape: tuple[int, ...] = ()
-            while issubclass(kind, ctypes.Array):
-                shape, kind = (*shape, kind._length_), kind._type_
-            return _of_form(_form.of_ctypes(kind), shape)
-        if isinstance(obj, _form.CTYPES):
-            return _of_form(_form.of_ctypes(type(obj)), ())
+        if "ctypes" in sys.modules:  # else the object is none of its
+            return _of_ctypes(obj)
         return None
 
     @property
@@ -94,6 +87,26 @@ class Layout:
             position, at = divmod(position, extent)
             index.append(at)
         return tuple(index if self.fortran_order else reversed(index))
+
+
+def _of_ctypes(obj: Any) -> Optional[Layout]:
+    import ctypes
+
+    from memwatch._form_ctypes import CTYPES, of_ctypes
+
+    if not isinstance(obj, (ctypes.Array, *CTYPES)):
+        return None
+    kind: Any = type(obj)
+    shape: tuple[int, ...] = ()
+    while issubclass(kind, ctypes.Array):
+        shape, kind = (*shape, kind._length_), kind._type_
+    return _of_form(of_ctypes(kind), shape)
+
+
+def _of_text(format: str, item_bytes: int) -> _form.Form:
+    from memwatch._form_text import of_text
+
+    return of_text(format, item_bytes)
 
 
 def _of_form(form: _form.Form, shape: tuple[int, ...], fortran_order: bool = False, is_array: bool = False) -> Layout:

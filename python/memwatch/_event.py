@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional
 
@@ -34,7 +33,23 @@ class Change(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, eq=False)
+_WHERE_KEYS = (
+    "file",
+    "function",
+    "line",
+    "fault_ip",
+    "fault_address",
+    "attribution",
+    "reason",
+    "frames",
+    "symbol",
+    "object",
+    "offset",
+    "native_file",
+    "native_line",
+)
+
+
 class Where(Mapping[str, Any]):
     """Who wrote. Reads both ways: `where.line` and `where["line"]`. What is not known is None, never a guess.
 
@@ -42,6 +57,7 @@ class Where(Mapping[str, Any]):
     debug information tells. `symbol`, `object`, `offset`, `native_file` and `native_line` are the storing instruction.
     """
 
+    __slots__ = _WHERE_KEYS
     file: Optional[str]
     function: Optional[str]
     line: Optional[int]
@@ -55,6 +71,30 @@ class Where(Mapping[str, Any]):
     offset: Optional[int]
     native_file: Optional[str]
     native_line: Optional[int]
+
+    def __init__(self, **known: Any) -> None:
+        for key in _WHERE_KEYS:
+            object.__setattr__(self, key, known.pop(key))
+        if known:
+            raise TypeError(f"Where() has no {min(known)!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name!r} cannot be set: what is known of a writer does not change")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name!r} cannot be deleted: what is known of a writer does not change")
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self) >> 4
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _where_of, (dict(self),)
+
+    def __repr__(self) -> str:
+        return f"Where({', '.join(f'{key}={self[key]!r}' for key in _WHERE_KEYS)})"
 
     def __getitem__(self, key: str) -> Any:
         if key in _WHERE_KEYS:
@@ -75,7 +115,8 @@ class Where(Mapping[str, Any]):
         return f"unknown ({self.reason})" if self.reason else "unknown"
 
 
-_WHERE_KEYS = tuple(field.name for field in fields(Where))
+def _where_of(known: dict[str, Any]) -> Where:
+    return Where(**known)
 
 
 def _where(event: core.Event) -> Where:

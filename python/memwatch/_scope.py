@@ -11,7 +11,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from inspect import CO_OPTIMIZED
 from types import (
     BuiltinFunctionType,
     FrameType,
@@ -26,7 +25,7 @@ from typing import Any, Optional, Union
 from memwatch._bound import BINDING, Bound
 from memwatch._buffers import behind_name, has_bytes_that_change, item_of, view_of, why_not
 from memwatch._conditions import Judge, judge
-from memwatch._trace.frames import cell_of, is_dead, local_value, local_values, user_frame
+from memwatch._trace.frames import CO_OPTIMIZED, cell_of, is_dead, local_value, local_values, user_frame
 from memwatch._trace.targets import (
     AttributeTarget,
     CellTarget,

@@ -6,11 +6,10 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Optional, Union
 
-from memwatch import _config, _history, _lifetime, _scope, _threads, adapters
+from memwatch import _config, _history, _lifetime, _threads
 from memwatch._buffers import exported, why_not
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
@@ -29,16 +28,25 @@ CLOSE_S = 5.0  # how long closing waits for callbacks
 RETIRED_MAX = 4096
 
 
-@dataclass
 class _Region:
     """What the watcher knows of a region beside the core."""
 
-    layout: Optional[Layout] = None
-    callback: Optional[Callback] = None
-    when: Optional[Callable[[ChangeEvent], object]] = None
-    adapter: Any = None
-    bound: Any = None
-    """The name behind which this region lies, or whose binding it is."""
+    __slots__ = ("adapter", "bound", "callback", "layout", "when")
+
+    def __init__(
+        self,
+        layout: Optional[Layout] = None,
+        callback: Optional[Callback] = None,
+        when: Optional[Callable[[ChangeEvent], object]] = None,
+        adapter: Any = None,
+        bound: Any = None,
+    ) -> None:
+        self.layout = layout
+        self.callback = callback
+        self.when = when
+        self.adapter = adapter
+        self.bound = bound
+        """The name behind which this region lies, or whose binding it is."""
 
 
 #: Bytes whose polling is worth a word.
@@ -255,6 +263,8 @@ class MemoryWatcher:
 
     def all(self, **options: Any) -> dict[str, int]:
         """Watches every variable in the caller's scope; the ids by name. Options: see `memwatch._scope.watch_all`."""
+        from memwatch import _scope  # here, because few programs need it
+
         return _scope.watch_all(self, sys._getframe(1), **options)
 
     def watch_attr(self, obj: object, attr: str, **options: Any) -> int:
@@ -275,6 +285,8 @@ class MemoryWatcher:
         properties   True: the attribute is computed by its class, and may be called to be compared
         max_rate, metric   as in `watch()`, where it holds a buffer
         """
+        from memwatch import _scope  # here, because few programs need it
+
         return _scope.watch_attr(self, obj, attr, **options)
 
     def watch_item(self, container: Any, key: Any, **options: Any) -> int:
@@ -285,10 +297,14 @@ class MemoryWatcher:
         An item of an array is watched as memory. One that its container makes anew at each access is compared by value
         where it is plain data, else refused.
         """
+        from memwatch import _scope  # here, because few programs need it
+
         return _scope.watch_item(self, container, key, **options)
 
     def watch_name(self, name: str, **options: Any) -> int:
         """Watches what a name in the caller's scope is bound to; options as in `watch_attr`."""
+        from memwatch import _scope  # here, because few programs need it
+
         return _scope.watch_name(self, sys._getframe(1), name, **options)
 
     # --- what comes of it ---
@@ -501,6 +517,8 @@ class MemoryWatcher:
         """The watcher's own "trace" or "polling" adapter, made when it is first needed."""
         with self._lock:
             if name not in self._adapters:
+                from memwatch import adapters  # here, because few programs need it
+
                 adapter = {"trace": adapters.TraceAdapter, "polling": adapters.PollingAdapter}[name]()
                 self._bind(adapter)
                 self._adapters[name] = adapter

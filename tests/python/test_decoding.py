@@ -11,7 +11,9 @@ import pytest
 
 from memwatch import open_history
 from memwatch._decode import Layout
-from memwatch._form import Address, Record, of_ctypes, of_dtype, of_text
+from memwatch._form import Address, Record, of_dtype
+from memwatch._form_ctypes import of_ctypes
+from memwatch._form_text import of_text
 
 np = pytest.importorskip("numpy")
 

@@ -75,3 +75,18 @@ def test_the_architecture_names_files_that_exist():
     named = set(re.findall(r"`((?:native|exporter|recorder|python|tests|docs)/[\w./-]+\.[a-z]+)`", text))
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_import_brings_nothing_that_few_programs_need(run_python):
+    few = {"ctypes", "dataclasses", "inspect", "sqlite3", "json", "pathlib", "tempfile", "asyncio", "urllib", "dis"}
+    few |= {"memwatch.adapters", "memwatch._scope", "memwatch._recorded", "memwatch._pure"}
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); before = set(sys.modules); import memwatch"
+    run = run_python(f"{code}; print(*((set(sys.modules) - before) & {few!r}))", options=("-S", "-I"))
+    assert run.stdout.split() == [], run.stderr
+    assert run.returncode == 0, run.stderr
+
+
+def test_what_is_imported_when_it_is_asked_for(run_python):
+    names = "memwatch.History, memwatch.open_history, memwatch.adapters.TraceAdapter"
+    run = run_python(f"import memwatch; {names}, memwatch.x")
+    assert "module 'memwatch' has no attribute 'x'" in run.stderr

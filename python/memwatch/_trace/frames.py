@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from inspect import CO_OPTIMIZED
 from types import CellType, CodeType, FrameType
 from typing import Any, Optional
 
@@ -22,6 +21,7 @@ from memwatch._trace.values import MISSING
 
 Location = tuple[str, str, int]
 
+CO_OPTIMIZED = 1  # of code.co_flags, as inspect has it, which takes its time to import
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
