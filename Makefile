@@ -265,13 +265,14 @@ $(B)/%.pc: scripts/%.pc.in Makefile native/include/memwatch/memwatch.h
 # Programs are linked with the static libraries, so that sanitizers see everything; tests and benches see internals.
 PUBLIC_ARCHIVES = $(B)/libmemwatch_recorder.a $(B)/libmemwatch_exporter.a $(B)/libmemwatch.a
 ARCHIVES = $(patsubst $(B)/%,$(B)/internal/%,$(PUBLIC_ARCHIVES))
-LINK = $(CC) $(LD_FLAGS) -Wl,-z,relro,-z,now -rdynamic -o $@ $< $(ARCHIVES) $(RECORDER_LIBS) $(EXPORTER_LIBS) $(NATIVE_LIBS) -lm
+LINK = $(CC) $(LD_FLAGS) -Wl,-z,relro,-z,now -rdynamic -o $@ $< $(ARCHIVES) $(RECORDER_LIBS) $(EXPORTER_LIBS) $(NATIVE_LIBS) $(LDLIBS) -lm
 
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	$(say) LD $@
 	$(Q)$(subst fuzzer-no-link,fuzzer,$(LINK))
 
+$(B)/tests/native/test_zydis: LDLIBS = -lZydis
 $(B)/examples/%: ARCHIVES = $(PUBLIC_ARCHIVES)
 $(call programs,$(EXAMPLE_C)): $(PUBLIC_ARCHIVES)
 $(B)/%: $(B)/obj/%.o $(ARCHIVES)

@@ -2,11 +2,12 @@
  * store.c -- DESIGN: one x86-64 instruction is read as prefixes, map, opcode and ModRM, then looked up in a table of the
  * forms that write memory. What is not in the table reads at most. Neither the length of the instruction nor its address is
  * computed: the fault gave the address. It owns nothing. Handlers run store_decode and store_reach, any other
- * thread all of it. What it does not know is
- * "unknown", which costs an event its `exact`, never its truth.
+ * thread all of it. What it does not know is "unknown",
+ * which costs an event its `exact`, never its truth.
  */
 #include "store.h"
 #include "memory.h"
+#include "prefix.h"
 
 #ifdef __x86_64__
 
@@ -24,6 +25,7 @@ enum width {
 	BYTE_OR_OPERAND = 65, /* a byte when the opcode is even, else OPERAND */
 	OPERAND,              /* 2, 4 or 8 */
 	LONG,                 /* 4 or 8 */
+	STACK,                /* 2 or 8 */
 	PAIR,                 /* 8 or 16 */
 	VECTOR,               /* 16, 32 or 64 */
 	HALF,
@@ -64,8 +66,7 @@ static const struct form forms[] = {
 	{ LEGACY, 0, ALL, 0x86, 0x87, 0, WRITES, BYTE_OR_OPERAND },      /* xchg */
 	{ LEGACY, 0, ALL, 0x88, 0x89, 0, WRITES, BYTE_OR_OPERAND },      /* mov */
 	{ LEGACY, 0, ALL, 0x8c, 0x8c, 0, WRITES, 2 },                    /* mov from a segment register */
-	{ LEGACY, 0, P66, 0x8f, 0x8f, 0x01, WRITES, 2 },                 /* pop */
-	{ LEGACY, 0, NONE, 0x8f, 0x8f, 0x01, WRITES, 8 },
+	{ LEGACY, 0, NONE | P66, 0x8f, 0x8f, 0x01, WRITES, STACK },      /* pop */
 	{ LEGACY, 0, ALL, 0x8f, 0x8f, 0, UNKNOWN, 0 },                   /* XOP */
 	{ LEGACY, 0, ALL, 0x9c, 0x9c, 0, IMPLIED, 0 },                   /* pushf */
 	{ LEGACY, 0, ALL, 0xa2, 0xa3, 0, IMPLIED, BYTE_OR_OPERAND },     /* mov to a 64-bit address */
@@ -95,6 +96,9 @@ static const struct form forms[] = {
 	/* 0f */
 	{ LEGACY, 1, ALL, 0x00, 0x01, 0, UNKNOWN, 0 },                   /* descriptor tables */
 	{ LEGACY, 1, ALL, 0x05, 0x05, 0, UNKNOWN, 0 },                   /* syscall: the kernel writes */
+	{ LEGACY, 1, P66, 0x1b, 0x1b, 0, WRITES, 16 },                   /* bndmov */
+	{ LEGACY, 1, ALL, 0x78, 0x78, 0, UNKNOWN, 0 },                   /* vmread */
+	{ LEGACY, 1, ALL, 0xa7, 0xa7, 0, UNKNOWN, 0 },                   /* xstore, xcrypt: VIA's */
 	{ LEGACY, 1, ALL, 0x34, 0x34, 0, UNKNOWN, 0 },                   /* sysenter */
 	{ ANY, 1, NONE | P66, 0x11, 0x11, 0, WRITES, VECTOR },           /* movups, movupd */
 	{ ANY, 1, PF3, 0x11, 0x11, 0, WRITES, 4 },                       /* movss */
@@ -200,33 +204,19 @@ static bool next(struct code *code, uint8_t *ret_byte)
 	return true;
 }
 
-/* Legacy prefixes, then REX. Ends with the first byte of what follows in `opcode`. */
+/* Ends with the first byte of what follows the prefixes in `opcode`. */
 static bool read_prefixes(struct code *code)
 {
-	while (next(code, &code->opcode)) {
-		switch (code->opcode) {
-		case 0x66: code->operand_16 = true; break;
-		case 0xf2:
-		case 0xf3:
-			code->rep = true;
-			code->prefix = code->opcode == 0xf2 ? PF2 : PF3;
-			break;
-		case 0x26:
-		case 0x2e:
-		case 0x36:
-		case 0x3e:
-		case 0x64:
-		case 0x65:
-		case 0x67:
-		case 0xf0: break;
-		default:
-			if ((code->opcode & 0xf0) != 0x40)
-				return true;
-			code->wide = code->opcode & 8;
-			return next(code, &code->opcode);
-		}
-	}
-	return false;
+	struct prefixes prefixes;
+	const uint8_t *opcode = prefix_read(code->at, code->end, &prefixes);
+	if (!opcode)
+		return false;
+	code->at = opcode;
+	code->operand_16 = prefixes.operand_16;
+	code->rep = prefixes.repeat != 0;
+	code->prefix = prefixes.repeat == 0xf2 ? PF2 : prefixes.repeat == 0xf3 ? PF3 : 0;
+	code->wide = prefixes.rex & REX_W;
+	return next(code, &code->opcode);
 }
 
 static bool read_vex(struct code *code)
@@ -312,6 +302,7 @@ static unsigned width_of(const struct form *form, const struct code *code)
 	case BYTE_OR_OPERAND: return code->opcode & 1 ? operand_bytes(code) : 1;
 	case OPERAND: return operand_bytes(code);
 	case LONG: return code->wide ? 8 : 4;
+	case STACK: return code->operand_16 && !code->wide ? 2 : 8;
 	case PAIR: return code->wide ? 16 : 8;
 	case VECTOR: return code->vector_bytes;
 	case HALF: return code->vector_bytes / 2;

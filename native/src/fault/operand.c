@@ -7,12 +7,14 @@
 #define _GNU_SOURCE
 #include "operand.h"
 
+#include "../base/prefix.h"
+
 #include <string.h>
 #include <ucontext.h>
 
 #if defined(__x86_64__)
 
-enum { LENGTH_MIN = 2, LENGTH_MAX = 15, STORE_MAX = 16, REX_W = 8, REX_R = 4, REX_X = 2, REX_B = 1 };
+enum { LENGTH_MIN = 2, LENGTH_MAX = 15, STORE_MAX = 16 };
 
 /* One candidate, as it is read from its first byte on. */
 struct decoder {
@@ -34,24 +36,30 @@ static uint64_t register_value(const ucontext_t *context, unsigned number)
 	return (uint64_t)context->uc_mcontext.gregs[places[number]];
 }
 
-static bool prefixes(struct decoder *d)
+/* Ends at the opcode. False where a prefix stands that is not understood here. */
+static bool read_prefixes(struct decoder *d)
 {
-	for (; d->at < d->end; d->at++) {
-		if (*d->at == 0x66)
-			d->narrow = true;
-		else if (*d->at == 0xf2 || *d->at == 0xf3)
-			d->repeat = *d->at;
-		else
-			break;
-	}
-	if (d->at < d->end && (*d->at & 0xf0) == 0x40)
-		d->rex = *d->at++;
-	return d->at < d->end;
+	struct prefixes prefixes;
+	const uint8_t *opcode = prefix_read(d->at, d->end, &prefixes);
+	if (!opcode || prefixes.other)
+		return false;
+	d->at = opcode;
+	d->narrow = prefixes.operand_16;
+	d->repeat = prefixes.repeat;
+	d->rex = prefixes.rex;
+	return true;
+}
+
+/* A constant of 4 bytes, as it is extended. */
+static uint64_t extended(const uint8_t *bytes)
+{
+	int32_t wide;
+	memcpy(&wide, bytes, sizeof wide);
+	return (uint64_t)wide;
 }
 
 static bool constant(struct decoder *d, unsigned n, uint64_t *ret_value)
 {
-	int32_t wide;
 	if (d->end - d->at < (ptrdiff_t)n)
 		return false;
 	if (n == 1)
@@ -59,7 +67,7 @@ static bool constant(struct decoder *d, unsigned n, uint64_t *ret_value)
 	else if (n == 2)
 		*ret_value = (uint64_t)d->at[0] | (uint64_t)d->at[1] << 8;
 	else
-		*ret_value = (uint64_t)(memcpy(&wide, d->at, 4), wide);
+		*ret_value = extended(d->at);
 	d->at += n;
 	return true;
 }
@@ -146,7 +154,7 @@ static bool store_vector(struct decoder *d, unsigned code)
 
 static bool decode(struct decoder *d)
 {
-	if (!prefixes(d))
+	if (!read_prefixes(d))
 		return false;
 	unsigned code = *d->at++;
 	bool known;
@@ -193,7 +201,8 @@ enum hit_proof operand_proof(const void *context, uint64_t address, uint32_t siz
 
 enum hit_proof operand_proof(const void *context, uint64_t address, uint32_t size_bytes, uint64_t value)
 {
-	return (void)context, (void)address, (void)size_bytes, (void)value, HIT_UNPROVEN;
+	(void)context, (void)address, (void)size_bytes, (void)value;
+	return HIT_UNPROVEN;
 }
 
 #endif
