@@ -83,7 +83,7 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	     /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	     /^[a-z][a-z0-9_-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '\nVariables: V=1 shows the commands, CC, CFLAGS, PYTHON (python3), PREFIX (/usr/local), DESTDIR, DEMO_SECONDS (20), FUZZ_SECONDS (10), SOAK_SECONDS (600).\n'
+	@printf '\nVariables: V=1 shows the commands, CC, CFLAGS, PYTHON (python3), PREFIX (/usr/local), DESTDIR, DEMO_SECONDS (20), FUZZ_SECONDS (10), SOAK_SECONDS (600), MACHINES (host 5.10 6.1 6.12 7.2).\n'
 
 .PHONY: build
 build: ## build the libraries, the Python extension and the C examples
@@ -163,6 +163,12 @@ ubsan: ## build them with the undefined-behaviour sanitizer, in build/ubsan
 	$(SUBMAKE) $(UBSAN) libraries test-programs
 tsan: ## build them with the thread sanitizer, in build/tsan
 	$(SUBMAKE) $(TSAN) libraries test-programs
+
+.PHONY: test-machines
+test-machines: ## run the checks of every machine: kernels of Debian in virtual machines, containers' seccomp filters (as root)
+	@scripts/bootstrap test
+	$(SUBMAKE) all-files test-programs
+	@scripts/machines/run $(MACHINES)
 
 .PHONY: fuzz
 fuzz: ## fuzz the parsers and writers, FUZZ_SECONDS (10) each

@@ -13,13 +13,16 @@ from memwatch import _history_command as history_command
 
 
 def show_doctor(options: argparse.Namespace) -> int:
-    """The command `doctor`: 1 when memory can only be polled here."""
+    """The command `doctor`."""
+    if options.fix:
+        print(_doctor.FIXES[options.fix])
+        return 0
     report = _doctor.report()
     if options.json:
         print(json.dumps(report, indent=2))
     else:
         print(_doctor.text(report))
-    return 0 if report["native"] and report["backend"] != "poll" else 1
+    return _doctor.status(report)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,8 +31,14 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=memwatch.__version__)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     history_command.add(commands)
-    doctor = commands.add_parser("doctor", help="say what works on this machine, and what is missing for the rest")
-    doctor.add_argument("--json", action="store_true")
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what works on this machine, and what is missing for the rest",
+        description="Exit status: 0 changes and their writers are known, 1 changes are, 3 memory is polled, 4 there is "
+        "no C extension.",
+    )
+    doctor.add_argument("--json", action="store_true", help="the facts, for a program")
+    doctor.add_argument("--fix", choices=sorted(_doctor.FIXES), help="print the lines that help there")
     doctor.set_defaults(run_command=show_doctor)
     return root
 

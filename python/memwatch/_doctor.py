@@ -12,10 +12,58 @@ from memwatch._native import missing as parts_missing
 
 SETTINGS = {
     "kernel.perf_event_paranoid": "/proc/sys/kernel/perf_event_paranoid",
-    "vm.unprivileged_userfaultfd": "/proc/sys/vm/unprivileged_userfaultfd",
     "kernel.unprivileged_bpf_disabled": "/proc/sys/kernel/unprivileged_bpf_disabled",
 }
 PARTS = ("native", "exporter", "recorder")
+#: The exit status by what works.
+ALL, NO_WRITERS, POLLED, NOT_NATIVE = 0, 1, 3, 4
+
+#: What a seccomp profile must let through, as an entry of its `syscalls`; docs/seccomp.md has the same.
+SECCOMP_ENTRY = '{"names": ["userfaultfd", "perf_event_open"], "action": "SCMP_ACT_ALLOW"}'
+
+_PROFILE = """\
+jq '.syscalls += [{entry}]' {default} > memwatch.json"""
+FIXES = {
+    "docker": f"""\
+# Linux 6.7 or later on the host. Either the device, for root in the container, and a capability for the writers:
+docker run --device /dev/userfaultfd --cap-add PERFMON ...
+# or the default profile and two system calls more:
+curl -fsSLO https://raw.githubusercontent.com/moby/profiles/main/seccomp/default.json
+{_PROFILE.format(entry=SECCOMP_ENTRY, default="default.json")}
+docker run --security-opt seccomp=memwatch.json ...""",
+    "podman": f"""\
+# Linux 6.7 or later on the host. The default profile and two system calls more:
+{_PROFILE.format(entry=SECCOMP_ENTRY, default="/usr/share/containers/seccomp.json")}
+podman run --security-opt seccomp=memwatch.json ...""",
+    "kubernetes": f"""\
+# Linux 6.7 or later on the nodes. On each node, from the runtime's default profile:
+{_PROFILE.format(entry=SECCOMP_ENTRY, default="default.json")}
+install -D memwatch.json /var/lib/kubelet/seccomp/memwatch.json
+# In the pod:
+securityContext: {{ seccompProfile: {{ type: Localhost, localhostProfile: memwatch.json }} }}
+# A pod without a seccompProfile, on a kubelet without seccompDefault, needs nothing of this.""",
+    "systemd": """\
+# In the unit, beside its own list:
+[Service]
+SystemCallFilter=userfaultfd perf_event_open""",
+    "sysctl": """\
+# For ordinary users, where writers are not known:
+sysctl -w kernel.perf_event_paranoid=2
+echo kernel.perf_event_paranoid=2 > /etc/sysctl.d/60-memwatch.conf""",
+}
+
+
+#: What comparing does on the machine of docs/performance.md.
+_BYTES_A_SECOND = 6.7e9
+
+
+def status(found: dict[str, Any]) -> int:
+    """The exit status: 0 when changes and their writers are known, 1 without writers, 3 polled, 4 without the core."""
+    if not found["native"]:
+        return NOT_NATIVE
+    if found["backend"] == "poll":
+        return POLLED
+    return ALL if found["attribution"]["available"] else NO_WRITERS
 
 
 def report() -> dict[str, Any]:
@@ -40,6 +88,8 @@ def report() -> dict[str, Any]:
         watcher.close()
     found["backends"] = [{**backend, "chosen": backend["name"] in chosen} for backend in core.probe()]
     found["backend"] = stats["backend"]
+    # As if at the usual speed: an empty watcher has measured nothing.
+    found["poll_round_ms"] = round((64 << 20) / (_BYTES_A_SECOND * (stats.get("poll_budget") or 0.01)) * 1e3)
     found["attribution"] = {key: stats["attribution"].get(key) for key in ("available", "filtered", "note")}
     found["missing"] = _missing(found)
     return found
@@ -48,9 +98,10 @@ def report() -> dict[str, Any]:
 def text(found: dict[str, Any]) -> str:
     """The report for a reader."""
     lines = [f"memwatch {found['version']}, Python {found['python']}, Linux {found['kernel']} on {found['machine']}"]
-    lines.append("backends, in the order in which they are tried:")
+    lines.append("backends, in the order in which they are tried; mprotect is not, it must be asked for:")
     for backend in found["backends"]:
         state = "taken" if backend["chosen"] else "usable" if backend["usable"] else "not usable"
+        state = "by name" if backend["name"] == "mprotect" and backend["usable"] else state
         lines.append(f"  {backend['name']:<9} {state:<11} {backend['note']}".rstrip())
     attribution = found["attribution"]
     lines.append("who wrote:")
@@ -86,34 +137,18 @@ def _missing(found: dict[str, Any]) -> list[str]:
     missing = [f"{part}: {why}" for part, why in found["why_missing"].items()]
     if not sys.platform.startswith("linux"):
         return [*missing, "Linux: elsewhere memory is polled"]
-    usable = {backend["name"]: backend["usable"] for backend in found["backends"]}
-    if found["native"] and not usable.get("uffd", False):
-        missing.append(_missing_uffd())
-    if found["native"] and not found["attribution"]["available"]:
-        missing.append(_missing_perf(found["settings"].get("kernel.perf_event_paranoid")))
-    elif found["native"] and not found["attribution"]["filtered"]:
-        missing.append(
-            "who wrote, without a budget: Linux 6.10, CAP_BPF and CAP_PERFMON (docker: --cap-add BPF --cap-add PERFMON)"
-        )
+    if found["native"] and found["backend"] == "poll":
+        missing.append(_polled(found))
+    elif found["native"] and not found["attribution"]["available"]:
+        missing.append(f"Writers are not known: {found['attribution']['note']}.")
     if not found["frames"]:
-        missing.append(f"lines of Python: {found['frames_note']}")
+        missing.append(f"Lines of Python are not known: {found['frames_note']}.")
     return missing
 
 
-def _missing_uffd() -> str:
-    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
-    if release < (6, 7):
-        return f"backend uffd: Linux 6.7 or later (this is {platform.release()})"
+def _polled(found: dict[str, Any]) -> str:
+    [note] = [backend["note"] for backend in found["backends"] if backend["name"] == "uffd"]
     return (
-        "backend uffd: allow userfaultfd(2): `sysctl vm.unprivileged_userfaultfd=1`, and in a container "
-        "a seccomp profile that has it (docker: --security-opt seccomp=PROFILE.json, to try: seccomp=unconfined)"
-    )
-
-
-def _missing_perf(paranoid: Any) -> str:
-    if isinstance(paranoid, int) and paranoid > 2 and os.geteuid() != 0:
-        return f"who wrote: `sysctl kernel.perf_event_paranoid=2` (it is {paranoid})"
-    return (
-        "who wrote: allow perf_event_open(2): in a container give CAP_PERFMON (docker: --cap-add PERFMON) "
-        "and a seccomp profile that has it; outside of a debugger"
+        f"Memory is polled: {note}. Changes are told up to {found['poll_round_ms']} ms late for each 64 MiB, "
+        "without their writer."
     )

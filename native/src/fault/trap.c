@@ -313,16 +313,17 @@ bool trap_traced(uint64_t now_ns)
 void trap_refusal(int error, char *ret_sentence, size_t size_bytes)
 {
 	int paranoid = system_sysctl("/proc/sys/kernel/perf_event_paranoid");
+	bool filtered = status_number("/proc/thread-self/status", "Seccomp:") > 0;
 	if (error == -EMFILE)
 		snprintf(ret_sentence, size_bytes,
 			 "too few file descriptors: one a thread is needed; raise the limit (ulimit -n)");
-	else if (paranoid > 2 && error == -EACCES)
+	else if (filtered && error != -EACCES)
 		snprintf(
 			ret_sentence, size_bytes,
-			"perf_event_open(2) is refused: set kernel.perf_event_paranoid to 2 (it is %d) or give CAP_PERFMON",
-			paranoid);
+			"the container's seccomp profile forbids perf_event_open(2): `docker run --cap-add PERFMON`, or "
+			"`--security-opt seccomp=memwatch.json`");
+	else if (paranoid > 2 && error == -EACCES)
+		snprintf(ret_sentence, size_bytes, "`sysctl kernel.perf_event_paranoid=2` (it is %d)", paranoid);
 	else
-		snprintf(ret_sentence, size_bytes,
-			 "perf_event_open(2): %s; in a container allow it in the seccomp profile or give CAP_PERFMON",
-			 strerror(-error));
+		snprintf(ret_sentence, size_bytes, "perf_event_open(2): %s", strerror(-error));
 }
