@@ -458,6 +458,7 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 	if (!recorder)
 		return recorder_error_set(-ENOMEM, "no memory for a recorder");
 	init_lock(recorder);
+	recorder_vfs_name(); /* here, so that the caller's forks know of it: one that is under way when it registers does not */
 	recorder->watcher = recorder->run.watcher = watcher;
 	recorder->pid = getpid();
 	recorder->options = *options;

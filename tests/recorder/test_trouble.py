@@ -6,9 +6,13 @@ import re
 import resource
 import shutil
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy
@@ -64,6 +68,59 @@ def fill(place):
     with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="space"):
         write_forever(file)
     return filler
+
+
+# Writes as fast as it can: numbers count up, an array is filled; says when each number was written.
+STORM = """
+import sys, time, numpy
+from memwatch._native import core
+watcher = core.Watcher(patches=True)
+recorder = core.Recorder(watcher, sys.argv[1], max_bytes=1 << 22, commit_ms=100)
+numbers, large = numpy.zeros(50), numpy.zeros(20_000, "i8")
+for at in range(50):
+    watcher.region_add(numbers[at : at + 1], f"number {at}")
+watcher.region_add(large, "large")
+step = 0
+while True:
+    step += 1
+    numbers[:] = step
+    large[step * 7 % 20_000] = step
+    watcher.flush(5)
+    print(step, time.time_ns(), recorder.stats()["committed_seq"], flush=True)
+"""
+
+
+def check_chain(history, run):
+    """Each event begins with what the one before it left."""
+    last, newest_ns = {}, 0
+    for event in history.events("number *", run=run):
+        assert event.old_value == last.get(event.variable_name, event.old_value)
+        last[event.variable_name] = event.new_value
+        newest_ns = max(newest_ns, event.detected_ns)
+    seqs = [event.seq for event in history.events(run=run)]
+    assert seqs == list(range(seqs[0], seqs[-1] + 1))
+    return newest_ns
+
+
+def test_kill_9_at_any_moment(path, start_writer, of_load):
+    """The pause is random, so a kill hits the middle of a commit now and then; the file goes on from kill to kill."""
+    generator = random.Random(20261126)
+    for _ in range(int(of_load(200) * 0.4)):
+        writer = start_writer(STORM)
+        while not int(writer.stdout.readline().split()[2]):
+            pass
+        time.sleep(generator.uniform(0.2, 0.8))
+        writer.kill()
+        lines = writer.stdout.read().splitlines()
+        writer.wait()
+        with memwatch.open_history(path) as history:
+            assert history.check() == []
+            run = history.runs[-1].run
+            told_ns = int(lines[-2].split()[1]) if len(lines) > 1 else 0
+            assert told_ns - check_chain(history, run) < 1_000_000_000
+            large = history.value_at("large")
+            newest = int(large.max())
+            assert all(large[step * 7 % 20_000] == step for step in range(max(1, newest - 19_999), newest + 1))
 
 
 def test_kill_9_while_it_writes(path, start_writer):
@@ -353,6 +410,184 @@ def test_the_lock_dies_with_the_process_though_its_children_live(start_writer, w
         wait_for(lambda: watched.stats()["state"] == "recording")
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def refused(watch, path, wait_for, sentence):
+    watched = watch(path)
+    wait_for(lambda: sentence in watched.stats()["message"])
+    assert watched.stats()["state"] == "failing"
+    watched.close()
+
+
+def test_links_are_not_followed(watch, path, wait_for, tmp_path):
+    target = tmp_path / "text"
+    target.write_text("the user's")
+    path.symlink_to(target)
+    refused(watch, path, wait_for, "is a symbolic link")
+    path.unlink()
+    path.hardlink_to(target)
+    refused(watch, path, wait_for, "has other names")
+    assert target.read_text() == "the user's"
+
+
+def test_a_journal_that_is_a_link_is_not_written_through(watch, path, tmp_path):
+    target = tmp_path / "text"
+    target.write_text("the user's")
+    path.with_name("recording-journal").symlink_to(target)
+    watched = watch(path)
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.commit()
+    assert target.read_text() == "the user's"
+
+
+def test_a_file_that_others_can_write_is_not_recorded_to(watch, path, wait_for):
+    path.touch()
+    path.chmod(0o666)
+    refused(watch, path, wait_for, "can be written by others")
+
+
+def test_a_new_file_is_the_users_alone(watch, path):
+    mask = os.umask(0)
+    try:
+        watch(path).commit()
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_another_users_file_and_directory(watch, tmp_path, wait_for, sample):
+    place = tmp_path / "theirs"
+    place.mkdir()
+    place.chmod(0o755)
+    theirs = place / "recording"
+    theirs.touch(0o600)
+    os.chown(theirs, 12345, 12345)
+    refused(watch, theirs, wait_for, "belongs to another user")
+    theirs.unlink()
+    os.chown(place, 12345, 12345)
+    refused(watch, theirs, wait_for, "directory of another user")
+    os.chown(sample, 12345, 12345)
+    with memwatch.open_history(sample) as history:
+        os.truncate(sample, 0)
+        assert len(list(history.events())) > 100, "what is read is a copy"
+
+
+def test_a_recording_in_wal_mode_is_read_from_a_copy(sample):
+    connection = sqlite3.connect(sample, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("UPDATE runs SET program = 'changed'")
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    with memwatch.open_history(sample) as history:
+        assert history.runs[0].program == "changed"
+        now = Path("/proc/self/maps").read_text().splitlines()
+        assert [str(sample) in line for line in maps].count(True) == [str(sample) in line for line in now].count(True)
+    connection.close()
+
+
+def test_nothing_of_it_is_mapped_or_inherited(watch, path):
+    watched = watch()
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.commit()
+    assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+    inherited = subprocess.run(
+        [sys.executable, "-c", "import os; files = [f'/proc/self/fd/{n}' for n in os.listdir('/proc/self/fd')]; "
+         "print([os.readlink(file) for file in files if os.path.exists(file)])"],
+        capture_output=True, text=True, close_fds=False, timeout=60, check=True,
+    )  # fmt: skip
+    assert str(path) not in inherited.stdout
+
+
+def test_children_may_use_sqlite_whenever_they_were_forked(watch, path, tmp_path, of_load):
+    """A child that was forked while the recorder held a lock of SQLite's would wait for ever."""
+    watched = watch(commit_ms=1)
+    numbers, stop = numpy.zeros(200), threading.Event()
+    for at in range(200):
+        watched.add(numbers[at : at + 1], f"number {at}")
+
+    def write():
+        while not stop.is_set():
+            numbers[:] += 1
+            watched.watcher.flush(5)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(int(of_load(200))):
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                with sqlite3.connect(":memory:") as connection:
+                    connection.execute("CREATE TABLE t (x)")
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        writer.join()
+    watched.commit()
+    assert watched.stats()["errors"] == 0
+
+
+def test_a_path_that_can_never_work_is_a_warning(tmp_path):
+    with pytest.warns(RuntimeWarning, match="nothing is recorded.*No such file") as told:
+        memwatch.MemoryWatcher(history_path=tmp_path / "missing" / "recording").close()
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        memwatch.MemoryWatcher(history_path=tmp_path / "recording").close()
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    """A file system that cannot be written."""
+    place = tmp_path / "read-only"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "none", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a file system: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_read_only_mount(watch, read_only_disk, wait_for):
+    watched = watch(read_only_disk / "recording")
+    wait_for(lambda: "Read-only file system" in watched.stats()["message"])
+    subprocess.run(["mount", "-o", "remount,rw", str(read_only_disk)], check=True)
+    watched.commit()
+    assert watched.stats()["state"] == "recording"
+
+
+def test_what_is_left_of_a_killed_process_is_read_where_nothing_can_be_written(tmp_path, path, start_writer, of_load):
+    """Its last commit may have to be undone: then in a copy."""
+    for _ in range(8):
+        writer = start_writer(STORM)
+        while not int(writer.stdout.readline().split()[2]):
+            pass
+        for _ in range(20):
+            writer.stdout.readline()
+        writer.kill()
+        writer.wait()
+        place = tmp_path / "archive"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for name in ("recording", "recording-journal"):
+            if (path.parent / name).exists():
+                shutil.copyfile(path.parent / name, place / name)
+        if not (place / "recording-journal").exists():
+            continue
+        before = (place / "recording").read_bytes()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "access", lambda file, mode: mode != os.W_OK)
+            with memwatch.open_history(place / "recording") as history:
+                assert history.check() == []
+                check_chain(history, history.runs[-1].run)
+        assert (place / "recording").read_bytes() == before
 
 
 ASKED = """
