@@ -90,8 +90,9 @@ PyObject *post_number_set(PyObject *self, PyObject *args)
 static int parse(PyObject *args, PyObject *kwargs, unsigned long long *ret_region_id, struct memwatch_post *post,
 		 struct frames *frames)
 {
-	static char *names[] = { "region_id", "old",         "new",    "time_ns", "thread_id", "thread_name",
-				 "frames",    "attribution", "reason", "backend", "old_number", "new_number", NULL };
+	static char *names[] = { "region_id",   "old",        "new",         "time_ns", "thread_id",
+				 "thread_name", "frames",     "attribution", "reason",  "backend",
+				 "old_number",  "new_number", NULL };
 	const char *attribution = "exact", *reason = "none";
 	unsigned long long time_ns = 0;
 	Py_ssize_t old_bytes = 0, new_bytes = 0;
