@@ -134,7 +134,9 @@ int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos
 	read_notes(watcher, &notes);
 	for (size_t b = 0; b < n && b < notes.n; b++) {
 		const struct backend_note *note = &notes.backends[b];
-		infos[b] = (struct memwatch_backend_info){ .name = note->name, .usable = note->usable };
+		infos[b] = (struct memwatch_backend_info){ .name = note->name,
+							   .probed = note->probed,
+							   .usable = note->usable };
 		infos[b].chosen = watcher && strcmp(watcher->backend->name, note->name) == 0;
 		snprintf(infos[b].note, sizeof infos[b].note, "%s",
 			 note->probed ? note->text : "not probed: another was taken");

@@ -234,6 +234,15 @@ def test_known_series_exist_from_the_start(service: Service) -> None:
         assert wanted + "\n" in text
 
 
+def test_a_backend_that_was_not_tried_has_no_sample(service: Service) -> None:
+    backends = service.json("/api/v1/status")["backends"]
+    tried = {backend["name"] for backend in backends if "not probed" not in (backend["note"] or "")}
+    told = {
+        line.split('"')[1] for line in service.metrics().splitlines() if line.startswith("memwatch_backend_usable{")
+    }
+    assert told == tried and len(tried) < len(backends)
+
+
 def test_requests_are_counted_by_handler_and_code(service: Service) -> None:
     service.json("/api/v1/status")
     service.get("/api/v1/status", token=False)

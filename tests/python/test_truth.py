@@ -101,3 +101,16 @@ def test_the_program_runs_under_gdb():
     )  # fmt: skip
     assert "saw [(1, 'traced'), (2, 'traced'), (3, 'traced')]" in result.stdout, result.stdout + result.stderr
     assert "exited normally" in result.stdout
+
+
+def test_what_was_polled_says_so(watched, recorder, tmp_path, wait_for):
+    """A read-only mapping beside a writable one of the same file: no fault of its own tells of a change."""
+    np = pytest.importorskip("numpy")
+    path = tmp_path / "mapped"
+    path.write_bytes(bytes(8192))
+    writable = np.memmap(path, dtype="f4", mode="r+", shape=(16,))
+    readable = np.memmap(path, dtype="f4", mode="r", shape=(16,))
+    watched.watch(readable, "readable")
+    writable[3] = 2.5
+    wait_for(lambda: recorder)
+    assert [(event.backend, event.where.reason) for event in recorder] == [("poll", "polling")]

@@ -125,8 +125,10 @@ static void write_backend(struct scrape *scrape, const struct family *family)
 static void write_backend_usable(struct scrape *scrape, const struct family *family)
 {
 	const struct memwatch_exporter *exporter = scrape->exporter;
-	for (int i = 0; i < exporter->n_backends; i++)
-		family_u64(scrape, family, "backend", exporter->backends[i].name, exporter->backends[i].usable != 0);
+	for (int i = 0; i < exporter->n_backends; i++) /* of what was not tried nothing is said */
+		if (exporter->backends[i].probed)
+			family_u64(scrape, family, "backend", exporter->backends[i].name,
+				   exporter->backends[i].usable != 0);
 }
 
 static void write_dropped(struct scrape *scrape, const struct family *family)

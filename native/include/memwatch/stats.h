@@ -37,6 +37,7 @@ MEMWATCH_API double memwatch_histogram_bound(unsigned i);
 
 struct memwatch_backend_info {
 	const char *name;
+	int probed; /* 0: nobody knows, since another was taken */
 	int usable;
 	int chosen;     /* by this watcher */
 	char note[200]; /* why not, or what to know; "" when there is nothing to say */

@@ -154,6 +154,15 @@ static size_t room_for(const struct memwatch *watcher, const struct region *regi
 	return patch + 2 * head_bytes(watcher, region) + shape + strlen(region_name(region)) + format + 128;
 }
 
+/* That which noticed it: some pages are polled for want of something better. */
+static const struct backend *backend_of(const struct memwatch *watcher, const struct region *region, size_t n_ranges)
+{
+	const struct engine *engine = watcher->engine;
+	const struct backend *backend =
+		n_ranges ? engine_backend_of(engine, region->start + engine->diff.ranges[0].offset) : NULL;
+	return backend ? backend : watcher->backend;
+}
+
 static struct event *event_begin(const struct memwatch *watcher, const struct region *region, size_t n_ranges)
 {
 	struct event *event = event_new(n_ranges, room_for(watcher, region));
@@ -164,7 +173,7 @@ static struct event *event_begin(const struct memwatch *watcher, const struct re
 	shown->name = event_text(event, region_name(region));
 	shown->size_bytes = shown->old_bytes = shown->new_bytes = region->size_bytes;
 	shown->values = region->values;
-	shown->backend = watcher->backend->name;
+	shown->backend = backend_of(watcher, region, n_ranges)->name;
 	fill_layout(event, region_layout(&watcher->engine->regions, region));
 	return event;
 }
@@ -294,7 +303,8 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 	fill_changes(&engine->diff, region, event);
 	if (region->values == MEMWATCH_VALUES_HASH) {
 		shown->old_hash = old_hash;
-		shown->new_hash = is_hashed(region) ? 0 : siphash(&watcher->hash_key, region->shadow, region->size_bytes);
+		shown->new_hash = is_hashed(region) ? 0
+						    : siphash(&watcher->hash_key, region->shadow, region->size_bytes);
 	}
 	shown->merged = author->merged;
 	attribute_event(engine, watcher, region, author, event);
