@@ -43,6 +43,9 @@ def main():
         watcher._core.post(name, old=b"None", new=b"'first'", frames=[("app.py", "main", 7)], backend="trace")
     with sqlite3.connect(PLACE) as connection:
         connection.execute("UPDATE runs SET host = 'host', program = 'service'")
+        connection.execute("UPDATE locations SET object = '/lib/library.so', native_file = NULL, native_line = NULL")
+        connection.commit()
+        connection.execute("VACUUM")
     with memwatch.open_history(PLACE) as history:
         facts = {
             "runs": [[run.run, run.program, run.events_written, run.events_missed] for run in history.runs],
