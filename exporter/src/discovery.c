@@ -1,9 +1,12 @@
 /*
- * discovery.c -- DESIGN: announces the exporter to tools of the same user.
+ * discovery.c -- DESIGN: announces the exporter to tools of the same user. On the thread that opens and closes.
  *
- * On the thread that opens and closes. The file holds the token, so it is as secret as that: it lies in a
- * directory that belongs to this user and that nobody else can enter, and appears under its name only when it is
- * whole. After a crash it stays; who reads it looks whether the process is there.
+ * The file holds the token, so it is as secret as that. It lies in a directory that belongs to this user and that nobody
+ * else can enter, and appears under its name only when it is whole. The directory is opened once, and the file is made and
+ * removed in that very directory, whatever its path leads to by then.
+ *
+ * XDG_RUNTIME_DIR is used only if it is this user's: after `sudo -E` it is somebody else's, in which root's files would keep
+ * the owner's own exporters out. After a crash the file stays; who reads it compares the epoch with what answers.
  */
 #include "discovery.h"
 
@@ -17,32 +20,40 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DISCOVERY_PATH_MAX = 3000 };
-
-static int default_dir(char *path, size_t n_bytes)
+/* Opens a directory that nobody else can have prepared. A descriptor or -errno. */
+static int open_own_dir(const char *path, mode_t others)
 {
-	const char *base = getenv("XDG_RUNTIME_DIR");
-	int n;
-	if (base && base[0] == '/')
-		n = snprintf(path, n_bytes, "%s/memwatch", base);
-	else
-		n = snprintf(path, n_bytes, "/tmp/memwatch-%u", (unsigned)geteuid());
-	return n < 0 || (size_t)n >= n_bytes ? -ENAMETOOLONG : 0;
-}
-
-/* Opens the directory, making it if need be, and refuses one that others could have prepared. Returns a descriptor. */
-static int open_dir(const char *path)
-{
-	struct stat info;
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return -errno;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 077) == 0)
+	struct stat info;
+	if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & others) == 0)
 		return fd;
 	close(fd);
 	return -EPERM;
+}
+
+/* Opens the directory, making it if need be. */
+static int make_dir(const char *path)
+{
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return open_own_dir(path, 077);
+}
+
+/* In the user's own runtime directory, or else below /tmp. */
+static int default_dir(char *path, size_t n_bytes)
+{
+	const char *base = secure_getenv("XDG_RUNTIME_DIR");
+	int base_fd = base && base[0] == '/' ? open_own_dir(base, 022) : -ENOENT;
+	int n;
+	if (base_fd >= 0) {
+		close(base_fd);
+		n = snprintf(path, n_bytes, "%s/memwatch", base);
+	} else {
+		n = snprintf(path, n_bytes, "/tmp/memwatch-%u", (unsigned)geteuid());
+	}
+	return n < 0 || (size_t)n >= n_bytes ? -ENAMETOOLONG : 0;
 }
 
 static void describe(const struct memwatch_exporter *exporter, struct text *text)
@@ -92,25 +103,29 @@ static int write_file(int dir_fd, const char *name, const struct text *text)
 
 static int announce(struct memwatch_exporter *exporter, const char *dir)
 {
-	char name[64], path[DISCOVERY_PATH_MAX + 80];
-	struct text text = { 0 };
-	int dir_fd = open_dir(dir);
+	struct discovery *discovery = &exporter->discovery;
+	int dir_fd = make_dir(dir);
 	if (dir_fd < 0)
 		return dir_fd;
 	if (exporter->access.port != 0)
-		snprintf(name, sizeof name, "%d-%u.json", (int)exporter->pid, exporter->access.port);
+		snprintf(discovery->name, sizeof discovery->name, "%d-%u.json", (int)exporter->pid,
+			 exporter->access.port);
 	else
-		snprintf(name, sizeof name, "%d-%llx.json", (int)exporter->pid,
+		snprintf(discovery->name, sizeof discovery->name, "%d-%llx.json", (int)exporter->pid,
 			 (unsigned long long)exporter->socket_ino);
+	struct text text = { 0 };
 	describe(exporter, &text);
-	int error = text.failed ? -ENOMEM : write_file(dir_fd, name, &text);
+	int error = text.failed ? -ENOMEM : write_file(dir_fd, discovery->name, &text);
+	if (text.data)
+		explicit_bzero(text.data, text.n_bytes);
 	text_fini(&text);
-	close(dir_fd);
-	if (error)
+	if (error) {
+		close(dir_fd);
 		return error;
-	snprintf(path, sizeof path, "%s/%s", dir, name);
-	exporter->discovery_file = strdup(path);
-	return !exporter->discovery_file ? -ENOMEM : 0;
+	}
+	discovery->dir_fd = dir_fd;
+	snprintf(discovery->path, sizeof discovery->path, "%s/%s", dir, discovery->name);
+	return 0;
 }
 
 int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir)
@@ -127,8 +142,10 @@ int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir)
 
 void discovery_close(struct memwatch_exporter *exporter)
 {
-	if (exporter->discovery_file)
-		unlink(exporter->discovery_file);
-	free(exporter->discovery_file);
-	exporter->discovery_file = NULL;
+	struct discovery *discovery = &exporter->discovery;
+	if (discovery->dir_fd < 0)
+		return;
+	unlinkat(discovery->dir_fd, discovery->name, 0);
+	close(discovery->dir_fd);
+	discovery->dir_fd = -1;
 }

@@ -6,6 +6,15 @@
 
 #include <memwatch/exporter.h>
 
+enum { DISCOVERY_PATH_MAX = 3000 };
+
+/* The file that was made. */
+struct discovery {
+	int dir_fd; /* of its directory; -1: there is none */
+	char name[64];
+	char path[DISCOVERY_PATH_MAX + 80]; /* "": there is none */
+};
+
 /*
  * Writes `<runtime_dir>/<pid>-<port>.json`, mode 0600. `runtime_dir` NULL: the default one, and then a failure is no
  * error, since the exporter can be used without; "": nothing is written. 0 or -errno.

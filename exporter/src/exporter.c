@@ -50,6 +50,8 @@ static void after_fork_in_child(void)
 		close(exporter->listen_fd);
 		if (exporter->other_fd >= 0)
 			close(exporter->other_fd);
+		if (exporter->discovery.dir_fd >= 0)
+			close(exporter->discovery.dir_fd);
 		for (struct connection *connection = exporter->connections.first; connection;
 		     connection = connection->next)
 			close(connection->fd);
@@ -171,6 +173,7 @@ static struct memwatch_exporter *make(memwatch *watcher, const struct memwatch_e
 	exporter->pid = getpid();
 	exporter->listen_fd = -1;
 	exporter->other_fd = -1;
+	exporter->discovery.dir_fd = -1;
 	pthread_mutex_init(&exporter->url_mutex, NULL);
 	codes_init(&exporter->codes);
 	connections_init(&exporter->connections, options->connection_limit, options->tls_cert_file);
@@ -311,4 +314,9 @@ const char *memwatch_exporter_url(memwatch_exporter *exporter)
 	snprintf(url, sizeof exporter->urls[0], "%s#%s", exporter->address, code);
 	pthread_mutex_unlock(&exporter->url_mutex);
 	return url;
+}
+
+const char *memwatch_exporter_discovery_file(const memwatch_exporter *exporter)
+{
+	return exporter->discovery.path;
 }

@@ -16,6 +16,7 @@
 #ifndef SERVER_H
 #define SERVER_H
 
+#include "discovery.h"
 #include "feeds/feeds.h"
 #include "feeds/lines.h"
 #include "feeds/pump.h"
@@ -51,7 +52,7 @@ struct memwatch_exporter {
 	char *unix_socket; /* NULL: TCP */
 	dev_t socket_dev;  /* the socket file that is ours to remove */
 	ino_t socket_ino;
-	char *discovery_file;     /* NULL: none */
+	struct discovery discovery;
 	char *tls_cert, *tls_key; /* PEM text; libmicrohttpd keeps pointers into it */
 	uint64_t epoch;
 	char epoch_text[17];

@@ -133,6 +133,10 @@ static cJSON *build_status(const struct memwatch_exporter *exporter, const struc
 	add_string(root, "service", exporter->service);
 	add_u64(root, "pid", (uint64_t)exporter->pid);
 	add_string(root, "version", memwatch_version());
+	if (exporter->discovery.path[0])
+		add_string(root, "discovery_file", exporter->discovery.path);
+	else
+		cJSON_AddNullToObject(root, "discovery_file");
 	add_string(root, "epoch", exporter->epoch_text);
 	add_u64(root, "oldest", stats->events_oldest);
 	add_u64(root, "newest", stats->events_newest);
@@ -238,9 +242,14 @@ enum MHD_Result status_regions(struct request *request)
 
 /* --- health ----------------------------------------------------------------------------------------------------- */
 
+/* With the epoch, by which a tool that found our discovery file knows that it is us who answers. */
 enum MHD_Result status_healthy(struct request *request)
 {
-	return reply_constant(request, 200, REPLY_TEXT, "memwatch is healthy.\n", 21);
+	static char sentence[] = "memwatch is healthy.\n";
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(sizeof sentence - 1, sentence, MHD_RESPMEM_PERSISTENT);
+	reply_header(response, "Memwatch-Epoch", request->exporter->epoch_text);
+	return reply_queue(request, 200, REPLY_TEXT, response);
 }
 
 enum MHD_Result status_ready(struct request *request)

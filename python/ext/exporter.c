@@ -11,7 +11,7 @@
 
 struct exporter {
 	PyObject_HEAD struct dependent dependent;
-	PyObject *token;
+	PyObject *token, *discovery_file;
 	uint16_t port;
 };
 
@@ -112,9 +112,10 @@ static PyObject *exporter_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->dependent.close = close_native;
 	dependent_link(&self->dependent, (PyObject *)self, watcher);
 	self->token = convert_text(memwatch_exporter_token(native));
+	self->discovery_file = convert_text(memwatch_exporter_discovery_file(native));
 	self->port = memwatch_exporter_port(native);
 	watcher_leave(watcher); /* only now: a close that waits for us closes the exporter too */
-	if (!self->token) {
+	if (!self->token || !self->discovery_file) {
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -134,6 +135,7 @@ static void exporter_dealloc(PyObject *object)
 	Py_DECREF(exporter_close(object, NULL));
 	Py_XDECREF(self->dependent.watcher);
 	Py_XDECREF(self->token);
+	Py_XDECREF(self->discovery_file);
 	Py_TYPE(object)->tp_free(object);
 }
 
@@ -151,6 +153,13 @@ static PyObject *get_token(PyObject *object, void *Py_UNUSED(closure))
 	return token;
 }
 
+static PyObject *get_discovery_file(PyObject *object, void *Py_UNUSED(closure))
+{
+	PyObject *file = ((struct exporter *)object)->discovery_file;
+	Py_INCREF(file);
+	return file;
+}
+
 static PyObject *get_port(PyObject *object, void *Py_UNUSED(closure))
 {
 	return PyLong_FromLong(((struct exporter *)object)->port);
@@ -159,6 +168,7 @@ static PyObject *get_port(PyObject *object, void *Py_UNUSED(closure))
 static PyGetSetDef exporter_getset[] = {
 	{ "url", get_url, NULL, NULL, NULL },
 	{ "token", get_token, NULL, NULL, NULL },
+	{ "discovery_file", get_discovery_file, NULL, NULL, NULL },
 	{ "port", get_port, NULL, NULL, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };

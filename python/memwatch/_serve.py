@@ -55,6 +55,11 @@ class Server:
         """What all but `/metrics` and health ask for. `/metrics` shows it what the variables hold."""
         return self._exporter.token
 
+    @property
+    def discovery_file(self) -> Optional[str]:
+        """The file by which tools of the same user find it; None when it could not be written, or was not wanted."""
+        return self._exporter.discovery_file or None
+
     def close(self) -> None:
         """Stops serving. Twice is allowed."""
         self._exporter.close()

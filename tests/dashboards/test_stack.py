@@ -1,6 +1,8 @@
 """What comes up with one command: `dashboards/stack`, discovery, and what compose.yaml and provisioning say."""
 
 import contextlib
+import http.client
+import http.server
 import json
 import os
 import re
@@ -8,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -17,6 +20,7 @@ from queries import HERE as DASHBOARDS
 from queries import Prometheus
 
 WAIT_S = 60.0
+EPOCH = "0123456789abcdef"
 
 
 def free_ports(n):
@@ -107,25 +111,125 @@ def test_a_port_that_is_taken_is_said(tmp_path):
     assert "address already in use" in done.stderr
 
 
-def test_discovery_leaves_out_what_does_not_answer_and_keeps_the_tokens(tmp_path):
+class Watcher(http.server.BaseHTTPRequestHandler):
+    """Answers as an exporter does whose epoch is EPOCH."""
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Memwatch-Epoch", EPOCH)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serving():
+    """The port of something that looks like an exporter."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Watcher) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def announce(directory, name, mode=0o600, **found):
+    """A discovery file."""
+    path = directory / name
+    path.write_text(json.dumps({"pid": 1, "epoch": EPOCH, "token": "secret", **found}))
+    path.chmod(mode)
+    return path
+
+
+def discovered(directory):
+    """What discovery finds, which must not take long, and what it says besides."""
+    done = subprocess.run(
+        [sys.executable, DASHBOARDS / "discover", "--directory", directory],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=WAIT_S,
+    )
+    assert "secret" not in done.stdout + done.stderr
+    [group] = json.loads(done.stdout)
+    return group["targets"], done.stderr
+
+
+def test_discovery_believes_only_whole_files_of_watchers_that_answer(tmp_path, serving):
+    directory = tmp_path / "memwatch"
+    directory.mkdir(mode=0o700)
+    [dead] = free_ports(1)
+    announce(directory, "1-1.json", port=serving)
+    announce(directory, "2-2.json", port=int(dead))
+    announce(directory, "3-3.json", port=0, unix_socket="/x")
+    texts = ["{ half a", "[]", "1", "null", 200000 * "[", '{"port": "80"}', '{"port": true}', "\xff"]
+    for number, text in enumerate(texts):
+        (directory / f"5-{number}.json").write_text(text, encoding="latin-1")
+        (directory / f"5-{number}.json").chmod(0o600)
+    os.mkfifo(directory / "6-6.json", 0o600)
+    (directory / "7-7.json").symlink_to(announce(tmp_path, "elsewhere", port=serving))
+    (directory / "8-8.json").mkdir()
+    assert discovered(directory) == ([f"127.0.0.1:{serving}"], "")
+
+
+def test_discovery_is_not_led_to_a_port_that_another_has_now(tmp_path, serving):
+    """A process that was killed left its file; the job's token must not go to whoever has the port."""
+    directory = tmp_path / "memwatch"
+    directory.mkdir(mode=0o700)
+    announce(directory, "1-1.json", port=serving, epoch=16 * "0")
+    assert discovered(directory) == ([], "")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
+def test_discovery_reads_no_directory_that_others_may_enter(tmp_path, serving, mode):
     directory = tmp_path / "memwatch"
     directory.mkdir()
-    with socket.socket() as serving:
-        serving.bind(("127.0.0.1", 0))
-        serving.listen()
-        port = serving.getsockname()[1]
-        (dead,) = free_ports(1)
-        (directory / "1-1.json").write_text(json.dumps({"pid": 1, "port": port, "token": "secret"}))
-        (directory / "2-2.json").write_text(json.dumps({"pid": 2, "port": int(dead), "token": "secret"}))
-        (directory / "3-3.json").write_text("{ half a")
-        (directory / "4-4.json").write_text(json.dumps({"pid": 4, "port": 0, "unix_socket": "/x"}))
-        done = subprocess.run(
-            [sys.executable, DASHBOARDS / "discover", "--directory", directory],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    assert json.loads(done.stdout) == [{"targets": [f"127.0.0.1:{port}"], "labels": {}}]
+    directory.chmod(mode)
+    announce(directory, "1-1.json", port=serving)
+    targets, said = discovered(directory)
+    assert targets == [] and "not read" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_discovery_reads_nothing_of_another_user(tmp_path, serving):
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for directory in (theirs, ours):
+        directory.mkdir(mode=0o700)
+        announce(directory, "1-1.json", port=serving)
+    os.chown(theirs, 12345, 12345)
+    os.chown(ours / "1-1.json", 12345, 12345)
+    assert discovered(theirs)[0] == []
+    assert discovered(ours)[0] == []
+
+
+def test_discovery_answers_to_its_own_host_only(tmp_path):
+    [port] = free_ports(1)
+    command = [sys.executable, DASHBOARDS / "discover", "--listen", port, "--directory", tmp_path]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: listens(port), "discovery")
+            idle = [socket.create_connection(("127.0.0.1", int(port))) for _ in range(100)]
+            statuses = []
+            for host in (f"127.0.0.1:{port}", f"localhost:{port}", "evil.com", f"evil.com:{port}", "127.0.0.1"):
+                wait_for(lambda host=host: ask_discovery(port, host, statuses), "an answer")
+            assert statuses == [200, 200, 421, 421, 421]
+            tasks = len(os.listdir(f"/proc/{process.pid}/task"))
+            assert tasks < 30
+            for connection in idle:
+                connection.close()
+        finally:
+            process.terminate()
+
+
+def ask_discovery(port, host, statuses):
+    """Asks once; whether it was answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=WAIT_S)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/targets", headers={"Host": host})
+        statuses.append(connection.getresponse().status)
+        return True
+    return False
 
 
 def test_the_scrape_interval_is_the_same_everywhere():

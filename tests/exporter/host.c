@@ -396,6 +396,8 @@ static void take_option(const char *name, char *value, struct memwatch_exporter_
 		if (strcmp(name, numbers[i].name) == 0)
 			*numbers[i].place = (uint32_t)strtoul(value, NULL, 10);
 	}
+	if (strcmp(name, "runtime_dir") == 0 && strcmp(value, "default") == 0)
+		options->runtime_dir = NULL;
 	if (strcmp(name, "port") == 0)
 		options->port = (uint16_t)strtoul(value, NULL, 10);
 	if (strcmp(name, "metrics_need_token") == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -107,6 +108,58 @@ def test_off_loopback_the_metrics_need_the_token(start: Start, tmp_path: Path, t
 def test_off_loopback_they_can_be_opened(start: Start) -> None:
     service = start(host="0.0.0.0", insecure=1, metrics_open=1)
     assert scrape_as(service, os.geteuid())
+
+
+# --- the discovery file ---
+
+
+@two_users
+def test_root_leaves_nothing_in_another_users_runtime_directory(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `sudo -E`: what root made there would keep the user's own exporters out."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    os.chown(theirs, STRANGER, STRANGER)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(theirs))
+    service = start(runtime_dir="default")
+    found = service.json("/api/v1/status")["discovery_file"]
+    assert found and found.startswith(f"/tmp/memwatch-{os.geteuid()}/")
+    assert list(theirs.iterdir()) == []
+    assert service.close() == 0
+    assert not Path(found).exists()
+
+
+def test_the_runtime_directory_is_used_where_it_is_ours(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    service = start(runtime_dir="default")
+    (file,) = (tmp_path / "memwatch").iterdir()
+    assert service.json("/api/v1/status")["discovery_file"] == str(file)
+    assert TOKEN not in service.url and json.loads(file.read_text())["token"] == TOKEN
+
+
+def test_what_cannot_be_announced_says_so(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "memwatch").symlink_to(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert start(runtime_dir="default").json("/api/v1/status")["discovery_file"] is None
+
+
+def test_the_file_is_removed_from_its_own_directory(start: Start, tmp_path: Path) -> None:
+    """Whatever the path leads to by then."""
+    directory, elsewhere = tmp_path / "runtime", tmp_path / "elsewhere"
+    service = start(runtime_dir=directory)
+    (file,) = directory.iterdir()
+    directory.rename(tmp_path / "moved")
+    elsewhere.mkdir()
+    (elsewhere / file.name).write_text("precious")
+    directory.symlink_to(elsewhere)
+    assert service.close() == 0
+    assert (elsewhere / file.name).read_text() == "precious"
+    assert list((tmp_path / "moved").iterdir()) == []
 
 
 # --- the other loopback address ---
