@@ -83,7 +83,7 @@ static void add_ledger(const struct memwatch_stats *stats, cJSON *root)
 	dropped = cJSON_AddObjectToObject(root, "dropped");
 	for (unsigned i = 0; i < MEMWATCH_DROPS; i++)
 		add_u64(dropped, memwatch_drop_text(i),
-			i == MEMWATCH_DROP_RING_FULL ? stats->ring_dropped : stats->dropped_by[i]);
+			i == MEMWATCH_DROP_RING_FULL ? stats->ring.dropped : stats->dropped_by[i]);
 }
 
 static void add_attribution(const struct memwatch_stats *stats, cJSON *root)
@@ -102,13 +102,13 @@ static void add_attribution(const struct memwatch_stats *stats, cJSON *root)
 static void add_log(const struct memwatch_stats *stats, cJSON *root)
 {
 	cJSON *ring = cJSON_AddObjectToObject(root, "ring"), *history = cJSON_AddObjectToObject(root, "history"), *log;
-	add_u64(ring, "notes", stats->ring_depth);
-	add_u64(ring, "capacity", stats->ring_capacity);
-	add_u64(ring, "high_watermark", stats->ring_high_water);
-	add_u64(history, "bytes", stats->history_bytes);
-	add_u64(history, "budget_bytes", stats->history_budget);
-	add_u64(history, "versions", stats->history_versions);
-	add_u64(history, "evicted", stats->history_evicted);
+	add_u64(ring, "notes", stats->ring.depth);
+	add_u64(ring, "capacity", stats->ring.capacity);
+	add_u64(ring, "high_watermark", stats->ring.high_water);
+	add_u64(history, "bytes", stats->history.bytes);
+	add_u64(history, "budget_bytes", stats->history.budget);
+	add_u64(history, "versions", stats->history.versions);
+	add_u64(history, "evicted", stats->history.evicted);
 	log = cJSON_AddObjectToObject(root, "log");
 	add_u64(log, "events", stats->events_kept);
 	add_u64(log, "bytes", stats->events_bytes);

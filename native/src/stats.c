@@ -24,21 +24,21 @@ static void fill_watcher(struct memwatch *watcher, struct memwatch_stats *stats)
 	memcpy(stats->attribution_by, watcher->attribution_by, sizeof stats->attribution_by);
 	memcpy(stats->reason_by, watcher->reason_by, sizeof stats->reason_by);
 	stats->latency = watcher->latency;
-	stats->history_bytes = watcher->history.bytes;
-	stats->history_budget = watcher->history.budget;
-	stats->history_versions = watcher->history.n_versions;
-	stats->history_evicted = watcher->history.n_evicted;
+	stats->history.bytes = watcher->history.bytes;
+	stats->history.budget = watcher->history.budget;
+	stats->history.versions = watcher->history.n_versions;
+	stats->history.evicted = watcher->history.n_evicted;
 	log_stats(watcher->log, stats);
 }
 
 static void fill_ring(struct ring *ring, struct memwatch_stats *stats)
 {
-	stats->ring_capacity = ring->capacity;
-	stats->ring_depth = ring_depth_guess(ring);
-	stats->ring_high_water = atomic_load(&ring->high_water);
-	stats->ring_dropped = atomic_load(&ring->dropped);
-	stats->faults = atomic_load(&ring->head) + stats->ring_dropped;
-	stats->dropped_by[MEMWATCH_DROP_RING_FULL] = stats->ring_dropped;
+	stats->ring.capacity = ring->capacity;
+	stats->ring.depth = ring_depth_guess(ring);
+	stats->ring.high_water = atomic_load(&ring->high_water);
+	stats->ring.dropped = atomic_load(&ring->dropped);
+	stats->faults = atomic_load(&ring->head) + stats->ring.dropped;
+	stats->dropped_by[MEMWATCH_DROP_RING_FULL] = stats->ring.dropped;
 }
 
 /* Why authors are not known, or what to know. */

@@ -13,11 +13,11 @@ int main(void)
 	struct memwatch_stats stats = { 0 };
 
 	while (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64, &stats.ledger.delivered, &stats.ledger.coalesced,
-		     &stats.watchpoint_missed) == 3) {
+		     &stats.watchpoints.missed) == 3) {
 		stats.ledger.detected = stats.ledger.delivered + stats.ledger.coalesced;
 		floor_raise(&shown, &stats);
 		printf("%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", stats.ledger.detected, stats.ledger.coalesced,
-		       stats.watchpoint_missed);
+		       stats.watchpoints.missed);
 	}
 	return 0;
 }

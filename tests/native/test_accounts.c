@@ -180,12 +180,12 @@ TEST(the_budget_holds_while_a_hundred_megabytes_are_overwritten)
 		usleep(1000);
 		stats = stats_of(watcher);
 		most = stats.native_memory_bytes > most ? stats.native_memory_bytes : most;
-	} while (stats.history_evicted < 5 && harness_now_s() < end);
+	} while (stats.history.evicted < 5 && harness_now_s() < end);
 	enough = true;
 	pthread_join(thread, NULL);
 	fprintf(stderr, "at most %.1f MiB beside the shadow, for a budget of %d\n",
 		(double)(most - with_shadow) / (1 << 20), BUDGET >> 20);
-	CHECK_OP(stats.history_evicted, >=, 5);
+	CHECK_OP(stats.history.evicted, >=, 5);
 	CHECK_OP(most - with_shadow, <=, BUDGET * 6 / 5);
 	check_ledgers(watcher);
 	memwatch_close(watcher);

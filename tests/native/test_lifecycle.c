@@ -147,7 +147,7 @@ TEST(options_on_the_border_are_taken)
 		memwatch *watcher = open_with(&options);
 		struct memwatch_stats stats = stats_of(watcher);
 		CHECK_EQ(stats.window_ms, windows[i]);
-		CHECK_EQ(stats.ring_capacity, rings[i]);
+		CHECK_EQ(stats.ring.capacity, rings[i]);
 		memwatch_close(watcher);
 	}
 }

@@ -126,11 +126,11 @@ static void a_full_ring_loses_notes_not_changes(const char *backend)
 		for (int i = 0; i < N; i++)
 			poke(memory + (size_t)i * PAGE + 10, (uint8_t)(round + 2));
 		CHECK_EQ(newest(watcher), since + N);
-		dropped = stats_of(watcher).ring_dropped;
+		dropped = stats_of(watcher).ring.dropped;
 	}
 	struct memwatch_stats stats = stats_of(watcher);
-	CHECK_EQ(stats.ring_capacity, 16);
-	CHECK_OP(stats.ring_high_water, <=, 16);
+	CHECK_EQ(stats.ring.capacity, 16);
+	CHECK_OP(stats.ring.high_water, <=, 16);
 	if (stats.attribution_available || strcmp(backend, "mprotect") == 0) {
 		CHECK_OP(dropped, >, 0);
 		CHECK_EQ(stats.dropped_by[MEMWATCH_DROP_RING_FULL], dropped);

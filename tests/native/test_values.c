@@ -41,7 +41,7 @@ TEST(every_version_can_be_loaded)
 		check_version(watcher, events[i]->storage_key_new, copies[i + 1]);
 		memwatch_event_unref(events[i]);
 	}
-	CHECK_OP(stats_of(watcher).history_bytes, <, 60 * LARGE);
+	CHECK_OP(stats_of(watcher).history.bytes, <, 60 * LARGE);
 	memwatch_close(watcher);
 }
 
@@ -61,8 +61,8 @@ TEST(an_evicted_version_is_a_clear_error)
 		memcpy(i == 0 ? first : last, event->storage_key_old, MEMWATCH_KEY_SIZE);
 		memwatch_event_unref(event);
 	}
-	CHECK_OP(stats_of(watcher).history_bytes, <=, 300000);
-	CHECK_OP(stats_of(watcher).history_evicted, >=, 6);
+	CHECK_OP(stats_of(watcher).history.bytes, <=, 300000);
+	CHECK_OP(stats_of(watcher).history.evicted, >=, 6);
 	CHECK_EQ(memwatch_load(watcher, last, NULL, 0), LARGE);
 	FAILS(memwatch_load(watcher, first, NULL, 0), ENOENT);
 	memwatch_close(watcher);

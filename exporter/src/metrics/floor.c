@@ -17,7 +17,7 @@ static void raise_to(uint64_t *shown, uint64_t *value)
 void floor_raise(struct floor *shown, struct memwatch_stats *stats)
 {
 	struct memwatch_ledger *ledger = &stats->ledger;
-	raise_to(&shown->watchpoint_missed, &stats->watchpoint_missed);
+	raise_to(&shown->watchpoint_missed, &stats->watchpoints.missed);
 	raise_to(&shown->coalesced, &ledger->coalesced);
 	ledger->detected =
 		ledger->delivered + ledger->coalesced + ledger->unchanged + ledger->filtered + ledger->dropped;

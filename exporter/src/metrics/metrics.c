@@ -134,7 +134,7 @@ static void write_backend_usable(struct scrape *scrape, const struct family *fam
 static void write_dropped(struct scrape *scrape, const struct family *family)
 {
 	for (unsigned i = 0; i < MEMWATCH_DROPS; i++) {
-		uint64_t n = i == MEMWATCH_DROP_RING_FULL ? scrape->stats.ring_dropped : scrape->stats.dropped_by[i];
+		uint64_t n = i == MEMWATCH_DROP_RING_FULL ? scrape->stats.ring.dropped : scrape->stats.dropped_by[i];
 		family_u64(scrape, family, "reason", memwatch_drop_text(i), n);
 	}
 }

@@ -51,37 +51,66 @@ struct memwatch_sink_info {
 };
 
 struct memwatch_stats {
-	/* this watcher */
+	/* --- this watcher --- */
+
 	const char *backend;
-	uint64_t epoch, start_time_ns; /* CLOCK_REALTIME */
+	/* Which numbering its seqs belong to: another watcher has another. */
+	uint64_t epoch;
+	/* CLOCK_REALTIME */
+	uint64_t start_time_ns;
 	uint64_t n_regions, tracked_bytes;
 	struct memwatch_ledger ledger;
-	uint64_t dropped_by[MEMWATCH_DROPS]; /* the ring's is the engine's */
-	uint64_t attribution_by[3];          /* events by enum memwatch_attribution */
+	/* By enum memwatch_drop; what the ring dropped is the engine's. */
+	uint64_t dropped_by[MEMWATCH_DROPS];
+	/* Events by enum memwatch_attribution. */
+	uint64_t attribution_by[3];
+	/* Events without a known writer, by enum memwatch_reason. */
 	uint64_t reason_by[MEMWATCH_REASONS];
+	/* The log: the seqs that it has, how many events and bytes, and how many it had to give up. */
 	uint64_t events_oldest, events_newest, events_kept, events_bytes, events_evicted;
-	uint64_t history_bytes, history_budget, history_versions, history_evicted;
-	struct memwatch_histogram latency; /* from fault to event; events whose fault is known */
-	/* the engine */
-	uint64_t native_memory_bytes; /* of all watchers: what malloc and mmap gave us */
-	uint64_t faults;              /* notes taken */
-	uint64_t ring_capacity, ring_depth, ring_high_water, ring_dropped;
+	struct {
+		uint64_t bytes, budget, versions, evicted;
+	} history;
+	/* From a fault to its event; of events whose fault is known. */
+	struct memwatch_histogram latency;
+
+	/* --- the engine that all watchers of the process share --- */
+
+	/* What malloc and mmap gave us. */
+	uint64_t native_memory_bytes;
+	/* Notes taken. */
+	uint64_t faults;
+	/* Notes that it can hold, that wait now, that ever waited at once, and that found it full. */
+	struct {
+		uint64_t capacity, depth, high_water, dropped;
+	} ring;
 	uint64_t armed_pages, passes, pages_written;
-	uint32_t window_ms, sweep_ms; /* the sweep's present interval */
-	uint32_t poll_round_ms;       /* polled memory: a change that lasts longer is told, that much later at most */
+	/* How long a page stays open; the sweep's present interval. */
+	uint32_t window_ms, sweep_ms;
+	/* Polled memory: a change that lasts longer is told, that much later at most. */
+	uint32_t poll_round_ms;
 	uint64_t polled_bytes;
-	double poll_budget;
-	double attribution_budget;
+	/* Shares of one core. */
+	double poll_budget, attribution_budget;
+	/* Signals taken; of these, for our pages, for others', and for neighbours' writes that were stepped over. */
 	uint64_t signals, signals_ours, signals_foreign, stepped;
 	uint64_t throttled_ns;
-	int attribution_available, attribution_filtered; /* filtered: by BPF in the kernel */
-	char attribution_note[256];                      /* why not available, or what to know */
+	int attribution_available;
+	/* Foreign faults stay in the kernel, by BPF. */
+	int attribution_filtered;
+	/* Why attribution is not available, or what to know. */
+	char attribution_note[256];
 	uint32_t stack_depth;
+	/* Source locations known, and those that found the table full. */
 	uint64_t locations, locations_dropped;
-	uint64_t handler_lost;                  /* how often somebody replaced our signal handler */
-	uint32_t watchpoints, watchpoints_used; /* of the process; regions that have one */
-	uint64_t watchpoint_hits,
-		watchpoint_missed; /* writes told; writes merged into a later event for want of a hit */
+	/* How often somebody replaced our signal handler. */
+	uint64_t handler_lost;
+	/* Hardware watchpoints that the process may use, and regions that have one. */
+	struct {
+		uint32_t available, used;
+		/* Writes told, and writes merged into a later event for want of a hit. */
+		uint64_t hits, missed;
+	} watchpoints;
 };
 
 MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);

@@ -107,10 +107,10 @@ static unsigned n_used(const struct engine *engine)
 
 void precise_stats(const struct engine *engine, struct memwatch_stats *stats)
 {
-	stats->watchpoints = POINTS;
-	stats->watchpoints_used = n_used(engine);
-	stats->watchpoint_hits = engine->precise->n_hits;
-	stats->watchpoint_missed = engine->precise->n_missed;
+	stats->watchpoints.available = POINTS;
+	stats->watchpoints.used = n_used(engine);
+	stats->watchpoints.hits = engine->precise->n_hits;
+	stats->watchpoints.missed = engine->precise->n_missed;
 }
 
 /* --- taking hits from the ring --- */
