@@ -65,7 +65,7 @@ LOCALIZE = $(OBJCOPY) --localize-hidden
 BUILT_WITH = $(CC) $(C_FLAGS) $(LD_FLAGS) $(LOCALIZE)
 SO_FLAGS = -shared -Wl,-z,relro,-z,now,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
 
-NATIVE_LIBS   = -ldw -ldl -lpthread
+NATIVE_LIBS   = -ldw -lelf -ldl -lpthread
 EXPORTER_LIBS = -lmicrohttpd -lcjson
 RECORDER_LIBS = -lsqlite3
 

@@ -23,7 +23,9 @@ static struct engine *the_engine;
 
 /* --- fork --- */
 
-static _Thread_local bool fork_has_life, fork_has_pass; /* between before_fork and in_parent */
+/* Between before_fork and in_parent. */
+static _Thread_local bool fork_has_life __attribute__((tls_model("initial-exec")));
+static _Thread_local bool fork_has_pass __attribute__((tls_model("initial-exec")));
 
 /*
  * A pass may hold locks of the C library's (it looks symbols up), which the child could never take again: let it end first. Not for

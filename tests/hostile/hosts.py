@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import mmap
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import memwatch
 
@@ -114,6 +116,57 @@ def has_a_thousand_sockets_and_selects(watcher: memwatch.MemoryWatcher, data: me
     assert watcher.flush()
     pairs[-1][0].send(b"x")
     assert select.select([pairs[-1][1]], [], [], 5)[0]
+
+
+class SignalStack(ctypes.Structure):
+    """The C library's stack_t."""
+
+    _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size_bytes", ctypes.c_size_t)]
+
+
+AT_MINSIGSTKSZ = 51
+STACK_BYTES, OURS_BYTES, PAINT = 8192, 3 * 1024, 0xA5
+
+
+@behaviour()
+def has_a_small_signal_stack(watcher: memwatch.MemoryWatcher, data: memoryview) -> None:
+    libc = ctypes.CDLL(None)
+    libc.getauxval.restype = ctypes.c_ulong
+    memory = mmap.mmap(-1, STACK_BYTES)
+    memory[:] = bytes([PAINT]) * STACK_BYTES
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.sigaltstack(ctypes.byref(SignalStack(address, 0, STACK_BYTES)), None) == 0
+    code = "def write(data, i):\n    data[i * 4096] = i + 1\n"
+    scope: dict[str, Callable[[memoryview, int], None]] = {}
+    exec(compile(code, f"/{'é' * 300}/{'x' * 300}.py", "exec"), scope)
+    for i in range(20):
+        scope["write"](data, i)
+    assert watcher.flush()
+    used = STACK_BYTES - next((i for i, byte in enumerate(memory[:]) if byte != PAINT), STACK_BYTES)
+    assert used < libc.getauxval(AT_MINSIGSTKSZ) + OURS_BYTES, used
+
+
+@behaviour()
+def is_at_the_limit_of_mappings(watcher: memwatch.MemoryWatcher, data: memoryview) -> None:
+    libc = ctypes.CDLL(None)
+    n_pages = 2 * int(Path("/proc/sys/vm/max_map_count").read_text()) + 2
+    if n_pages > 1 << 20:
+        sys.exit(SKIPPED)
+    memory = mmap.mmap(-1, n_pages * 4096)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for i in range(0, n_pages, 2):
+        if libc.mprotect(ctypes.c_void_p(address + i * 4096), 4096, mmap.PROT_READ) < 0:
+            break
+    for i in range(100):
+        data[i * 4096] = i + 1
+        if i % 10 == 0:
+            assert watcher.flush(10)
+    assert watcher.flush(10)
+    libc.mprotect(ctypes.c_void_p(address), n_pages * 4096, mmap.PROT_READ)
+    account = watcher.get_stats()
+    assert account["detected"] == sum(
+        account[key] for key in ("delivered", "coalesced", "unchanged", "filtered")
+    ) + sum(account["dropped"].values())
 
 
 def main() -> int:

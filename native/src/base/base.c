@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 _Atomic uint32_t fork_generation;
-static _Thread_local char sentence[256];
+static _Thread_local char sentence[256]
+	__attribute__((tls_model("initial-exec"))); /* nothing to allocate when memory is short */
 
 int error_set(int error, const char *format, ...)
 {

@@ -365,6 +365,16 @@ struct symbol_table *symbol_table_open(void)
 	return table;
 }
 
+/* A program that links the archive with libdw alone has libelf from its start, and nothing of it is allocated later. */
+#pragma weak elf_errno
+
+void symbol_thread_begin(void)
+{
+	(void)(dwfl_errno() + dwarf_errno());
+	if (elf_errno)
+		(void)elf_errno();
+}
+
 void symbol_table_close(struct symbol_table *table)
 {
 	if (!table)

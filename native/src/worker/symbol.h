@@ -20,6 +20,11 @@ struct symbol_table;
 
 /* One at a time. NULL when there is no memory; symbol_resolve takes that too. Opens no file yet. */
 struct symbol_table *symbol_table_open(void);
+/*
+ * The calling thread will resolve symbols: what libdw and libelf keep for each thread is allocated now. Later, when the process has no
+ * memory or mapping left, the C library would end it for want of that.
+ */
+void symbol_thread_begin(void);
 /* `table` may be NULL. Strings that it gave out stay valid. */
 void symbol_table_close(struct symbol_table *table);
 

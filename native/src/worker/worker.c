@@ -424,6 +424,7 @@ static void *run(void *arg)
 {
 	struct engine *engine = arg;
 	never_preempt();
+	symbol_thread_begin();
 	struct plan plan = { .sweep_ns = engine->window_ns,
 			     .window_ns = engine->window_ns,
 			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
