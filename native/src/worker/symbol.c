@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "symbol.h"
+#include "../base/descriptor.h"
 #include "../base/memory.h"
 
 #include <elfutils/libdw.h>
@@ -29,6 +30,7 @@
 enum {
 	CACHE_ENTRIES = 4096,
 	SESSION_LOOKUPS = 4096, /* a session's look-ups, before its memory is given back */
+	FILES_MAX = 256,
 	POOL_SLOTS = 1 << 14,
 	POOL_BYTES = 2 << 20,
 	BUILD_ID_MAX = 64
@@ -62,7 +64,8 @@ struct object {
 /* libdw's session: of the one table that there is. Here, where a leak checker sees that somebody holds it. */
 static struct {
 	Dwfl *dwfl; /* NULL until it is needed */
-	unsigned n_lookups;
+	unsigned n_lookups, n_files;
+	struct descriptor files[FILES_MAX]; /* that it has open */
 } session;
 
 static const struct symbol unknown = { .symbol = "", .object = "", .file = "" };
@@ -200,34 +203,52 @@ static int count_loads(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* --- libdw ------------------------------------------------------------------------------------------------------ */
 
-/* The descriptor of a debug file, kept from the programs that the process starts. */
-static int keep_private(int fd)
+/*
+ * A file of the session's: its descriptor gets a high number, which libdw closes when the session ends, and is remembered. -1 when it
+ * cannot be had.
+ */
+static int keep_file(int fd)
 {
-	if (fd >= 0)
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-	return fd;
+	struct descriptor file;
+	if (fd >= 0 && session.n_files == FILES_MAX) {
+		close(fd);
+		return -1;
+	}
+	if (fd < 0 || descriptor_adopt(fd, DESCRIPTOR_FILE, &file))
+		return -1;
+	session.files[session.n_files++] = file;
+	return file.fd;
 }
 
 /* By build id, then by the name that the object gives, in the usual places. */
 static int find_anywhere(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr base, const char *file,
 			 const char *debug_link, GElf_Word crc, char **ret_file)
 {
-	return keep_private(dwfl_standard_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
+	return keep_file(dwfl_standard_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
 }
 
 /* By build id only: the other search ends at the debuginfod servers, and a watcher does not reach for the network. */
 static int find_by_build_id(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr base, const char *file,
 			    const char *debug_link, GElf_Word crc, char **ret_file)
 {
-	return keep_private(dwfl_build_id_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
+	return keep_file(dwfl_build_id_find_debuginfo(module, data, name, base, file, debug_link, crc, ret_file));
 }
 
+static bool files_are_ours(void)
+{
+	for (unsigned i = 0; i < session.n_files; i++)
+		if (!descriptor_is_ours(&session.files[i]))
+			return false;
+	return true;
+}
+
+/* libdw would close by number what the host has opened since it closed our files: such a session is left alone for good. */
 static void end_session(void)
 {
-	if (session.dwfl)
+	if (session.dwfl && files_are_ours())
 		dwfl_end(session.dwfl);
 	session.dwfl = NULL;
-	session.n_lookups = 0;
+	session.n_lookups = session.n_files = 0;
 }
 
 static Dwfl *begin_session(const struct symbol_table *table)
@@ -260,13 +281,13 @@ static Dwfl_Module *report_object(Dwfl *dwfl, const struct object *object)
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	self[n < 0 ? 0 : n] = '\0';
 	bool executable = strcmp(object->path, self) == 0;
-	int fd = open(executable ? "/proc/self/exe" : object->path, O_RDONLY | O_CLOEXEC);
+	int fd = keep_file(open(executable ? "/proc/self/exe" : object->path, O_RDONLY | O_CLOEXEC));
 	if (fd < 0)
 		return NULL;
 	dwfl_report_begin_add(dwfl);
 	Dwfl_Module *module = dwfl_report_elf(dwfl, object->path, object->path, fd, object->base, true);
 	if (!module)
-		close(fd);
+		descriptor_close(&session.files[--session.n_files]);
 	dwfl_report_end(dwfl, NULL, NULL);
 	return module;
 }
@@ -357,7 +378,7 @@ struct symbol_table *symbol_table_open(void)
 	if (!table)
 		return NULL;
 	session.dwfl = NULL; /* what a fork copied may be half done: the child leaves it alone */
-	session.n_lookups = 0;
+	session.n_lookups = session.n_files = 0;
 	const char *servers = getenv("DEBUGINFOD_URLS");
 	table->callbacks.find_elf = dwfl_linux_proc_find_elf;
 	table->callbacks.find_debuginfo = servers && *servers ? find_by_build_id : find_anywhere;
