@@ -182,6 +182,8 @@ void emit_drop(struct memwatch *watcher, struct region *region, enum memwatch_dr
 {
 	if (region_meta(region))
 		region->meta->dropped++;
+	else /* no room to count in: then the watcher's account alone has it */
+		region->detected--;
 	watcher->ledger.dropped++;
 	watcher->dropped_by[reason]++;
 }
@@ -395,8 +397,12 @@ void emit_region(struct engine *engine, struct region *region)
 	bool was_written = region->flags & REGION_WRITTEN;
 	uint64_t old_hash;
 	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
-	if (region->point || !diff_begin(engine, watcher, region, &old_hash))
+	if (region->point)
 		return; /* what has a watchpoint is told by precise.c, write by write */
+	if (!diff_begin(engine, watcher, region, &old_hash)) {
+		engine->pass.touch_failed = true; /* no memory: the next pass tries again */
+		return;
+	}
 	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written);
 	if (!error)
 		error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.polled);
