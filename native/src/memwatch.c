@@ -136,7 +136,7 @@ int memwatch_external_set(memwatch *watcher, uint64_t id, const struct memwatch_
 	else if (!region_meta(region))
 		error = error_set(-ENOMEM, "no memory for a region's number");
 	else if (region->values == MEMWATCH_VALUES_FULL)
-		region->meta->posted = *number;
+		region_set_posted(region, number);
 	engine_unlock(watcher->engine);
 	return error;
 }

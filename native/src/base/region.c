@@ -275,13 +275,19 @@ enum memwatch_number region_number(struct number number, const struct region *re
 				   union memwatch_number_value *ret_value)
 {
 	if (!region->start) {
-		*ret_value = region->meta ? region->meta->posted.value : (union memwatch_number_value){ 0 };
-		return region->meta ? region->meta->posted.number : MEMWATCH_NUMBER_NONE;
+		*ret_value = region->meta ? region->meta->posted : (union memwatch_number_value){ 0 };
+		return (enum memwatch_number)region->posted;
 	}
 	if (number.kind == MEMWATCH_NUMBER_NONE || number.item_bytes != region->size_bytes ||
 	    region->flags & MEMWATCH_REGION_HASHED || region->values != MEMWATCH_VALUES_FULL)
 		return MEMWATCH_NUMBER_NONE;
 	return number_value(number, region->shadow, ret_value);
+}
+
+void region_set_posted(struct region *region, const struct memwatch_scalar *number)
+{
+	region->posted = number->number & 3;
+	region->meta->posted = number->value;
 }
 
 /* --- the treap --- */

@@ -34,10 +34,11 @@ struct region_meta {
 	uint64_t delivered, coalesced, filtered, dropped;
 	struct undo *newest_undo, *oldest_undo; /* its versions in the history, see history.c */
 	uint64_t history_bytes;
-	uint64_t unreported;        /* changes since the last event, kept or not: filtered or held back */
-	struct region_rules *rules; /* or NULL */
-	struct memwatch_scalar posted; /* an external region's number */
+	uint64_t unreported;                /* changes since the last event, kept or not: filtered or held back */
+	struct region_rules *rules;         /* or NULL */
+	union memwatch_number_value posted; /* an external region's number: which member, region->posted says */
 };
+static_assert(sizeof(struct region_meta) <= 96, "a million regions that changed take less than 100 MB more");
 
 struct region {
 	uint64_t start, size_bytes;
@@ -51,7 +52,8 @@ struct region {
 	uint8_t values : 3;   /* enum memwatch_values */
 	uint8_t precise : 3;  /* enum memwatch_precise */
 	uint8_t metric : 1;
-	uint8_t point;   /* 1 + its slot among those with a watchpoint, 0: none */
+	uint8_t posted : 2; /* enum memwatch_number, of an external region: what was posted last */
+	uint8_t point;      /* 1 + its slot among those with a watchpoint, 0: none */
 	uint8_t *shadow; /* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; the name's text follows. NULL: free */
 	struct region_meta *meta; /* NULL: no rules, and it never changed */
 	uint64_t added_ns;        /* CLOCK_REALTIME */
@@ -126,6 +128,9 @@ static inline const struct layout *region_layout(const struct regions *regions, 
 /* What a numeric scalar holds whose values may be shown. Untouched when it is MEMWATCH_NUMBER_NONE. */
 enum memwatch_number region_number(struct number number, const struct region *region,
 				   union memwatch_number_value *ret_value);
+
+/* The number that an external region holds now; it has a meta. */
+void region_set_posted(struct region *region, const struct memwatch_scalar *number);
 
 /* NULL: every change is an event. */
 static inline struct region_rules *region_rules(const struct region *region)

@@ -78,7 +78,8 @@ int post_event(struct engine *engine, struct region *region, const struct memwat
 		shown->old_value = shown->old_preview;
 		shown->new_value = shown->new_preview;
 		shown->old_number = post->old_number;
-		shown->new_number = region->meta->posted = post->new_number;
+		shown->new_number = post->new_number;
+		region_set_posted(region, &post->new_number);
 	}
 	fill_where(event, post);
 	region->detected++;
