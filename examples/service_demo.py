@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memwatch import ChangeEvent, MemoryWatcher
+from memwatch import ChangeEvent, MemoryWatcher, buffer
 
 METRICS_SHOWN = (
     "memwatch_variable_value",
@@ -48,7 +48,8 @@ class Service:
         self.errors = array.array("Q", [0])
         self.config = Config(timeout_ms=30, retries=3, rate_limit=100.0)
         self.weights = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
-        self.session = bytearray(1024)
+        # On pages of its own: only there a change that no thread made is known to be a system call's.
+        self.session = buffer(4096)
         self.cache = mmap.mmap(-1, 64 * 1024)
         self.calibration = np.array([1.0, 0.5, 0.25])
         self._stopping = threading.Event()

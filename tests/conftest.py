@@ -35,10 +35,14 @@ class Recorder(list):
         return [event for event in self if event.variable_name == name]
 
 
+# What an open by that name says is tested where it is; other programs ask for mprotect on purpose.
+NO_HAZARD = ("-W", "ignore:the backend mprotect was asked for:RuntimeWarning")
+
+
 def run_python(code, *arguments, timeout=60, options=("-X", "dev", "-W", "error"), environ=None):
     """Runs a program in a Python of its own."""
     return subprocess.run(
-        [sys.executable, *options, "-c", code, *arguments],
+        [sys.executable, *options, *NO_HAZARD, "-c", code, *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
