@@ -55,11 +55,24 @@ def test_without_rights_one_line_says_what_to_install(commands: Path, sudo: str 
     (commands / "sudo").unlink(missing_ok=True)
     if sudo:
         fake(commands, "sudo", sudo)
-    done = bootstrap("test", PATH=str(commands), PYTHON=sys.executable)
+    done = bootstrap("test", PATH=str(commands), PYTHON=sys.executable, MEMWATCH_APT="1")
     assert done.returncode == 1
     assert done.stderr == (
         "memwatch: system packages are missing: run 'apt-get install prometheus' as root, then make again\n"
     )
+
+
+def test_nothing_becomes_root_without_a_word(commands: Path) -> None:
+    """Where sudo asks for no password, too."""
+    asked = commands / "asked"
+    (commands / "prometheus").unlink()
+    fake(commands, "id", "echo 1000")
+    fake(commands, "sudo", f"echo $@ >> {asked}")
+    done = bootstrap("test", PATH=str(commands), PYTHON=sys.executable)
+    assert done.returncode == 1 and "apt-get install prometheus" in done.stderr
+    assert not asked.exists()
+    bootstrap("test", PATH=str(commands), PYTHON=sys.executable, MEMWATCH_APT="1")
+    assert "scripts/apt_install prometheus" in asked.read_text()
 
 
 def test_without_apt_one_line_names_the_packages(commands: Path) -> None:

@@ -21,6 +21,8 @@ from .service import LIMIT_S, TOKEN, Service, wait_for
 from .test_metrics import make_certificate
 
 Start = Callable[..., Service]
+NO_RIGHTS = "Via: 1.1 somebody"  # a proxy's request is nobody's
+RIGHTS = f"Authorization: Bearer {TOKEN}"
 PRIVATE = ["/api/v1/status", "/api/v1/regions", "/api/v1/events", "/api/v1/events/stream"]
 PRIVATE += ["/api/v1/values/" + 32 * "0"]
 
@@ -272,6 +274,46 @@ def test_names_of_headers(service: Service, name: str) -> None:
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length:", " {n}"],
+        ["Content-Length: 0", " {n}"],
+        ["Content-Length: 0", "\t{n}"],
+        ["Transfer-Encoding:", " chunked"],
+        ["X-Else: 1", "Content-Length:", "  {n}"],
+    ],
+)
+def test_a_folded_length_smuggles_nothing(service: Service, lines: list[str]) -> None:
+    """A proxy that joins folded lines sees one request with a body; libmicrohttpd appends them to the header's name."""
+    smuggled = f"GET /metrics HTTP/1.1\r\nHost: {service.host}\r\nConnection: close\r\n\r\n".encode()
+    lines = [line.format(n=len(smuggled)) for line in lines]
+    head = request(service, "GET /-/healthy HTTP/1.1", f"Host: {service.host}", RIGHTS, *lines)
+    with service.connect() as connection:
+        connection.sendall(head + smuggled)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := connection.recv(65536):
+                answer += chunk
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("header", ["Host: {host}\r", "X: a\rb", "Authorization: Bearer {token}\r"])
+def test_a_lone_return_in_a_header(service: Service, header: str) -> None:
+    header = header.format(host=service.host, token=TOKEN)
+    lines = [header] if header.startswith("Host") else [f"Host: {service.host}", header]
+    refused(service.raw(request(service, "GET /metrics HTTP/1.1", *lines, "Connection: close")), 400)
+
+
+def test_two_origins_are_refused(service: Service) -> None:
+    own = f"Origin: http://{service.host}"
+    head = ["GET /api/v1/status HTTP/1.1", f"Host: {service.host}", RIGHTS, "Connection: close"]
+    assert service.raw(request(service, *head, own))[0] == 200
+    refused(service.raw(request(service, *head, own, "Origin: http://evil.com")), 403)
+    refused(service.raw(request(service, *head, "Origin: http://evil.com", own)), 403)
+
+
 def test_a_space_in_the_target(service: Service) -> None:
     line = "GET /metrics /x HTTP/1.1"
     refused(service.raw(request(service, line, f"Host: {service.host}", "Connection: close")), 400)
@@ -337,10 +379,6 @@ def test_more_silent_connections_than_there_are_places(start: Start) -> None:
         assert stream.next("change")[2]["name"] == "temperature"
         for connection in silent:
             connection.close()
-
-
-NO_RIGHTS = "Via: 1.1 somebody"  # a proxy's request is nobody's
-RIGHTS = f"Authorization: Bearer {TOKEN}"
 
 
 def stalled(service: Service, header: str) -> socket.socket:
@@ -523,6 +561,13 @@ def test_tls(start: Start, tmp_path: Path) -> None:
     answer.read()
     connection.close()
     assert service.url.startswith("https://127.0.0.1:")
+    for ciphers in ("kRSA", "ECDHE+SHA1", "ECDHE+AES128+SHA256:!AESGCM", "ECDHE+AES256+SHA384:!AESGCM"):
+        weak = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        weak.check_hostname, weak.verify_mode = False, ssl.CERT_NONE
+        weak.maximum_version = ssl.TLSVersion.TLSv1_2
+        weak.set_ciphers(ciphers + ":@SECLEVEL=0")
+        with socket.create_connection(("127.0.0.1", service.port)) as plain, pytest.raises(ssl.SSLError):
+            weak.wrap_socket(plain)
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -155,17 +155,33 @@ static void bad_byte(struct text *text, uint8_t byte)
 	hex_digits(text, byte, 2);
 }
 
+/* Does the character of `n` bytes end lines, ring, hide, or turn the direction of reading? */
+static bool is_control(const uint8_t *p, size_t n)
+{
+	if (n == 1)
+		return p[0] < 0x20 || p[0] == 0x7f;
+	if (n == 2)
+		return (p[0] == 0xc2 && (p[1] < 0xa0 || p[1] == 0xad)) || (p[0] == 0xd8 && p[1] == 0x9c);
+	if (n != 3)
+		return false;
+	unsigned c = (p[0] & 15U) << 12 | (p[1] & 63U) << 6 | (p[2] & 63U);
+	return (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
+	       c == 0xfeff;
+}
+
 void text_clean(struct text *text, const char *bytes, size_t n_bytes)
 {
 	const uint8_t *p = (const uint8_t *)bytes;
 	size_t i = 0, n;
 	while (i < n_bytes) {
 		n = text_utf8_length(p + i, n_bytes - i);
-		if (n == 0 || p[i] < 0x20 || p[i] == 0x7f)
-			bad_byte(text, p[i]);
-		else
+		if (n != 0 && !is_control(p + i, n)) {
 			text_bytes(text, bytes + i, n);
-		i += n == 0 ? 1 : n;
+			i += n;
+			continue;
+		}
+		for (size_t end = i + (n == 0 ? 1 : n); i < end; i++)
+			bad_byte(text, p[i]);
 	}
 }
 
