@@ -50,7 +50,7 @@ FUZZ_C     := $(sort $(wildcard tests/fuzz/*.c))
 BENCH_C    := $(sort $(wildcard bench/*.c))
 EXAMPLE_C  := $(sort $(wildcard examples/*.c))
 PAGE       := $(sort $(wildcard exporter/page/*))
-EXT_FILES  := $(sort $(wildcard python/ext/*.[ch])) setup.py
+EXT_FILES  := $(sort $(wildcard python/ext/*.[ch] python/ext/*.inc)) setup.py
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 programs = $(patsubst %.c,$(B)/%,$(1))
@@ -98,7 +98,7 @@ demo: ## run the demo service for DEMO_SECONDS (20), with its exporter and its e
 
 .PHONY: stack
 stack: ## run the demo service and Prometheus with our configuration and rules, until interrupted
-	@scripts/bootstrap test
+	@scripts/bootstrap stack
 	$(SUBMAKE) all-files
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" dashboards/stack
 
@@ -108,7 +108,17 @@ examples: build ## run every example, Python and C
 
 .PHONY: install
 install: build ## install libraries, headers and pkg-config files below DESTDIR/PREFIX, and the package into PYTHON
-	@scripts/install "$(B)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+	@scripts/install add "$(B)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+
+.PHONY: uninstall
+uninstall: ## remove what install has put there
+	@scripts/install remove "$(B)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+
+.PHONY: wheel
+wheel: ## make wheels that need none of our libraries, for every Python of this machine, in dist/
+	@scripts/bootstrap test
+	$(SUBMAKE) all-files
+	@scripts/wheel
 
 .PHONY: clean
 clean: ## remove what was built (the virtual environments stay)
@@ -126,6 +136,14 @@ test: ## build, then run every test; installs what is missing
 .PHONY: stress
 stress: ## run every test, those of load at their full length
 	@MEMWATCH_STRESS=1 $(MAKE) test
+
+.PHONY: test-pythons
+test-pythons: ## run the package's tests on the newer CPythons of a Debian tree, kept in ~/.cache/memwatch
+	@scripts/test_pythons
+
+.PHONY: test-wheels
+test-wheels: ## install wheel and source distribution in bare Debian 12, 13 and forky, kept in ~/.cache/memwatch
+	@scripts/test_wheels
 
 .PHONY: lint
 lint: ## check format, style and types of the C, Python and shell sources

@@ -10,6 +10,8 @@ import pytest
 
 from .conftest import ROOT, WAIT_S
 
+pytestmark = pytest.mark.timeout(10 * WAIT_S)  # the first test of a fixture waits for compilers
+
 HEADERS = {
     "memwatch": [f"native/include/memwatch/{name}.h" for name in ("memwatch", "reader", "stats")],
     "memwatch_exporter": ["exporter/include/memwatch/exporter.h"],
@@ -143,3 +145,20 @@ def test_the_package_is_installed_and_imports(installed: Path, tmp_path: Path) -
     code = "import memwatch, sys; print(memwatch.__file__); w = memwatch.MemoryWatcher(); w.close()"
     told = run(sys.executable, "-c", code, PYTHONPATH=str(packages[0]))
     assert Path(told.strip()).is_relative_to(installed)
+
+
+def test_what_else_is_installed(installed: Path) -> None:
+    share = installed / "opt/memwatch/share"
+    assert (share / "man/man1/memwatch.1").is_file()
+    assert (share / "memwatch/grafana/overview.json").is_file()
+    assert (share / "memwatch/prometheus/rules/memwatch.alerts.yml").is_file()
+    assert "-Wl,-rpath,/opt/memwatch/lib" in (installed / "opt/memwatch/lib/pkgconfig/memwatch.pc").read_text()
+
+
+def test_uninstall_leaves_nothing(installed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "installed"
+    run("cp", "-a", str(installed), str(copy))
+    kept = copy / "opt/memwatch/lib/somebody_elses"
+    kept.write_text("")
+    run("make", "uninstall", f"DESTDIR={copy}", "PREFIX=/opt/memwatch", MAKEFLAGS="", MFLAGS="", MAKELEVEL="")
+    assert [path for path in copy.rglob("*") if not path.is_dir() and "__pycache__" not in path.parts] == [kept]
