@@ -188,6 +188,10 @@ test-machines: ## run the checks of every machine: kernels of Debian in virtual 
 	$(SUBMAKE) all-files test-programs
 	@scripts/machines/run $(MACHINES)
 
+.PHONY: test-arm64
+test-arm64: ## compile the core and its tests for arm64, and run a choice of them in a virtual machine
+	@scripts/machines/arm64
+
 .PHONY: fuzz
 fuzz: ## fuzz the parsers and writers, FUZZ_SECONDS (10) each
 	@scripts/bootstrap test

@@ -7,6 +7,12 @@
 #include <sched.h>
 #include <setjmp.h>
 
+#ifdef __aarch64__ /* a handler that returns comes back to it there */
+#define BREAKPOINT() __asm__ volatile("brk #0")
+#else
+#define BREAKPOINT() __asm__ volatile("int3")
+#endif
+
 static memwatch *watcher_of_page(const char *backend, uint8_t **ret_memory)
 {
 	*ret_memory = map_pages(1);
@@ -82,7 +88,7 @@ TEST_DIES(a_killed_process_dies_of_segv, SIGSEGV)
 TEST_DIES(a_breakpoint_without_a_handler_kills, SIGTRAP)
 {
 	watcher_of_page("uffd", &page);
-	__asm__ volatile("int3");
+	BREAKPOINT();
 }
 
 TEST_DIES(a_raised_trap_kills, SIGTRAP)
@@ -182,7 +188,7 @@ static void check_trap(memwatch *watcher, uint8_t *memory)
 	for (int i = 0; i < 5; i++) {
 		uint64_t since = newest(watcher);
 		n_seen = 0;
-		__asm__ volatile("int3");
+		BREAKPOINT();
 		CHECK_EQ(n_seen, 1);
 		CHECK_EQ(seen.si_signo, SIGTRAP);
 		CHECK_EQ(seen.si_code, SI_KERNEL);
@@ -204,7 +210,7 @@ TEST(a_trap_handler_from_before_gets_its_traps)
 	check_trap(watcher, memory);
 	memwatch_close(watcher);
 	n_seen = 0;
-	__asm__ volatile("int3");
+	BREAKPOINT();
 	CHECK_EQ(n_seen, 1);
 }
 
@@ -251,7 +257,7 @@ TEST(handlers_of_the_host_work_after_close)
 	memwatch_close(watcher_of_page("mprotect", &memory));
 	memwatch_close(watcher_of_page("uffd", &memory));
 	n_seen = 0;
-	__asm__ volatile("int3");
+	BREAKPOINT();
 	CHECK_EQ(n_seen, 1);
 	if (sigsetjmp(back, 1) == 0)
 		wild_write();
@@ -303,7 +309,7 @@ TEST_DIES(a_trap_chain_from_after_ends_in_the_trap, SIGTRAP)
 	memwatch *watcher = watcher_of_page("uffd", &page);
 	handle_by_chain(SIGTRAP);
 	WAIT_FOR(stats_of(watcher).handler_lost > 0);
-	__asm__ volatile("int3");
+	BREAKPOINT();
 	for (;;)
 		pause();
 }

@@ -49,10 +49,10 @@ static union {
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
 
+#if defined(__x86_64__)
 /* The page that this thread's next trap closes. initial-exec: a handler's first touch must not allocate. */
 static _Thread_local uint64_t stepping __attribute__((tls_model("initial-exec")));
 
-#if defined(__x86_64__)
 /* Where the signal frame's processor state has the opmask registers; 0: it has none. Set once, by step_open. */
 static uint32_t opmask_offset;
 
