@@ -1,6 +1,6 @@
 /*
- * backends.c -- which backends there are, which of them a watcher gets, and why not another. On the threads of those who open or
- * close a watcher, one at a time. The notes stay when an engine ends: they are what the last probe found.
+ * backends.c -- which backends there are, which of them a watcher gets, and why not another. On the threads of those
+ * who open or close a watcher, one at a time. The notes stay when an engine ends: they are what the last probe found.
  */
 #define _GNU_SOURCE
 #include "backends.h"

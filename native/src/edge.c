@@ -1,7 +1,8 @@
 /*
- * edge.c -- DESIGN: the source steps over neighbours' writes on pages that it has a mask for (fault/step.c). A page gets its mask with its
- * first region, from all regions on it; regions that come and go later set and clear their bits. A bit that is set too much costs an
- * author now and then; one that is clear too much would, too: so where regions overlap, bits stay set.
+ * edge.c -- DESIGN: the source steps over neighbours' writes on pages that it has a mask for (fault/step.c). A page
+ * gets its mask with its first region, from all regions on it; regions that come and go later set and clear their bits.
+ * A bit that is set too much costs an author now and then; one that is clear too much would, too: so where regions
+ * overlap, bits stay set.
  */
 #include "edge.h"
 

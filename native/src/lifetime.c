@@ -1,9 +1,10 @@
 /*
- * lifetime.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `life_lock` is held while a watcher comes or
- * goes. Backends open when a watcher first wants them and stay open until the engine ends; poll is always open, since it takes what the others cannot.
+ * lifetime.c -- DESIGN: who may be in the process's engine, and what happens to it over a fork. `life_lock` is held
+ * while a watcher comes or goes. Backends open when a watcher first wants them and stay open until the engine ends;
+ * poll is always open, since it takes what the others cannot.
  *
- * In the child of a fork there is no worker: the child forgets the engine (its memory is the parent's copy, and is left alone), gives up the
- * descriptors and makes its pages ordinary memory.
+ * In the child of a fork there is no worker: the child forgets the engine (its memory is the parent's copy, and is left
+ * alone), gives up the descriptors and makes its pages ordinary memory.
  */
 #define _GNU_SOURCE
 #include "lifetime.h"
@@ -28,8 +29,8 @@ static _Thread_local bool fork_has_life __attribute__((tls_model("initial-exec")
 static _Thread_local bool fork_has_pass __attribute__((tls_model("initial-exec")));
 
 /*
- * A pass may hold locks of the C library's (it looks symbols up), which the child could never take again: let it end first. Not for
- * long, since the forking thread may be one that a signal handler interrupted in the middle of a pass.
+ * A pass may hold locks of the C library's (it looks symbols up), which the child could never take again: let it end
+ * first. Not for long, since the forking thread may be one that a signal handler interrupted in the middle of a pass.
  */
 static void before_fork(void)
 {
@@ -168,11 +169,11 @@ static int fits(const struct engine *engine, const struct memwatch_options *opti
 		what = "poll_budget";
 	if (options->stack_depth != STACK_DEPTH && options->stack_depth != fault_depth())
 		what = "stack_depth";
-	return what ? error_set(
-			      -EBUSY,
-			      "%s belongs to the engine that all watchers of this process share, and another watcher has set "
-			      "it; close that one first",
-			      what)
+	return what ? error_set(-EBUSY,
+				"%s belongs to the engine that all watchers of this process share, "
+				"and another watcher has set "
+				"it; close that one first",
+				what)
 		    : 0;
 }
 

@@ -7,8 +7,8 @@
 #include "backends.h"
 
 /*
- * Joins the engine, or makes it, with the backend that `options` ask for; the watcher's slot and backend are set. -EBUSY,
- * -ENOTSUP, -ENOMEM with a sentence.
+ * Joins the engine, or makes it, with the backend that `options` ask for; the watcher's slot and backend are set.
+ * -EBUSY, -ENOTSUP, -ENOMEM with a sentence.
  */
 int lifetime_join(const struct memwatch_options *options, struct memwatch *watcher);
 /* Leaves it; the last one ends it. The watcher has no regions any more. */

@@ -1,6 +1,6 @@
 /*
- * memwatch.c -- DESIGN: watchers: opened, flushed, closed, their log and their callback. Everything here runs on its caller's
- * thread. See lifetime.c for what watchers share, watch.c for regions, stats.c for numbers.
+ * memwatch.c -- DESIGN: watchers: opened, flushed, closed, their log and their callback. Everything here runs on its
+ * caller's thread. See lifetime.c for what watchers share, watch.c for regions, stats.c for numbers.
  */
 #define _GNU_SOURCE
 #include "lifetime.h"

@@ -1,6 +1,6 @@
 /*
- * sample.c -- DESIGN: what a scrape reads of every region, over and over: as little of each as it can be. Under the engine's lock, for a
- * batch of regions at a time.
+ * sample.c -- DESIGN: what a scrape reads of every region, over and over: as little of each as it can be. Under the
+ * engine's lock, for a batch of regions at a time.
  */
 #include "watch.h"
 

@@ -1,6 +1,6 @@
 /*
- * stats.c -- DESIGN: gathers what the parts count. Under the engine's lock, so that a ledger is seen whole; scrapes take it for
- * microseconds.
+ * stats.c -- DESIGN: gathers what the parts count. Under the engine's lock, so that a ledger is seen whole; scrapes
+ * take it for microseconds.
  */
 #include "lifetime.h"
 #include "base/location.h"

@@ -1,5 +1,6 @@
 /*
- * version.c -- DESIGN: the public side of the history. On its caller's thread, under the engine's lock for as long as a copy takes.
+ * version.c -- DESIGN: the public side of the history. On its caller's thread, under the engine's lock for as long as a
+ * copy takes.
  */
 #include "watch.h"
 

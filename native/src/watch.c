@@ -1,8 +1,8 @@
 /*
- * watch.c -- DESIGN: regions come and go, on their callers' threads, under the engine's lock. A page is armed when its first
- * region comes and disarmed when its last one goes; a page that is armed already is left alone, since arming it again would lose what was
- * written to it. A region is armed first and copied to its shadow then: a write in between is in the copy or in the next
- * window.
+ * watch.c -- DESIGN: regions come and go, on their callers' threads, under the engine's lock. A page is armed when its
+ * first region comes and disarmed when its last one goes; a page that is armed already is left alone, since arming it
+ * again would lose what was written to it. A region is armed first and copied to its shadow then: a write in between is
+ * in the copy or in the next window.
  */
 #define _GNU_SOURCE
 #include "watch.h"

@@ -16,7 +16,10 @@ struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error);
 /* The same for a region whose values may be seen. */
 struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error);
 
-/* Calls `fill` for up to `n` regions of a watcher from the cursor on, with their number; lets the lock go now and then. Returns how many. */
+/*
+ * Calls `fill` for up to `n` regions of a watcher from the cursor on, with their number; lets the lock go now and then.
+ * Returns how many.
+ */
 typedef void watch_fill(const struct engine *engine, const struct region *region, void *items, size_t i);
 int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n);
 

@@ -94,11 +94,12 @@ MEMWATCH_API const char *memwatch_version(void);
  * watcher sets them, and a later one that asks for another value gets -EBUSY until the others are closed.
  */
 struct memwatch_options {
-	size_t struct_bytes;       /* set by memwatch_options_init */
-	const char *backend;       /* "auto" (uffd, else poll), "uffd", "poll", "mprotect" (hazards: docs/limits.md) */
-	uint32_t window_ms;        /* [engine] 5; 1 to 10,000 */
-	uint32_t ring_capacity;    /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
-	double attribution_budget; /* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
+	size_t struct_bytes;    /* set by memwatch_options_init */
+	const char *backend;    /* "auto" (uffd, else poll), "uffd", "poll", "mprotect" (hazards: docs/limits.md) */
+	uint32_t window_ms;     /* [engine] 5; 1 to 10,000 */
+	uint32_t ring_capacity; /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
+	/* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
+	double attribution_budget;
 	double poll_budget;   /* [engine] 0.01: share of one core that looking at polled memory may cost; up to 1 */
 	uint32_t stack_depth; /* [engine] 1: frames in `where`, the writer's own first, up to MEMWATCH_STACK_MAX */
 	uint32_t inline_threshold; /* 4,096: up to this many bytes an event carries the values themselves */
@@ -121,7 +122,8 @@ MEMWATCH_API int memwatch_open(const struct memwatch_options *options, memwatch 
 /*
  * Ends a watcher: flushes (for at most two seconds), delivers to the callback, ends its regions. `watcher` may be NULL.
  * Threads inside memwatch_events_wait get -EPIPE, and it waits until they are out; sinks read what is left, then get
- * -EPIPE, and are closed by their owners. No other call on this watcher may be under way or follow. Not from a callback. In a forked child it does nothing. Blocks.
+ * -EPIPE, and are closed by their owners. No other call on this watcher may be under way or follow. Not from a
+ * callback. In a forked child it does nothing. Blocks.
  */
 MEMWATCH_API void memwatch_close(memwatch *watcher);
 
@@ -146,8 +148,11 @@ enum memwatch_values {
 };
 
 enum {
-	/* A promise that each byte can be read until the region is removed: mapped, readable, no guard page, of no file that can
-	 * shrink. The worker reads directly then; broken, it ends the process. Otherwise memory that vanishes ends the region. */
+	/*
+	 * A promise that each byte can be read until the region is removed: mapped, readable, no guard page, of no file
+	 * that can shrink. The worker reads directly then; broken, it ends the process. Otherwise memory that vanishes
+	 * ends the region.
+	 */
 	MEMWATCH_REGION_PINNED = 1 << 0,
 	/* No memory at all: the region's events come from memwatch_event_post. `address` NULL, `size_bytes` 0. */
 	MEMWATCH_REGION_EXTERNAL = 1 << 1,
@@ -156,8 +161,8 @@ enum {
 };
 
 /*
- * When a change is worth an event: judged on the changed elements of a numeric region (see `format`) before anything is sent; a
- * change that is not counts as `filtered`. NaN is neither greater nor less than anything.
+ * When a change is worth an event: judged on the changed elements of a numeric region (see `format`) before anything is
+ * sent; a change that is not counts as `filtered`. NaN is neither greater nor less than anything.
  */
 enum memwatch_when {
 	MEMWATCH_WHEN_CHANGED, /* always */
@@ -173,9 +178,13 @@ enum memwatch_when {
 	MEMWATCH_WHEN_DELTA_GT /* one moved by more than low */
 };
 
-/* Hardware watchpoints: each write is a detection and, when it changed the value, an event of its own, with its own old and new value. */
+/*
+ * Hardware watchpoints: each write is a detection and, when it changed the value, an event of its own, with its own old
+ * and new value.
+ */
 enum memwatch_precise {
-	MEMWATCH_PRECISE_AUTO, /* a free one for a while, when a small region's authors are lost to its neighbours' writes */
+	/* a free one for a while, when a small region's authors are lost to its neighbours' writes */
+	MEMWATCH_PRECISE_AUTO,
 	MEMWATCH_PRECISE_REQUIRED, /* one as long as the region is watched; the process has four */
 	MEMWATCH_PRECISE_NEVER
 };
@@ -185,8 +194,8 @@ struct memwatch_region_options {
 	const char *name;    /* unique in the watcher, UTF-8 by custom; NULL: "region-<id>" */
 	uint32_t flags;
 	enum memwatch_values values; /* MEMWATCH_VALUES_AUTO */
-	const char *
-		format; /* one element's format as Python's struct module writes it ("d", "<i4" is not one), NULL: bytes */
+	/* One element's format as Python's struct module writes it ("d"; "<i4" is not one). NULL: bytes. */
+	const char *format;
 	size_t item_bytes;   /* one element's size; 0: 1 */
 	uint32_t n_dims;     /* 0: a scalar when item_bytes == size_bytes, else one dimension */
 	const size_t *shape; /* n_dims extents, C order; copied */
@@ -202,16 +211,17 @@ struct memwatch_region_options {
 MEMWATCH_API void memwatch_region_options_init(struct memwatch_region_options *options);
 
 /*
- * Watches `size_bytes` at `address`; memory that vanishes ends the region, see MEMWATCH_EVENT_LOST. `ret_id` may be NULL.
- * -EINVAL size 0, address out of range; -EFAULT not readable, -EPERM and others when the kernel does not read for us; -EEXIST the
- * name is in use; -ENAMETOOLONG; -ENOSPC too many regions, or no watchpoint free; -ENOTSUP no watchpoints here; -ENOMEM. Blocks for as long as one pass of the worker.
+ * Watches `size_bytes` at `address`; memory that vanishes ends the region, see MEMWATCH_EVENT_LOST. `ret_id` may be
+ * NULL. -EINVAL size 0, address out of range; -EFAULT not readable, -EPERM and others when the kernel does not read for
+ * us; -EEXIST the name is in use; -ENAMETOOLONG; -ENOSPC too many regions, or no watchpoint free; -ENOTSUP no
+ * watchpoints here; -ENOMEM. Blocks for as long as one pass of the worker.
  */
 MEMWATCH_API int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 				     const struct memwatch_region_options *options, uint64_t *ret_id);
 
 /*
- * Stops watching; what was written before the call is still delivered. After it returns the memory is not read any more.
- * -ENOENT unknown id. Blocks for as long as one pass of the worker.
+ * Stops watching; what was written before the call is still delivered. After it returns the memory is not read any
+ * more. -ENOENT unknown id. Blocks for as long as one pass of the worker.
  */
 MEMWATCH_API int memwatch_region_remove(memwatch *watcher, uint64_t id);
 
@@ -253,8 +263,9 @@ struct memwatch_scalar {
 };
 
 /*
- * Reads one element of a numeric region as `format` says: a letter of Python's struct module, with its byte order before it.
- * Returns which member of `*ret_value` it set, NONE when the format is no number's. A long double is rounded. Any thread.
+ * Reads one element of a numeric region as `format` says: a letter of Python's struct module, with its byte order
+ * before it. Returns which member of `*ret_value` it set, NONE when the format is no number's. A long double is
+ * rounded. Any thread.
  */
 MEMWATCH_API enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
 						       union memwatch_number_value *ret_value);
@@ -292,8 +303,8 @@ MEMWATCH_API int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struc
 MEMWATCH_API int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info);
 
 /*
- * Smallest, largest, mean and NaN count over a numeric array's last known bytes (NaNs left out of the first three). Its policy must be FULL. -ENOENT,
- * -EACCES, -ENOTSUP when its format is no number.
+ * Smallest, largest, mean and NaN count over a numeric array's last known bytes (NaNs left out of the first three). Its
+ * policy must be FULL. -ENOENT, -EACCES, -ENOTSUP when its format is no number.
  */
 struct memwatch_summary {
 	double min, max, mean;
@@ -311,9 +322,13 @@ enum memwatch_event_kind {
 /* How well the writer is known. Never a guess shown as a fact. */
 enum memwatch_attribution {
 	MEMWATCH_ATTRIBUTION_NONE, /* see reason */
-	MEMWATCH_ATTRIBUTION_PAGE, /* the first write to that page in the window, elsewhere on it; of a region with a watchpoint: a
-	                               write to it at that time, but the value may be another thread's */
-	MEMWATCH_ATTRIBUTION_EXACT /* the store at fault_address, the window's first there, overlaps the changed bytes */
+	/*
+	 * The first write to that page in the window, elsewhere on it; of a region with a watchpoint: a write to it at
+	 * that time, but the value may be another thread's.
+	 */
+	MEMWATCH_ATTRIBUTION_PAGE,
+	/* the store at fault_address, the window's first there, overlaps the changed bytes */
+	MEMWATCH_ATTRIBUTION_EXACT
 };
 
 enum memwatch_reason {
@@ -386,9 +401,11 @@ struct memwatch_event {
 	uint64_t changed_bytes;      /* how many bytes differ */
 	uint32_t n_changes;          /* ranges listed; when there were more, the last one spans the rest */
 	const struct memwatch_range *changes;
-	const uint8_t *
-		patch; /* with options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and
-	                              that many bytes; more may be listed than changed. NULL otherwise or when there was no room */
+	/*
+	 * With options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and that many
+	 * bytes. More may be listed than changed. NULL otherwise, or when there was no room.
+	 */
+	const uint8_t *patch;
 	const uint8_t *patch_old; /* the same runs with the bytes that they had before; NULL when `patch` is */
 	uint64_t patch_bytes;     /* of each */
 	uint64_t merged;          /* earlier detections that were coalesced into this event */
@@ -412,27 +429,30 @@ struct memwatch_cursor {
 };
 
 /*
- * Reads the log: up to `n` events with seq > since, in order, a reference each (memwatch_event_unref). Never blocks the worker
- * for longer than the copying of n pointers. Returns how many.
+ * Reads the log: up to `n` events with seq > since, in order, a reference each (memwatch_event_unref). Never blocks the
+ * worker for longer than the copying of n pointers. Returns how many.
  */
 MEMWATCH_API int memwatch_events_read(memwatch *watcher, uint64_t since, const struct memwatch_event **events, size_t n,
 				      struct memwatch_cursor *ret_cursor);
 
 /*
- * Waits until there is an event with seq > since. 1, 0 after `timeout_ms` (-1: for ever), -EPIPE once the watcher closes. Blocks.
+ * Waits until there is an event with seq > since. 1, 0 after `timeout_ms` (-1: for ever), -EPIPE once the watcher
+ * closes. Blocks.
  */
 MEMWATCH_API int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms);
 
 /* --- sinks ------------------------------------------------------------------------------------------------------ */
 
 /*
- * A sink: a cursor on the log that starts at the newest event, with an account that stats and metrics show under `name` ("callback", ...).
+ * A sink: a cursor on the log that starts at the newest event, with an account that stats and metrics show under `name`
+ * ("callback", ...).
  */
 MEMWATCH_API int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_sink);
 
 /*
  * Waits for events as memwatch_events_wait does and reads up to `n` of them. What the log evicted before this sink came
- * to it is counted as missed. Returns how many, 0 after the timeout, -EPIPE when the watcher closes and all is read. One thread at a time. Blocks.
+ * to it is counted as missed. Returns how many, 0 after the timeout, -EPIPE when the watcher closes and all is read.
+ * One thread at a time. Blocks.
  */
 MEMWATCH_API int memwatch_sink_read(memwatch_sink *sink, const struct memwatch_event **events, size_t n,
 				    int timeout_ms);
@@ -443,12 +463,15 @@ MEMWATCH_API void memwatch_sink_wake(memwatch_sink *sink);
 /* Adds to the sink's account: one event handled in `duration_ns`, failed or not. */
 MEMWATCH_API void memwatch_sink_report(memwatch_sink *sink, uint64_t duration_ns, int failed);
 
-/* Before or after the watcher is closed: a sink reads to the end of the log even then. NULL is allowed; in a forked child it does nothing. */
+/*
+ * Before or after the watcher is closed: a sink reads to the end of the log even then. NULL is allowed; in a forked
+ * child it does nothing.
+ */
 MEMWATCH_API void memwatch_sink_close(memwatch_sink *sink);
 
 /*
- * Calls `callback(event, arg)` for every event from now on, on a thread of the library's own; NULL stops (and waits for the
- * call under way). The event is valid during the call; memwatch_event_ref keeps it. A slow callback misses events,
+ * Calls `callback(event, arg)` for every event from now on, on a thread of the library's own; NULL stops (and waits for
+ * the call under way). The event is valid during the call; memwatch_event_ref keeps it. A slow callback misses events,
  * counted as its sink's `missed`; it never slows the worker.
  */
 MEMWATCH_API int memwatch_callback_set(memwatch *watcher,
@@ -456,7 +479,10 @@ MEMWATCH_API int memwatch_callback_set(memwatch *watcher,
 
 /* --- events from elsewhere -------------------------------------------------------------------------------------- */
 
-/* A change that somebody else found, for a region with MEMWATCH_REGION_EXTERNAL. All pointers are read during the call only. */
+/*
+ * A change that somebody else found, for a region with MEMWATCH_REGION_EXTERNAL. All pointers are read during the call
+ * only.
+ */
 struct memwatch_post {
 	size_t struct_bytes;               /* sizeof(struct memwatch_post) */
 	uint64_t time_ns;                  /* CLOCK_REALTIME; 0: now */
@@ -469,14 +495,17 @@ struct memwatch_post {
 	const struct memwatch_frame *frames; /* innermost first */
 	uint32_t n_frames;
 	const char *backend; /* "trace", "polling", ...; copied; NULL: "external" */
-	struct memwatch_scalar old_number, new_number; /* the values, where they are numbers: what metrics and feeds say */
+	/* the values, where they are numbers: what metrics and feeds say */
+	struct memwatch_scalar old_number, new_number;
 };
 
 /* Appends the event. Returns 0 and its seq in `*ret_seq` (may be NULL); -ENOENT, -EINVAL. */
 MEMWATCH_API int memwatch_event_post(memwatch *watcher, uint64_t region_id, const struct memwatch_post *post,
 				     uint64_t *ret_seq);
 
-/* What an external region holds now, where that is a number, without an event: for its first value. -ENOENT, -EINVAL. */
+/*
+ * What an external region holds now, where that is a number, without an event: for its first value. -ENOENT, -EINVAL.
+ */
 MEMWATCH_API int memwatch_external_set(memwatch *watcher, uint64_t region_id, const struct memwatch_scalar *number);
 
 /* --- versions --------------------------------------------------------------------------------------------------- */
@@ -488,20 +517,23 @@ MEMWATCH_API int memwatch_external_set(memwatch *watcher, uint64_t region_id, co
 MEMWATCH_API int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t size);
 
 /*
- * The events of a region whose versions are kept, newest first, with seq < before (0: from the newest), a reference each. Returns how many; -ENOENT.
+ * The events of a region whose versions are kept, newest first, with seq < before (0: from the newest), a reference
+ * each. Returns how many; -ENOENT.
  */
 MEMWATCH_API int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before,
 				       const struct memwatch_event **events, size_t n);
 
 /*
- * Copies up to `size` bytes of what the region held after the event `seq` (another region's, too: after the last of its own up to that;
- * 0: before its first; UINT64_MAX: now). Returns the region's size. -ENOENT when that is not kept any more (memwatch_error names the oldest), for an
- * event before the region was watched, and for one that is not yet.
+ * Copies up to `size` bytes of what the region held after the event `seq` (another region's, too: after the last of its
+ * own up to that; 0: before its first; UINT64_MAX: now). Returns the region's size. -ENOENT when that is not kept any
+ * more (memwatch_error names the oldest), for an event before the region was watched, and for one that is not yet.
  */
 MEMWATCH_API int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void *buffer, size_t size);
 
-/* The seq of the region's last event at or before `time_ns` (CLOCK_REALTIME); 0: before its first. -ENOENT when that is not kept any more, and for a time
- * before the region was watched. */
+/*
+ * The seq of the region's last event at or before `time_ns` (CLOCK_REALTIME); 0: before its first. -ENOENT when that is
+ * not kept any more, and for a time before the region was watched.
+ */
 MEMWATCH_API int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64_t *ret_seq);
 
 /* Who last wrote a part of a region. */
@@ -511,8 +543,9 @@ struct memwatch_blame {
 };
 
 /*
- * Who last changed the bytes [offset, offset + size_bytes) of a region, in runs of bytes with the same event, in order; looked up by comparing
- * versions, so it is exact. Fills up to `n` runs; when there are more, the rest is left out. Returns how many; -ENOENT, -EINVAL, -EACCES, -ENOMEM.
+ * Who last changed the bytes [offset, offset + size_bytes) of a region, in runs of bytes with the same event, in order;
+ * looked up by comparing versions, so it is exact. Fills up to `n` runs; when there are more, the rest is left out.
+ * Returns how many; -ENOENT, -EINVAL, -EACCES, -ENOMEM.
  */
 MEMWATCH_API int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes,
 				struct memwatch_blame *blames, size_t n);
@@ -520,8 +553,9 @@ MEMWATCH_API int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset,
 /* --- who wrote: hooks for interpreters -------------------------------------------------------------------------- */
 
 /*
- * Interns a location and returns its number, 0 when the table is full. `caller` is the number of the calling frame's location or 0; given
- * up when callers have filled their share. Strings are copied, of long ones the end of the file and the beginning of the function. Signal-safe.
+ * Interns a location and returns its number, 0 when the table is full. `caller` is the number of the calling frame's
+ * location or 0; given up when callers have filled their share. Strings are copied, of long ones the end of the file
+ * and the beginning of the function. Signal-safe.
  */
 MEMWATCH_API uint32_t memwatch_location_intern(const char *file, size_t file_bytes, const char *function,
 					       size_t function_bytes, int line, uint32_t caller);
@@ -530,9 +564,9 @@ MEMWATCH_API uint32_t memwatch_location_intern(const char *file, size_t file_byt
 #define MEMWATCH_LOCATION_OWN UINT32_MAX
 
 /*
- * Installs the function that says where the interpreter of the faulting thread stands (a location's number, 0: not in the
- * interpreter). It runs in signal context on the writer's thread, before the write executes: no allocation, no lock.
- * `depth` is the stack_depth asked for. Process-wide; NULL removes it.
+ * Installs the function that says where the interpreter of the faulting thread stands (a location's number, 0: not in
+ * the interpreter). It runs in signal context on the writer's thread, before the write executes: no allocation, no
+ * lock. `depth` is the stack_depth asked for. Process-wide; NULL removes it.
  */
 MEMWATCH_API void memwatch_frame_hook_set(uint32_t (*hook)(void *ucontext, unsigned depth));
 

@@ -1,6 +1,7 @@
 /*
- * reader.h -- for programs that pass on what a watcher sees, as the exporter does: reading many regions often, waits that can be
- * broken off, keys that strangers give. A program that watches its own variables needs memwatch.h alone. Errors and threads as there.
+ * reader.h -- for programs that pass on what a watcher sees, as the exporter does: reading many regions often, waits
+ * that can be broken off, keys that strangers give. A program that watches its own variables needs memwatch.h alone.
+ * Errors and threads as there.
  */
 #ifndef MEMWATCH_READER_H
 #define MEMWATCH_READER_H
@@ -20,15 +21,16 @@ struct memwatch_region_sample {
 };
 
 /*
- * The same as memwatch_region_list with a tenth of the bytes, for those who read all regions again and again. What does not change,
- * memwatch_region_info_get gives by the id.
+ * The same as memwatch_region_list with a tenth of the bytes, for those who read all regions again and again. What does
+ * not change, memwatch_region_info_get gives by the id.
  */
 MEMWATCH_API int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor,
 					     struct memwatch_region_sample *samples, size_t n);
 
 /*
- * memwatch_events_wait, which memwatch_events_wake with the same `woken` ends with 0 at once, too. `*woken` is the caller's, one for each thread
- * that waits, 0 at first; a wake that comes before the wait is kept in it and ends the next one. Blocks.
+ * memwatch_events_wait, which memwatch_events_wake with the same `woken` ends with 0 at once, too. `*woken` is the
+ * caller's, one for each thread that waits, 0 at first; a wake that comes before the wait is kept in it and ends the
+ * next one. Blocks.
  */
 MEMWATCH_API int memwatch_events_wait_or_wake(memwatch *watcher, uint64_t since, int timeout_ms, int *woken);
 
@@ -39,8 +41,8 @@ MEMWATCH_API void memwatch_events_wake(memwatch *watcher, int *woken);
 MEMWATCH_API void memwatch_sink_seek(memwatch_sink *sink, uint64_t since);
 
 /*
- * Tells the two kinds of -ENOENT of memwatch_load apart. 1: the key names a version that there is or was, also of a region that was
- * removed meanwhile; 0: no event can have given it out. -EINVAL not a key.
+ * Tells the two kinds of -ENOENT of memwatch_load apart. 1: the key names a version that there is or was, also of a
+ * region that was removed meanwhile; 0: no event can have given it out. -EINVAL not a key.
  */
 MEMWATCH_API int memwatch_key_known(memwatch *watcher, const char *key);
 

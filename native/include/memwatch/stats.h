@@ -16,7 +16,8 @@ enum { MEMWATCH_LATENCY_BUCKETS = 12 }; /* see struct memwatch_histogram */
 
 /* Why a note, an event or a detection was lost. */
 enum memwatch_drop {
-	MEMWATCH_DROP_RING_FULL, /* a note: the change itself is still detected, without author. Not part of the ledger. */
+	/* a note: the change itself is still detected, without author. Not part of the ledger. */
+	MEMWATCH_DROP_RING_FULL,
 	MEMWATCH_DROP_NO_MEMORY,  /* a detection */
 	MEMWATCH_DROP_VANISHED,   /* a detection: the memory was gone when it was to be read */
 	MEMWATCH_DROP_UNREADABLE, /* a detection: the kernel refused to read the memory; a later pass tries again */
@@ -116,8 +117,8 @@ struct memwatch_stats {
 MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);
 
 /*
- * Fills up to `n` infos: those that `auto` tries, then those that it does not; returns how many there are. Without a `watcher` they
- * are probed.
+ * Fills up to `n` infos: those that `auto` tries, then those that it does not; returns how many there are. Without a
+ * `watcher` they are probed.
  */
 MEMWATCH_API int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n);
 

@@ -1,7 +1,8 @@
 /*
- * backend.h -- what the worker knows of fault/: two small interfaces. A backend notices writes; a source says who wrote.
- * Both are process-wide singletons; the tables of functions are constants that backends.c hands to the worker. What a backend is
- * like stands in its fields, so that nobody asks for its name: a new one is a file in fault/ and a row in fault/table.h.
+ * backend.h -- what the worker knows of fault/: two small interfaces. A backend notices writes; a source says who
+ * wrote. Both are process-wide singletons; the tables of functions are constants that backends.c hands to the worker.
+ * What a backend is like stands in its fields, so that nobody asks for its name: a new one is a file in fault/ and a
+ * row in fault/table.h.
  */
 #ifndef BACKEND_H
 #define BACKEND_H
@@ -27,8 +28,8 @@ struct source {
 	/* Pages came or went; the worker's or a caller's thread, under the engine's lock. */
 	void (*pages_changed)(struct span span, bool added);
 	/*
-	 * Pages that regions hold in part, where neighbours may write: contest makes the page's mask (a bit of PAGE_BYTES for
-	 * each byte of a region), hold sets or clears bits of it, forget drops it.
+	 * Pages that regions hold in part, where neighbours may write: contest makes the page's mask (a bit of
+	 * PAGE_BYTES for each byte of a region), hold sets or clears bits of it, forget drops it.
 	 */
 	enum contest (*contested)(uint64_t page);
 	void (*contest)(uint64_t page, const uint64_t *mask);
@@ -38,13 +39,15 @@ struct source {
 	struct page_set *unseen;
 	/* Is one of them being closed? Then what was taken from `unseen` must be put back, to be looked at again. */
 	bool (*closing)(void);
-	/* Now and then, on the worker: budget, ownership of the handler, debuggers. When to come again at the latest. */
+	/*
+	 * Now and then, on the worker: budget, ownership of the handler, debuggers. When to come again at the latest.
+	 */
 	uint64_t (*tick)(uint64_t now_ns);
 	/* A full pass begins: what is outstanding now is not held against the window after the next one. */
 	void (*mark)(void);
 	/*
-	 * Why a page written since `since_ns` (CLOCK_MONOTONIC) has no note. MEMWATCH_REASON_KERNEL: a system call opened it; who
-	 * wrote to it then is another question.
+	 * Why a page written since `since_ns` (CLOCK_MONOTONIC) has no note. MEMWATCH_REASON_KERNEL: a system call
+	 * opened it; who wrote to it then is another question.
 	 */
 	enum memwatch_reason (*absence)(uint64_t since_ns);
 	void (*stats)(struct source_stats *ret_stats);
@@ -52,11 +55,14 @@ struct source {
 };
 
 /*
- * How a backend that cannot tell what was written is looked at: in turn, within a budget. A flush looks at all of it, by `collect`.
- * On the worker, under the engine's lock.
+ * How a backend that cannot tell what was written is looked at: in turn, within a budget. A flush looks at all of it,
+ * by `collect`. On the worker, under the engine's lock.
  */
 struct turns {
-	/* Appends what is to be looked at now. `share`: of one core; `least_ns`: no look follows sooner. When to come again, 0: never. */
+	/*
+	 * Appends what is to be looked at now. `share`: of one core; `least_ns`: no look follows sooner. When to come
+	 * again, 0: never.
+	 */
 	uint64_t (*take)(uint64_t now_ns, double share, uint64_t least_ns, struct span_list *looks);
 	/* What the looks of one `take` cost. */
 	void (*charge)(uint64_t cpu_ns);
@@ -75,7 +81,10 @@ struct backend {
 	const char *name;
 	struct page_set *pages;      /* armed by this backend */
 	const struct source *source; /* says who wrote to its pages; NULL: it takes its notes itself, or has none */
-	/* Collects every page of a span, written or not; takes any memory and always opens. NULL: `collect` tells what was written. */
+	/*
+	 * Collects every page of a span, written or not; takes any memory and always opens. NULL: `collect` tells what
+	 * was written.
+	 */
 	const struct turns *turns;
 	/* What it may do to the process: such a backend is opened only when it is asked for by name. NULL: nothing. */
 	const char *hazard;

@@ -1,6 +1,6 @@
 /*
- * base.c -- DESIGN: small services. What they keep is the error sentence, one a thread, and the number of forks. Any thread runs
- * them; those marked Signal-safe in base.h handlers too.
+ * base.c -- DESIGN: small services. What they keep is the error sentence, one a thread, and the number of forks. Any
+ * thread runs them; those marked Signal-safe in base.h handlers too.
  */
 #define _GNU_SOURCE
 #include "base.h"

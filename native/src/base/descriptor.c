@@ -1,7 +1,7 @@
 /*
- * descriptor.c -- DESIGN: a descriptor is opened as ever, with the lowest free number, and moved up at once. The floor is FD_SETSIZE, or half
- * of the limit where that is less; the eighth below the limit is left to the host, whose next open must not fail for our sake.
- * Any thread; owns nothing.
+ * descriptor.c -- DESIGN: a descriptor is opened as ever, with the lowest free number, and moved up at once. The floor
+ * is FD_SETSIZE, or half of the limit where that is less; the eighth below the limit is left to the host, whose next
+ * open must not fail for our sake. Any thread; owns nothing.
  *
  * Loss: what the host has closed is no longer ours, whatever has its number now.
  */

@@ -1,6 +1,6 @@
 /*
- * hits.h -- what the hardware watchpoints hand to the worker: every write to a watched variable of 1, 2, 4 or 8 bytes, as it
- * happened. The floor between fault/watchpoint.c, which makes hits, and worker/precise.c, which reads them.
+ * hits.h -- what the hardware watchpoints hand to the worker: every write to a watched variable of 1, 2, 4 or 8 bytes,
+ * as it happened. The floor between fault/watchpoint.c, which makes hits, and worker/precise.c, which reads them.
  *
  *   who may run together    pop: the worker alone, under the engine's lock
  *                           waiting: any thread, any time
@@ -39,8 +39,9 @@ struct hit_state {
 
 struct hit_source {
 	/*
-	 * Watches `size_bytes` (1, 2, 4 or 8, aligned) at `address` on every thread; `value` is what is there as far as the
-	 * caller knows. `ret_point` is never 0. -ENOSPC when all are taken, -ENOTSUP when the machine has none, each with a sentence.
+	 * Watches `size_bytes` (1, 2, 4 or 8, aligned) at `address` on every thread; `value` is what is there as far as
+	 * the caller knows. `ret_point` is never 0. -ENOSPC when all are taken, -ENOTSUP when the machine has none,
+	 * each with a sentence.
 	 */
 	int (*add)(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point);
 	void (*remove)(uint32_t point);
@@ -48,14 +49,20 @@ struct hit_source {
 	bool (*pop)(struct hit *ret_hit);
 	bool (*waiting)(void);
 	void (*state)(uint32_t point, struct hit_state *ret_state);
-	/* How many writes the hardware has seen; those without a hit are on their way or come from threads that block SIGTRAP. */
+	/*
+	 * How many writes the hardware has seen; those without a hit are on their way or come from threads that block
+	 * SIGTRAP.
+	 */
 	uint64_t (*counted)(uint32_t point);
 	/*
-	 * The value became `to` without a write of the process: the next hit's old value is that. False when there was a hit
-	 * after the `n`th.
+	 * The value became `to` without a write of the process: the next hit's old value is that. False when there was
+	 * a hit after the `n`th.
 	 */
 	bool (*correct)(uint32_t point, uint64_t n, uint64_t to);
-	/* Now and then, while there are points: ownership of the handler, debuggers. True while points are silent for a debugger. */
+	/*
+	 * Now and then, while there are points: ownership of the handler, debuggers. True while points are silent for a
+	 * debugger.
+	 */
 	bool (*tick)(uint64_t now_ns);
 	/* In the child of a fork: its writes are its own. */
 	void (*fork_child)(void);

@@ -1,5 +1,6 @@
 /*
- * layout.h -- what the bytes of typed regions are: format, size of an element, extents. Regions of the same layout share one record.
+ * layout.h -- what the bytes of typed regions are: format, size of an element, extents. Regions of the same layout
+ * share one record.
  *
  *   who may run together    nothing: under the engine's lock
  */

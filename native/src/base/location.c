@@ -1,12 +1,12 @@
 /*
- * location.c -- DESIGN: two hash tables with open addressing over append-only storage: texts (file and function names) and
- * locations (file, function, line, caller). An entry is written whole and then published by one compare-and-swap of its
- * number into a slot, so that nobody waits for anybody; two threads that intern the same text at once may store it twice.
- * Locations are found by content, so that a code object that was freed and whose address is used again cannot be
+ * location.c -- DESIGN: two hash tables with open addressing over append-only storage: texts (file and function names)
+ * and locations (file, function, line, caller). An entry is written whole and then published by one compare-and-swap of
+ * its number into a slot, so that nobody waits for anybody; two threads that intern the same text at once may store it
+ * twice. Locations are found by content, so that a code object that was freed and whose address is used again cannot be
  * mistaken for another.
  *
- * Loss, counted: chains of callers may fill CHAINS_MAX of the table; after that a location is kept without its caller, so that
- * lines themselves remain known. When a table is full the answer is 0 (unknown).
+ * Loss, counted: chains of callers may fill CHAINS_MAX of the table; after that a location is kept without its caller,
+ * so that lines themselves remain known. When a table is full the answer is 0 (unknown).
  */
 #include "location.h"
 

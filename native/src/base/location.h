@@ -1,5 +1,6 @@
 /*
- * location.h -- source locations by number, so that a note stays 32 bytes: a fixed table, filled in handlers, never emptied.
+ * location.h -- source locations by number, so that a note stays 32 bytes: a fixed table, filled in handlers, never
+ * emptied.
  *
  *   who may run together    everything, with everything, in handlers too (but location_open, once)
  */

@@ -1,8 +1,8 @@
 /*
- * mem.c -- DESIGN: the host's malloc would put our records on pages with the host's variables: each update of a shadow would
- * open the page beside it, without an author. So blocks of up to 16 KiB come from chunks of 64 KiB, one size class each, and larger ones
- * have mappings of their own. A chunk's address is aligned to its size, so that a block finds its chunk's head. A chunk that is
- * empty goes back to the system unless it is its class's last.
+ * mem.c -- DESIGN: the host's malloc would put our records on pages with the host's variables: each update of a shadow
+ * would open the page beside it, without an author. So blocks of up to 16 KiB come from chunks of 64 KiB, one size
+ * class each, and larger ones have mappings of their own. A chunk's address is aligned to its size, so that a block
+ * finds its chunk's head. A chunk that is empty goes back to the system unless it is its class's last.
  */
 #define _GNU_SOURCE
 #include "mem.h"

@@ -1,5 +1,6 @@
 /*
- * mem.h -- memory of our own: pages that hold nothing of the host's, so that what we write never opens a page that we watch.
+ * mem.h -- memory of our own: pages that hold nothing of the host's, so that what we write never opens a page that we
+ * watch.
  *
  *   who may run together    everything but mem_fork_child, with everything; one short mutex; not in handlers
  */
@@ -14,8 +15,8 @@
 void *mem_alloc(size_t size_bytes);              /* zeroed, 16-aligned */
 void *mem_grow(void *memory, size_t size_bytes); /* as realloc; what is new is not zeroed */
 /*
- * Makes room in an array that grows: for `wanted` items of `item_bytes`. `array` points to the pointer to it. False without
- * memory; then nothing has changed.
+ * Makes room in an array that grows: for `wanted` items of `item_bytes`. `array` points to the pointer to it. False
+ * without memory; then nothing has changed.
  */
 bool mem_reserve(void *array, size_t *capacity, size_t wanted, size_t item_bytes);
 void *mem_trim(void *memory, size_t size_bytes); /* gives back what a large block has too much; returns it */

@@ -1,12 +1,14 @@
 /*
- * memory.c -- DESIGN: the kernel reads for us, and where there is nothing it says so. Two ways, without state, on any thread:
+ * memory.c -- DESIGN: the kernel reads for us, and where there is nothing it says so. Two ways, without state, on any
+ * thread:
  *
- * process_vm_writev(2) from the memory to our own buffer. Its source is read as any system call's, so it sees what the process itself
- * would see; the pages that it has to look up are the buffer's, which are few and ours. process_vm_readv(2) would look up each
- * page of the source: that is slower, and refuses memory that the process can read (devices, memfd_secret).
+ * process_vm_writev(2) from the memory to our own buffer. Its source is read as any system call's, so it sees what the
+ * process itself would see; the pages that it has to look up are the buffer's, which are few and ours.
+ * process_vm_readv(2) would look up each page of the source: that is slower, and refuses memory that the process can
+ * read (devices, memfd_secret).
  *
- * write(2) into a pipe, where the first is refused by a sandbox or an old kernel. The pipe lives for one call: no descriptor stays that
- * somebody could close.
+ * write(2) into a pipe, where the first is refused by a sandbox or an old kernel. The pipe lives for one call: no
+ * descriptor stays that somebody could close.
  *
  * Raw system calls: libc's are cancellation points, and the sanitizers take them for reads of ours.
  *

@@ -13,15 +13,19 @@
 #include <sys/uio.h>
 
 /*
- * Reads the pieces, one behind the other, to `to`; they are consumed. Returns how many bytes: fewer than there are when the next one is
- * gone or cannot be read. -errno when the kernel refuses to read for us; nothing is known of the memory then.
+ * Reads the pieces, one behind the other, to `to`; they are consumed. Returns how many bytes: fewer than there are when
+ * the next one is gone or cannot be read. -errno when the kernel refuses to read for us; nothing is known of the memory
+ * then.
  */
 ssize_t memory_gather(void *to, struct iovec *pieces, size_t n_pieces);
 
 /* The same for one piece that must be there as a whole: 0, -EFAULT, or -errno when the kernel refuses. */
 int memory_copy(void *to, uint64_t from, size_t size_bytes);
 
-/* Has a hole come into the range, or has the file behind it been cut? Looks at mappings, and at the last byte only: cheap. */
+/*
+ * Has a hole come into the range, or has the file behind it been cut? Looks at mappings, and at the last byte only:
+ * cheap.
+ */
 bool memory_has_left(uint64_t start, uint64_t size_bytes);
 
 #endif

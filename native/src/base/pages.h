@@ -5,8 +5,8 @@
  *                           page_set_add, page_set_remove: one at a time (the engine's lock)
  *                           page_set_next: beside all of them; sees each change or not
  *
- * A radix tree of three levels; nodes are made when needed and live as long as the process, so that a reader never meets a
- * freed one; sets are static. 512 bytes for each 16 MiB that holds a page, 32 KiB for each 64 GiB.
+ * A radix tree of three levels; nodes are made when needed and live as long as the process, so that a reader never
+ * meets a freed one; sets are static. 512 bytes for each 16 MiB that holds a page, 32 KiB for each 64 GiB.
  */
 #ifndef PAGES_H
 #define PAGES_H
@@ -34,7 +34,10 @@ int page_set_add(struct page_set *set, struct span span);
 void page_set_remove(struct page_set *set, struct span span);
 /* Is the page of this address in it? Signal-safe. */
 bool page_set_has(const struct page_set *set, uint64_t address);
-/* Adds one page whose leaf exists (its span was once added, see page_set_reserve); false if there is no leaf. Signal-safe. */
+/*
+ * Adds one page whose leaf exists (its span was once added, see page_set_reserve); false if there is no leaf.
+ * Signal-safe.
+ */
 bool page_set_mark(struct page_set *set, uint64_t address);
 /* Makes the leaves for a span. 0, -ERANGE or -ENOMEM. */
 int page_set_reserve(struct page_set *set, struct span span);

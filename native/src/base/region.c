@@ -1,8 +1,8 @@
 /*
- * region.c -- DESIGN: records live in chunks that never move, so that pointers stay good; a slot that is used again gets a
- * new generation, so that an old id never finds a new region. The treap is ordered by (start, slot), its priorities are a hash of the
- * slot, and each node knows the largest end below it, which makes it an interval tree. Names hang in an open-addressing
- * table with tombstones (UINT32_MAX).
+ * region.c -- DESIGN: records live in chunks that never move, so that pointers stay good; a slot that is used again
+ * gets a new generation, so that an old id never finds a new region. The treap is ordered by (start, slot), its
+ * priorities are a hash of the slot, and each node knows the largest end below it, which makes it an interval tree.
+ * Names hang in an open-addressing table with tombstones (UINT32_MAX).
  */
 #include "region.h"
 

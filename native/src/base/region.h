@@ -54,7 +54,8 @@ struct region {
 	uint8_t metric : 1;
 	uint8_t posted : 2; /* enum memwatch_number, of an external region: what was posted last */
 	uint8_t point;      /* 1 + its slot among those with a watchpoint, 0: none */
-	uint8_t *shadow; /* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; the name's text follows. NULL: free */
+	/* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; the name's text follows. NULL: free */
+	uint8_t *shadow;
 	struct region_meta *meta; /* NULL: no rules, and it never changed */
 	uint64_t added_ns;        /* CLOCK_REALTIME */
 	uint64_t added_seq;       /* the watcher's newest event then */
@@ -88,7 +89,10 @@ uint64_t region_shadow_bytes(uint64_t start, uint64_t size_bytes, uint8_t flags)
 /* Memory for a region's shadow and name, which region_new takes over; NULL without memory. */
 uint8_t *region_shadow_new(uint64_t start, uint64_t size_bytes, uint8_t flags, const char *name);
 
-/* A new record, not in the treap yet, with start, size, flags, watcher and shadow of `given`; -EEXIST, -ENOMEM, -ENOSPC. */
+/*
+ * A new record, not in the treap yet, with start, size, flags, watcher and shadow of `given`; -EEXIST, -ENOMEM,
+ * -ENOSPC.
+ */
 int region_new(struct regions *regions, const struct region *given, struct region **ret_region);
 /* Its meta, made when it has none; NULL without memory. */
 struct region_meta *region_meta(struct region *region);
@@ -115,7 +119,10 @@ struct region *region_next(const struct regions *regions, uint32_t slot, uint32_
 bool region_list_add(struct region_list *list, const struct region *region);
 void region_list_fini(struct region_list *list);
 
-/* Calls `visit` for each region in the treap that holds bytes of [start, end), in order of start. It must not change the treap. */
+/*
+ * Calls `visit` for each region in the treap that holds bytes of [start, end), in order of start. It must not change
+ * the treap.
+ */
 typedef void region_visit(struct region *region, void *arg);
 void region_overlapping(const struct regions *regions, uint64_t start, uint64_t end, region_visit *visit, void *arg);
 bool region_any(const struct regions *regions, uint64_t start, uint64_t end);

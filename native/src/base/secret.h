@@ -6,7 +6,10 @@
 
 #include <stdbool.h>
 
-/* A part of the name (api_key, apiKey, "session.token") is a word for secrets, or "password" and the like stand anywhere in it. */
+/*
+ * A part of the name (api_key, apiKey, "session.token") is a word for secrets, or "password" and the like stand
+ * anywhere in it.
+ */
 bool secret_looks_like(const char *name);
 
 #endif

@@ -1,9 +1,8 @@
 /*
- * store.c -- DESIGN: one x86-64 instruction is read as prefixes, map, opcode and ModRM, then looked up in a table of the
- * forms that write memory. What is not in the table reads at most. Neither the length of the instruction nor its address is
- * computed: the fault gave the address. It owns nothing. Handlers run store_decode and store_reach, any other
- * thread all of it. What it does not know is "unknown",
- * which costs an event its `exact`, never its truth.
+ * store.c -- DESIGN: one x86-64 instruction is read as prefixes, map, opcode and ModRM, then looked up in a table of
+ * the forms that write memory. What is not in the table reads at most. Neither the length of the instruction nor its
+ * address is computed: the fault gave the address. It owns nothing. Handlers run store_decode and store_reach, any
+ * other thread all of it. What it does not know is "unknown", which costs an event its `exact`, never its truth.
  */
 #include "store.h"
 #include "memory.h"
@@ -120,14 +119,14 @@ static const struct form forms[] = {
 	{ LEGACY, 1, ALL, 0xa8, 0xa8, 0, IMPLIED, 0 },
 	{ LEGACY, 1, ALL, 0xa4, 0xa5, 0, WRITES, OPERAND },              /* shld */
 	{ LEGACY, 1, ALL, 0xac, 0xad, 0, WRITES, OPERAND },              /* shrd */
-	{ LEGACY, 1, ALL, 0xab, 0xab, 0, WRITES, 0 },                    /* bts, btr, btc: the register moves the address */
+	{ LEGACY, 1, ALL, 0xab, 0xab, 0, WRITES, 0 },                    /* bts, btr, btc by a register */
 	{ LEGACY, 1, ALL, 0xb3, 0xb3, 0, WRITES, 0 },
 	{ LEGACY, 1, ALL, 0xbb, 0xbb, 0, WRITES, 0 },
 	{ LEGACY, 1, ALL, 0xba, 0xba, 0xe0, WRITES, OPERAND },           /* the same, immediate */
 	{ LEGACY, 1, NONE, 0xae, 0xae, 0x51, WRITES, 0 },                /* fxsave, xsave, xsaveopt */
 	{ LEGACY | VEX, 1, NONE, 0xae, 0xae, 0x08, WRITES, 4 },          /* stmxcsr */
 	{ LEGACY, 1, PF3 | PF2, 0xae, 0xae, 0, UNKNOWN, 0 },             /* shadow stacks, ptwrite */
-	{ LEGACY, 1, ALL, 0xb0, 0xb1, 0, WRITES, BYTE_OR_OPERAND },      /* cmpxchg: writes back what it read when unequal */
+	{ LEGACY, 1, ALL, 0xb0, 0xb1, 0, WRITES, BYTE_OR_OPERAND },      /* cmpxchg: writes back what it read */
 	{ LEGACY, 1, ALL, 0xc0, 0xc1, 0, WRITES, BYTE_OR_OPERAND },      /* xadd */
 	{ LEGACY, 1, NONE, 0xc3, 0xc3, 0, WRITES, LONG },                /* movnti */
 	{ LEGACY, 1, ALL, 0xc7, 0xc7, 0x02, WRITES, PAIR },              /* cmpxchg8b, cmpxchg16b */

@@ -13,9 +13,10 @@
 #define STORE_REP 4096u
 
 /*
- * How many bytes the instruction at `ip` stores to its memory operand: 1, 2, 4, 8, 10 (x87), 16, 32, 64 or STORE_REP; 0 when it is not
- * known (masked stores, saved processor state, pushes and calls, other architectures) or when it stores nothing. A store that crosses into the
- * faulting page began up to that many bytes before the fault's address. `ip` may be any number.
+ * How many bytes the instruction at `ip` stores to its memory operand: 1, 2, 4, 8, 10 (x87), 16, 32, 64 or STORE_REP; 0
+ * when it is not known (masked stores, saved processor state, pushes and calls, other architectures) or when it stores
+ * nothing. A store that crosses into the faulting page began up to that many bytes before the fault's address. `ip` may
+ * be any number.
  */
 unsigned store_width(uint64_t ip);
 
@@ -31,8 +32,8 @@ struct store_mask {
 };
 
 /*
- * How far from its operand's address on the store can reach at most, with all lanes; 0 when that is not known or it repeats. glibc's
- * memset and memcpy use masked stores for small sizes where there is AVX-512.
+ * How far from its operand's address on the store can reach at most, with all lanes; 0 when that is not known or it
+ * repeats. glibc's memset and memcpy use masked stores for small sizes where there is AVX-512.
  */
 unsigned store_reach(const uint8_t *code, size_t n, struct store_mask *ret_mask);
 

@@ -1,11 +1,11 @@
 /*
- * syscalls.c -- DESIGN: a filter that kills leaves no error to read, so each call is made first by a child, with arguments
- * that change nothing. The child writes "refused" before a call and what it answered after it, into a page that it shares with us; when
- * it dies, the next child goes on behind the call that killed it.
+ * syscalls.c -- DESIGN: a filter that kills leaves no error to read, so each call is made first by a child, with
+ * arguments that change nothing. The child writes "refused" before a call and what it answered after it, into a page
+ * that it shares with us; when it dies, the next child goes on behind the call that killed it.
  *
- * Before Linux 5.16 a child that dies with a core dump takes everybody along who shares its memory, so it gets a copy there, at the
- * cost of a fork: some 0.1 ms for each MiB of the host in small pages. Later kernels end the child alone: it shares the memory, which
- * costs nothing, and asks for no core file of it.
+ * Before Linux 5.16 a child that dies with a core dump takes everybody along who shares its memory, so it gets a copy
+ * there, at the cost of a fork: some 0.1 ms for each MiB of the host in small pages. Later kernels end the child alone:
+ * it shares the memory, which costs nothing, and asks for no core file of it.
  *
  * The child blocks all signals, so that a call that the filter answers by SIGSYS ends it before a handler of the host's
  * runs. It sends no SIGCHLD and runs no atfork handlers: the host does not learn of it.

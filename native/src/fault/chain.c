@@ -1,12 +1,14 @@
 /*
- * chain.c -- DESIGN: our handler stands in front of whoever had the signal, and hands on what is not ours as the kernel would have
- * delivered it. chain_pass runs in signal context on any thread; the rest under the engine's lock. Owns each chain's places.
+ * chain.c -- DESIGN: our handler stands in front of whoever had the signal, and hands on what is not ours as the kernel
+ * would have delivered it. chain_pass runs in signal context on any thread; the rest under the engine's lock. Owns each
+ * chain's places.
  *
- * While our handler runs every signal but a fault's waits, those with which the C library cancels threads too. So nobody leaves it by a
- * jump, a cancellation or the end of a thread, and what it has begun it ends. A handler that we hand on to gets the mask that it asked for.
+ * While our handler runs every signal but a fault's waits, those with which the C library cancels threads too. So
+ * nobody leaves it by a jump, a cancellation or the end of a thread, and what it has begun it ends. A handler that we
+ * hand on to gets the mask that it asked for.
  *
- * Loss: while somebody else is in front, faults are his; chain_keep counts how often that was so. When all places are taken, the last
- * one is taken again.
+ * Loss: while somebody else is in front, faults are his; chain_keep counts how often that was so. When all places are
+ * taken, the last one is taken again.
  */
 #define _GNU_SOURCE
 #include "chain.h"
@@ -27,7 +29,10 @@ static int place_of(const struct chain *chain, const struct sigaction *action)
 	return -1;
 }
 
-/* All signals, the C library's own too, which sigfillset leaves out; but not what a fault raises: that would end the process. */
+/*
+ * All signals, the C library's own too, which sigfillset leaves out; but not what a fault raises: that would end the
+ * process.
+ */
 static void fill_mask(sigset_t *ret_mask)
 {
 	static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP };
@@ -80,7 +85,10 @@ bool chain_settled(struct chain *chain)
 	return !atomic_load(&chain->touched_ns);
 }
 
-/* The mask with which the kernel would have called the handler. Of glibc's sigset_t the kernel has the first 8 bytes only. */
+/*
+ * The mask with which the kernel would have called the handler. Of glibc's sigset_t the kernel has the first 8 bytes
+ * only.
+ */
 static void mask_of(const struct sigaction *action, int signal, const ucontext_t *context, sigset_t *ret_mask)
 {
 	uint64_t interrupted, added;

@@ -1,9 +1,10 @@
 /*
  * chain.h -- one signal's handler of ours, and whoever had the signal before.
  *
- * Each time that we come in front of somebody else we take another place, whose handler has an address of its own and knows whom it came
- * in front of. So a handler that came after us and goes again, and puts back what it found, gives the signal back to the right place; and
- * one that hands on to what it found ends at who was there first, not at itself.
+ * Each time that we come in front of somebody else we take another place, whose handler has an address of its own and
+ * knows whom it came in front of. So a handler that came after us and goes again, and puts back what it found, gives
+ * the signal back to the right place; and one that hands on to what it found ends at who was there first, not at
+ * itself.
  *
  *   who may run together    chain_pass: any thread, in handlers
  *                           everything else: under the engine's lock
@@ -21,10 +22,10 @@ enum { CHAIN_PLACES = 4 };
 struct chain {
 	int signal;
 	void (*handlers[CHAIN_PLACES])(int, siginfo_t *, void *);
-	struct sigaction
-		before[CHAIN_PLACES]; /* whose turn it is when the signal is not ours; under the lock, read by handlers */
-	int place;                    /* of the handler in front, or of the last one that was; -1: never installed */
-	_Atomic uint64_t n_lost;      /* how often somebody had replaced ours */
+	/* Whose turn it is when the signal is not ours; under the lock, read by handlers. */
+	struct sigaction before[CHAIN_PLACES];
+	int place;                   /* of the handler in front, or of the last one that was; -1: never installed */
+	_Atomic uint64_t n_lost;     /* how often somebody had replaced ours */
 	_Atomic uint64_t touched_ns; /* CLOCK_MONOTONIC: when somebody was about to replace it; handlers; 0: settled */
 };
 
@@ -53,8 +54,8 @@ void chain_touch(struct chain *chain);
 /* Is nobody about to? A thread that was, and has not for a second, will not. */
 bool chain_settled(struct chain *chain);
 /*
- * Hands a foreign signal on from a place, with its siginfo intact: to the handler before, or to the default action by returning.
- * Signal-safe.
+ * Hands a foreign signal on from a place, with its siginfo intact: to the handler before, or to the default action by
+ * returning. Signal-safe.
  */
 void chain_pass(struct chain *chain, int place, siginfo_t *info, void *context);
 

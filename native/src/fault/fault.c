@@ -1,6 +1,7 @@
 /*
- * fault.c -- DESIGN: what every way of catching a fault needs. fault_note runs on the writer's thread in signal context and is
- * the heart of the handlers: time, thread, frame, ring. It allocates nothing and takes no lock. The rest runs when an engine comes or goes.
+ * fault.c -- DESIGN: what every way of catching a fault needs. fault_note runs on the writer's thread in signal context
+ * and is the heart of the handlers: time, thread, frame, ring. It allocates nothing and takes no lock. The rest runs
+ * when an engine comes or goes.
  *
  * Loss: none here; a full ring counts the note that it drops.
  */
@@ -59,7 +60,10 @@ void fault_leave(void)
 	atomic_fetch_sub(&own.n_inside, 1);
 }
 
-/* A thread that ended in its handler, with the process that it shared the memory with, never lowers the count: it is left out from then on. */
+/*
+ * A thread that ended in its handler, with the process that it shared the memory with, never lowers the count: it is
+ * left out from then on.
+ */
 bool fault_ring_set(struct ring *ring)
 {
 	uint64_t deadline_ns = time_monotonic_ns() + NS_PER_S;

@@ -7,14 +7,14 @@
 #include "../base/backend.h"
 
 /*
- * Brackets everything that a handler does with the ring; fault_enter gives the ring or NULL when nobody listens any more.
- * Signal-safe.
+ * Brackets everything that a handler does with the ring; fault_enter gives the ring or NULL when nobody listens any
+ * more. Signal-safe.
  */
 struct ring *fault_enter(void);
 void fault_leave(void);
 /*
- * Sets the ring that notes go to. With NULL, waits until no handler holds the old one, for a second at most: false when one holds it
- * still, which may then never let go. Blocks.
+ * Sets the ring that notes go to. With NULL, waits until no handler holds the old one, for a second at most: false when
+ * one holds it still, which may then never let go. Blocks.
  */
 bool fault_ring_set(struct ring *ring);
 
@@ -31,8 +31,8 @@ void fault_note(struct ring *ring, uint64_t address, void *context);
 void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint32_t *ret_location);
 
 /*
- * Takes a note for address 0 outside any handler, so that all that handlers call is bound: binding it lazily in a handler would
- * write to a page that may be armed.
+ * Takes a note for address 0 outside any handler, so that all that handlers call is bound: binding it lazily in a
+ * handler would write to a page that may be armed.
  */
 void fault_rehearse(struct ring *ring);
 

@@ -1,12 +1,13 @@
 /*
- * filter.c -- DESIGN: without it every page fault of the process is a signal. The program looks the page up in a hash map
- * from 2 MiB blocks to 512 bits and returns 0, which suppresses sample and signal (Linux 6.10 and later), unless the bit
- * is set. Then it looks whether the signal may be sent: the thread must not block it, for it would stay pending there and be found by
- * who waits for any signal; and the process's handler must be one of ours, for the default action ends the process. It counts
- * what it decides, so that a fault whose signal is still to come can be told from a system call. Raw bpf(2).
+ * filter.c -- DESIGN: without it every page fault of the process is a signal. The program looks the page up in a hash
+ * map from 2 MiB blocks to 512 bits and returns 0, which suppresses sample and signal (Linux 6.10 and later), unless
+ * the bit is set. Then it looks whether the signal may be sent: the thread must not block it, for it would stay pending
+ * there and be found by who waits for any signal; and the process's handler must be one of ours, for the default action
+ * ends the process. It counts what it decides, so that a fault whose signal is still to come can be told from a system
+ * call. Raw bpf(2).
  *
- * Handler and mask stand in the kernel's structures of the thread. Where they lie differs from kernel to kernel: it is found once, by
- * reading what we know to stand there. Where they cannot be read the signals are not guarded.
+ * Handler and mask stand in the kernel's structures of the thread. Where they lie differs from kernel to kernel: it is
+ * found once, by reading what we know to stand there. Where they cannot be read the signals are not guarded.
  *
  * Runs under the engine's lock; the programs in the kernel, on the writer's thread.
  *
@@ -34,7 +35,10 @@ enum { BLOCK_SHIFT = 21, BLOCKS_MAX = 1 << 20, CODE_MAX = 96 };
 /* The counters' page: what the programs write, and what the one that looks for offsets is told and answers. */
 enum shared_word { PASSED, BLOCKED, SEIZED, TASK_OFFSET, HANDLER, NEXT_WORD, SHARED_WORDS = 8 };
 
-/* In the kernel's task: sighand, behind it the mask; in what sighand points to: 64 actions of 32 bytes, their handlers first. */
+/*
+ * In the kernel's task: sighand, behind it the mask; in what sighand points to: 64 actions of 32 bytes, their handlers
+ * first.
+ */
 enum { ACTIONS_OFFSET = 32, ACTION_BYTES = 32, TASK_BYTES_MAX = 16 << 10, NO_OFFSET = -1 };
 
 static const struct page_set *pages;

@@ -1,6 +1,7 @@
 /*
- * filter.h -- the filter in the kernel: BPF programs on our events that let through only signals which are wanted: for pages of ours, and,
- * where the kernel lets them read it, only to threads that do not block SIGTRAP, while its handler is one of ours.
+ * filter.h -- the filter in the kernel: BPF programs on our events that let through only signals which are wanted: for
+ * pages of ours, and, where the kernel lets them read it, only to threads that do not block SIGTRAP, while its handler
+ * is one of ours.
  */
 #ifndef FILTER_H
 #define FILTER_H

@@ -1,16 +1,18 @@
 /*
- * mprotect.c -- DESIGN: pages are made read-only; the first write raises SIGSEGV on the writer's thread, whose handler opens
- * the page, marks it and takes a note. The worker closes it again.
+ * mprotect.c -- DESIGN: pages are made read-only; the first write raises SIGSEGV on the writer's thread, whose handler
+ * opens the page, marks it and takes a note. The worker closes it again.
  *
  * The handler marks before and after it opens the page, the worker clears the mark, then closes the page, then reads: a
  * mark that is set belongs to a page that may have been written, whatever the two do at once.
  *
- * A page that is given back is opened first. A fault on it may be on its way to its thread then, as long as that thread does not run:
- * so pages that were ours are known for ever (a bit each), and a store into one is tried again before the fault is somebody else's.
+ * A page that is given back is opened first. A fault on it may be on its way to its thread then, as long as that thread
+ * does not run: so pages that were ours are known for ever (a bit each), and a store into one is tried again before the
+ * fault is somebody else's.
  *
- * Its price: a system call that writes into a closed page fails with EFAULT, and a thread that blocks SIGSEGV is killed by
- * its own write, and one whose alternate signal stack shares a page with a region by its next fault. Pages of mappings that are
- * not plain read-write memory, of the caller's stack, and of the alternate signal stacks of threads that have watched or opened, are refused.
+ * Its price: a system call that writes into a closed page fails with EFAULT, and a thread that blocks SIGSEGV is killed
+ * by its own write, and one whose alternate signal stack shares a page with a region by its next fault. Pages of
+ * mappings that are not plain read-write memory, of the caller's stack, and of the alternate signal stacks of threads
+ * that have watched or opened, are refused.
  *
  * Loss: none; a full ring loses the author.
  */
@@ -79,8 +81,8 @@ static bool open_page(uint64_t address)
 }
 
 /*
- * Somebody is about to take SIGSEGV: until it is ours again no fault may be, so everything is opened, and counts as written. Told by the
- * sentinel, in a handler.
+ * Somebody is about to take SIGSEGV: until it is ours again no fault may be, so everything is opened, and counts as
+ * written. Told by the sentinel, in a handler.
  */
 static void before_change(void)
 {
@@ -94,8 +96,9 @@ static void before_change(void)
 }
 
 /*
- * Whether a store into a page that was ours should be tried again: one that faulted before the page was opened succeeds then. When it
- * faults once more although no page was closed or opened since, somebody else made it read-only. `now` was read before the set of pages.
+ * Whether a store into a page that was ours should be tried again: one that faulted before the page was opened succeeds
+ * then. When it faults once more although no page was closed or opened since, somebody else made it read-only. `now`
+ * was read before the set of pages.
  */
 static bool try_again(uint64_t address, uint64_t now)
 {
@@ -148,8 +151,8 @@ static bool holds_signal_stack(struct span span)
 }
 
 /*
- * Pages of a hugetlb mapping cannot be closed one by one. Moving a page that does not lie on a huge one's border to where it is changes
- * nothing, and is refused there.
+ * Pages of a hugetlb mapping cannot be closed one by one. Moving a page that does not lie on a huge one's border to
+ * where it is changes nothing, and is refused there.
  */
 static bool has_huge_pages(const struct mapping *mapping)
 {
@@ -295,9 +298,9 @@ static void fork_child(void)
 
 const struct backend fault_mprotect = {
 	.name = "mprotect",
-	.hazard =
-		"system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a "
-		"thread that blocks SIGSEGV dies of its next write: docs/limits.md",
+	.hazard = "system calls that write into watched memory fail with EFAULT or fill a part of it, "
+		  "datagrams are lost, a "
+		  "thread that blocks SIGSEGV dies of its next write: docs/limits.md",
 	.pages = &pages,
 	.silent_reason = MEMWATCH_REASON_UNKNOWN,
 	.open = open_mprotect,

@@ -1,8 +1,9 @@
 /*
- * operand.c -- DESIGN: a trap after a store knows where the next instruction begins, not where the store did. So every length is tried: bytes
- * that end there, decode as a plain move to memory, and whose address by the registers is the variable's are that store, for all that can
- * be known. Moves from general and SSE registers and of constants are understood; other stores (read-modify-write, AVX, strings) stay
- * unknown. Runs on the writer's thread in signal context; reads code no further than the page of the instruction's last byte. x86-64 only.
+ * operand.c -- DESIGN: a trap after a store knows where the next instruction begins, not where the store did. So every
+ * length is tried: bytes that end there, decode as a plain move to memory, and whose address by the registers is the
+ * variable's are that store, for all that can be known. Moves from general and SSE registers and of constants are
+ * understood; other stores (read-modify-write, AVX, strings) stay unknown. Runs on the writer's thread in signal
+ * context; reads code no further than the page of the instruction's last byte. x86-64 only.
  */
 #define _GNU_SOURCE
 #include "operand.h"

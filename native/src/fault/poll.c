@@ -1,13 +1,16 @@
 /*
- * poll.c -- DESIGN: memory is compared, in blocks, and the diff decides. Needs nothing, sees what lasts, knows no author. Also takes the
- * pages that other backends cannot arm. Everything runs under the engine's lock, on the worker's or a caller's thread.
+ * poll.c -- DESIGN: memory is compared, in blocks, and the diff decides. Needs nothing, sees what lasts, knows no
+ * author. Also takes the pages that other backends cannot arm. Everything runs under the engine's lock, on the worker's
+ * or a caller's thread.
  *
- * Comparing costs CPU for as long as memory is watched, so it has a budget: a share of one core, earned as time goes by, spent by
- * looks. A block that changed is hot: looked at with every tick for a while, longer with each further change, since what changed
- * lately changes again. Hot blocks get at most half of the budget; the rest goes round all blocks. So a block waits for its turn at
- * most twice as long as a round would take without hot ones. At rest the ticks come more rarely, with as much to spend.
+ * Comparing costs CPU for as long as memory is watched, so it has a budget: a share of one core, earned as time goes
+ * by, spent by looks. A block that changed is hot: looked at with every tick for a while, longer with each further
+ * change, since what changed lately changes again. Hot blocks get at most half of the budget; the rest goes round all
+ * blocks. So a block waits for its turn at most twice as long as a round would take without hot ones. At rest the ticks
+ * come more rarely, with as much to spend.
  *
- * Loss: what is undone before its block's turn is not seen. Without memory for the list of looks the next tick takes the same.
+ * Loss: what is undone before its block's turn is not seen. Without memory for the list of looks the next tick takes
+ * the same.
  */
 #include "fault.h"
 

@@ -1,7 +1,8 @@
 /*
- * sentinel.c -- DESIGN: a signal's action can be changed at any time, by anybody, and the next fault is then his, or the end of the process.
- * No system call tells of it. But nearly every change goes through one function of the C library; a breakpoint on its first
- * instruction, on every thread, sends a SIGTRAP to the thread that is about to run it, with its arguments still in the registers.
+ * sentinel.c -- DESIGN: a signal's action can be changed at any time, by anybody, and the next fault is then his, or
+ * the end of the process. No system call tells of it. But nearly every change goes through one function of the C
+ * library; a breakpoint on its first instruction, on every thread, sends a SIGTRAP to the thread that is about to run
+ * it, with its arguments still in the registers.
  *
  * Opened and closed under the engine's lock; told in a handler.
  *

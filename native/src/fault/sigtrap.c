@@ -1,10 +1,11 @@
 /*
- * sigtrap.c -- DESIGN: who wrote, beside uffd. A perf software page-fault event with sigtrap=1 on every thread (inherited by each
- * that comes) sends the writing thread a synchronous SIGTRAP after the kernel has resolved the fault and before the
- * write executes; the handler takes a note. Where BPF may be loaded, filter.c keeps foreign faults in the kernel.
+ * sigtrap.c -- DESIGN: who wrote, beside uffd. A perf software page-fault event with sigtrap=1 on every thread
+ * (inherited by each that comes) sends the writing thread a synchronous SIGTRAP after the kernel has resolved the fault
+ * and before the write executes; the handler takes a note. Where BPF may be loaded, filter.c keeps foreign faults in
+ * the kernel.
  *
- * Otherwise foreign faults are counted, and past the budget of a period the events are disabled until the next one. While a
- * debugger traces the process they are disabled too, since it would stop at each signal.
+ * Otherwise foreign faults are counted, and past the budget of a period the events are disabled until the next one.
+ * While a debugger traces the process they are disabled too, since it would stop at each signal.
  *
  * Loss: an author, never a change; `absence` says why.
  */
@@ -106,7 +107,8 @@ static const struct trap_kind page_kind = { PAGE_COOKIE, UINT64_MAX, on_page_tra
 
 /* What has happened so far to faults on our pages that gave no note. */
 struct unnoted {
-	uint64_t outstanding; /* counted by the kernel less signals that arrived: it moves while one is on its way or blocked */
+	/* counted by the kernel less signals that arrived: it moves while one is on its way or blocked */
+	uint64_t outstanding;
 	uint64_t blocked, seized;
 };
 
@@ -270,7 +272,10 @@ static bool covered(uint64_t since_ns)
 	       !trap_events_lost(&events, 1);
 }
 
-/* Does a thread hold one of our signals back? What is outstanding may also be on its way. Asked of the system now and then only. */
+/*
+ * Does a thread hold one of our signals back? What is outstanding may also be on its way. Asked of the system now and
+ * then only.
+ */
 static bool signal_is_held(void)
 {
 	static uint64_t asked_until_ns;

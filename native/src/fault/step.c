@@ -1,11 +1,11 @@
 /*
- * step.c -- DESIGN: a small table of contested pages, each with a bit for every byte that a region holds. A fault on such a page whose
- * store touches no region byte is a neighbour's: the handler sets the trap flag, the store runs, and the SIGTRAP after it
- * arms the page again, so that the region's own next write still has an author.
+ * step.c -- DESIGN: a small table of contested pages, each with a bit for every byte that a region holds. A fault on
+ * such a page whose store touches no region byte is a neighbour's: the handler sets the trap flag, the store runs, and
+ * the SIGTRAP after it arms the page again, so that the region's own next write still has an author.
  *
- * While the page is open for that one instruction, other threads may write to it without a fault, and arming it again wipes out that it
- * was written. So it goes to `step_pages`, which the worker, after it has collected, diffs as written: the change is found, its author
- * is unknown.
+ * While the page is open for that one instruction, other threads may write to it without a fault, and arming it again
+ * wipes out that it was written. So it goes to `step_pages`, which the worker, after it has collected, diffs as
+ * written: the change is found, its author is unknown.
  *
  * Instructions that trap once an iteration (`rep`) or that copy the flags (`pushf`) are not stepped over. x86-64 only.
  *
@@ -90,7 +90,10 @@ void step_fork_child(void)
 
 bool step_closing(void)
 {
-	/* Sequentially consistent, as in step_end: who has taken a page's first mark sees that its thread is closing it. */
+	/*
+	 * Sequentially consistent, as in step_end: who has taken a page's first mark sees that its thread is closing
+	 * it.
+	 */
 	return atomic_load(&own.n_closing) != 0;
 }
 
@@ -220,8 +223,8 @@ bool step_wanted(uint64_t address, const void *context)
 static _Thread_local uint64_t mask_before __attribute__((tls_model("initial-exec")));
 
 /*
- * Signals wait for the one instruction: a handler that came before it might step itself, and its trap would be taken for this one's. The
- * handler's return sets the mask. Of glibc's sigset_t the kernel has the first 8 bytes only.
+ * Signals wait for the one instruction: a handler that came before it might step itself, and its trap would be taken
+ * for this one's. The handler's return sets the mask. Of glibc's sigset_t the kernel has the first 8 bytes only.
  */
 static void mask_most(ucontext_t *context)
 {

@@ -1,5 +1,6 @@
 /*
- * step.h -- a neighbour's write to a page that a region shares: let through one instruction long, then the page is armed again.
+ * step.h -- a neighbour's write to a page that a region shares: let through one instruction long, then the page is
+ * armed again.
  *
  *   who may run together    step_begin, step_end: handlers on any thread
  *                           step_contest, step_forget: under the engine's lock
@@ -32,8 +33,8 @@ bool step_end(int code, void *context);
 /* Pages that were open for a step: they may have been written by others meanwhile, which nothing else tells. */
 extern struct page_set step_pages;
 /*
- * Is a page being closed? A mark that is taken meanwhile must be put back: what is written between the look at the page and its closing
- * has no other trace.
+ * Is a page being closed? A mark that is taken meanwhile must be put back: what is written between the look at the page
+ * and its closing has no other trace.
  */
 bool step_closing(void);
 /* In the child of a fork: whoever was closing a page is not there. */

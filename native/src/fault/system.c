@@ -1,6 +1,6 @@
 /*
- * system.c -- DESIGN: what the system says of this process: its debugger, its threads, its mappings. Runs on the worker's or a caller's
- * thread. Owns nothing.
+ * system.c -- DESIGN: what the system says of this process: its debugger, its threads, its mappings. Runs on the
+ * worker's or a caller's thread. Owns nothing.
  *
  * Loss: what cannot be read is not there.
  */

@@ -8,7 +8,10 @@
 
 /* Does a debugger trace the process? It would stop at each of our signals. */
 bool system_traced(void);
-/* Calls `attach` for each thread that there is, until no new one comes: those that begin later inherit. Its first error, or 0. */
+/*
+ * Calls `attach` for each thread that there is, until no new one comes: those that begin later inherit. Its first
+ * error, or 0.
+ */
 int system_each_thread(int (*attach)(pid_t thread, void *arg), void *arg);
 
 /* Does a thread of this process have the signal pending, because it blocks it? */

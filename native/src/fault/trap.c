@@ -1,7 +1,8 @@
 /*
- * trap.c -- DESIGN: perf events with sigtrap=1 send the thread that met them a synchronous SIGTRAP. This file owns the signal: its
- * handler asks the kinds, in the order in which they came, whose cookie the signal carries. The trap that ends a step (step.c) carries
- * none. Anything else goes down the chain. The handler runs on the writer's thread, the rest under the engine's lock.
+ * trap.c -- DESIGN: perf events with sigtrap=1 send the thread that met them a synchronous SIGTRAP. This file owns the
+ * signal: its handler asks the kinds, in the order in which they came, whose cookie the signal carries. The trap that
+ * ends a step (step.c) carries none. Anything else goes down the chain. The handler runs on the writer's thread, the
+ * rest under the engine's lock.
  *
  * The handler stays installed after close: a signal that a thread held blocked may come any time later, and its default
  * action would end the process.
@@ -122,8 +123,8 @@ void trap_silence(void)
 }
 
 /*
- * The sentinel's events come back first, the others a moment later: a thread that had passed the sentinel's place when it came back has
- * changed the action by then, and it is found.
+ * The sentinel's events come back first, the others a moment later: a thread that had passed the sentinel's place when
+ * it came back has changed the action by then, and it is found.
  */
 static void end_silence(void)
 {
@@ -318,10 +319,10 @@ void trap_refusal(int error, char *ret_sentence, size_t size_bytes)
 		snprintf(ret_sentence, size_bytes,
 			 "too few file descriptors: one a thread is needed; raise the limit (ulimit -n)");
 	else if (filtered && error != -EACCES)
-		snprintf(
-			ret_sentence, size_bytes,
-			"the container's seccomp profile forbids perf_event_open(2): `docker run --cap-add PERFMON`, or "
-			"`--security-opt seccomp=memwatch.json`");
+		snprintf(ret_sentence, size_bytes,
+			 "the container's seccomp profile forbids perf_event_open(2): "
+			 "`docker run --cap-add PERFMON`, or "
+			 "`--security-opt seccomp=memwatch.json`");
 	else if (paranoid > 2 && error == -EACCES)
 		snprintf(ret_sentence, size_bytes, "`sysctl kernel.perf_event_paranoid=2` (it is %d)", paranoid);
 	else

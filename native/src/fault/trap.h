@@ -1,5 +1,6 @@
 /*
- * trap.h -- SIGTRAP and the perf events that send it: one event a thread for each purpose, one handler for all purposes.
+ * trap.h -- SIGTRAP and the perf events that send it: one event a thread for each purpose, one handler for all
+ * purposes.
  *
  *   who may run together    trap_silence, trap_switch with `on` false: any thread, in handlers too
  *                           everything else: under the engine's lock
@@ -45,7 +46,8 @@ uint64_t trap_n_lost(void);
 
 /* The events of one purpose: one a thread that was there; those that began later inherit. */
 struct trap_events {
-	struct descriptor *_Atomic list; /* written under the lock; read by handlers, so that what is too small is kept */
+	/* written under the lock; read by handlers, so that what is too small is kept */
+	struct descriptor *_Atomic list;
 	_Atomic uint32_t n;
 	uint32_t capacity;
 	uint32_t n_refused; /* threads that have none, for want of descriptors */
@@ -56,8 +58,8 @@ struct trap_events {
 /* What all our events have in common. */
 struct perf_event_attr trap_attributes(uint32_t type, uint64_t config, uint64_t data);
 /*
- * Opens one on every thread; `prepare` (may be NULL) gets each descriptor before it counts. 0, or -errno with none open. Threads for which
- * the limit leaves no descriptor are counted, the first one must have one.
+ * Opens one on every thread; `prepare` (may be NULL) gets each descriptor before it counts. 0, or -errno with none
+ * open. Threads for which the limit leaves no descriptor are counted, the first one must have one.
  */
 int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd));
 void trap_detach(struct trap_events *events);

@@ -1,11 +1,11 @@
 /*
  * uffd.c -- DESIGN: the kernel itself resolves the write fault (userfaultfd WP_ASYNC) and remembers that the page was
- * written; PAGEMAP_SCAN reads and re-arms in one step. Nothing is protected against the process, no signal is sent, system calls
- * write as ever. Whole mappings are registered, since registering pages would split them; pages are armed one by one.
- * Everything runs under the engine's lock on the worker's or a caller's thread.
+ * written; PAGEMAP_SCAN reads and re-arms in one step. Nothing is protected against the process, no signal is sent,
+ * system calls write as ever. Whole mappings are registered, since registering pages would split them; pages are armed
+ * one by one. Everything runs under the engine's lock on the worker's or a caller's thread.
  *
- * Loss: none. A mapping that was moved or replaced loses its registration, which PAGEMAP_SCAN reports (EPERM): its pages
- * then count as written and are armed again.
+ * Loss: none. A mapping that was moved or replaced loses its registration, which PAGEMAP_SCAN reports (EPERM): its
+ * pages then count as written and are armed again.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -187,8 +187,8 @@ static int open_uffd(struct ring *ring, char *note, size_t note_size)
 }
 
 /*
- * Once a second: has the host closed our descriptors, as old daemons do with all that they do not know? Then no page is armed any more, and
- * until now all counted as written; with new ones the next collect arms them again.
+ * Once a second: has the host closed our descriptors, as old daemons do with all that they do not know? Then no page is
+ * armed any more, and until now all counted as written; with new ones the next collect arms them again.
  */
 static uint64_t tick(uint64_t now_ns)
 {

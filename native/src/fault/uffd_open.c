@@ -1,6 +1,7 @@
 /*
- * uffd_open.c -- DESIGN: two doors lead to a userfaultfd, the system call and /dev/userfaultfd; whichever opens is taken, and when none
- * does the sentence names the cure that helps here. On the threads of those who open a watcher, and on the worker.
+ * uffd_open.c -- DESIGN: two doors lead to a userfaultfd, the system call and /dev/userfaultfd; whichever opens is
+ * taken, and when none does the sentence names the cure that helps here. On the threads of those who open a watcher,
+ * and on the worker.
  */
 #define _GNU_SOURCE
 #include "uffd_open.h"

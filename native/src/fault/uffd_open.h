@@ -11,8 +11,8 @@
 #include <sys/ioctl.h>
 
 /*
- * Opens a userfaultfd that has WP_ASYNC, and this process's page map. 0, or -ENOTSUP with a sentence in `note` that says what to do; one of
- * the two may be open then.
+ * Opens a userfaultfd that has WP_ASYNC, and this process's page map. 0, or -ENOTSUP with a sentence in `note` that
+ * says what to do; one of the two may be open then.
  */
 int uffd_open_descriptors(struct descriptor *ret_uffd, struct descriptor *ret_pagemap, char *note, size_t note_size);
 

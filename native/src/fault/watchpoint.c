@@ -1,15 +1,16 @@
 /*
- * watchpoint.c -- DESIGN: a perf breakpoint event with sigtrap=1 on every thread (inherited by each that comes) sends the writing thread
- * a SIGTRAP right after each store to the variable. The handler reads the new value, takes the old one from the point, and puts a hit
- * into a ring of its own. Value and number of a point change together, in one compare-and-swap of 16 bytes, and the
- * value is read between: so the hits of a point have one order, and each one's old value is the new value before it.
+ * watchpoint.c -- DESIGN: a perf breakpoint event with sigtrap=1 on every thread (inherited by each that comes) sends
+ * the writing thread a SIGTRAP right after each store to the variable. The handler reads the new value, takes the old
+ * one from the point, and puts a hit into a ring of its own. Value and number of a point change together, in one
+ * compare-and-swap of 16 bytes, and the value is read between: so the hits of a point have one order, and each one's
+ * old value is the new value before it.
  *
- * The processor has four, for each thread; they are kept for the whole process. Adding and removing run under the engine's
- * lock, the handler on the writer's thread. A point that is used again has another generation; a signal of an older one is
- * ignored. The ring is made once and lives as long as the process.
+ * The processor has four, for each thread; they are kept for the whole process. Adding and removing run under the
+ * engine's lock, the handler on the writer's thread. A point that is used again has another generation; a signal of an
+ * older one is ignored. The ring is made once and lives as long as the process.
  *
- * Loss: a full ring drops the newest hit; numbers tell the worker how many are missing. A thread that blocks SIGTRAP gets one late signal
- * for all that it wrote; the event's own count, which the kernel keeps, tells how many there were.
+ * Loss: a full ring drops the newest hit; numbers tell the worker how many are missing. A thread that blocks SIGTRAP
+ * gets one late signal for all that it wrote; the event's own count, which the kernel keeps, tells how many there were.
  */
 #define _GNU_SOURCE
 #include "watchpoint.h"
@@ -178,9 +179,8 @@ static int refuse(int error)
 {
 	char sentence[200];
 	if (error == -ENOSPC)
-		return error_set(
-			-ENOSPC,
-			"the processor's watchpoints are in use, by a debugger or by another tool; watch without `precise`");
+		return error_set(-ENOSPC, "the processor's watchpoints are in use, by a debugger or by another tool; "
+					  "watch without `precise`");
 	trap_refusal(error, sentence, sizeof sentence);
 	return error_set(-ENOTSUP, "no hardware watchpoints: %s; or watch without `precise`", sentence);
 }
@@ -222,11 +222,11 @@ static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *
 	while (index < POINTS && own.points[index].number)
 		index++;
 	if (index == POINTS)
-		return error_set(
-			-ENOSPC,
-			"%d regions have hardware watchpoints, which is all that there are; remove one of them, or watch "
-			"without `precise`",
-			POINTS);
+		return error_set(-ENOSPC,
+				 "%d regions have hardware watchpoints, which is all that there are; "
+				 "remove one of them, or watch "
+				 "without `precise`",
+				 POINTS);
 	int error = prepare();
 	if (error)
 		return error;

@@ -1,6 +1,6 @@
 /*
- * attribute.c -- DESIGN: an event's author: the note that explains it, or why there is none. Runs on the worker under the engine's
- * lock.
+ * attribute.c -- DESIGN: an event's author: the note that explains it, or why there is none. Runs on the worker under
+ * the engine's lock.
  */
 #define _GNU_SOURCE
 #include "attribute.h"
@@ -81,9 +81,9 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 }
 
 /*
- * The note for what the diff has just found. A page that was armed again can be written before the diff reads it; such a write's note
- * is in the ring by now, since it was taken before the store ran. So a change that no note explains exactly looks there once more. What is found
- * there proves nothing: its store may still be to come.
+ * The note for what the diff has just found. A page that was armed again can be written before the diff reads it; such
+ * a write's note is in the ring by now, since it was taken before the store ran. So a change that no note explains
+ * exactly looks there once more. What is found there proves nothing: its store may still be to come.
  */
 static const struct taken *find_note(struct engine *engine, const struct region *region,
 				     enum memwatch_attribution *ret_attribution, bool *ret_own)

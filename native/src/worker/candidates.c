@@ -1,6 +1,7 @@
 /*
- * candidates.c -- counts suggestions for a handful of regions. The worker's, and whoever removes a region. When there are more
- * regions than places, the one that waits longest gives its place up: it is suggested again if it still needs it.
+ * candidates.c -- counts suggestions for a handful of regions. The worker's, and whoever removes a region. When there
+ * are more regions than places, the one that waits longest gives its place up: it is suggested again if it still needs
+ * it.
  */
 #include "candidates.h"
 

@@ -1,6 +1,6 @@
 /*
- * candidates.h -- regions that would be better off with a hardware watchpoint of their own: their events had no exact author for their
- * neighbours' sake. Under the engine's lock.
+ * candidates.h -- regions that would be better off with a hardware watchpoint of their own: their events had no exact
+ * author for their neighbours' sake. Under the engine's lock.
  */
 #ifndef CANDIDATES_H
 #define CANDIDATES_H
@@ -20,7 +20,10 @@ struct candidates {
 
 /* May this region have a watchpoint? 1, 2, 4 or 8 bytes, aligned. */
 bool candidate_fits(const struct region *region);
-/* An event of this region had no exact author: after some of these within a second it gets a free watchpoint for a while. */
+/*
+ * An event of this region had no exact author: after some of these within a second it gets a free watchpoint for a
+ * while.
+ */
 void candidate_suggest(struct candidates *candidates, const struct region *region);
 /* Takes the ticket of one that was suggested often enough; 0: there is none. */
 uint64_t candidate_next(struct candidates *candidates);

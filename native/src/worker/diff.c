@@ -1,7 +1,7 @@
 /*
- * diff.c -- DESIGN: memory is compared in blocks of 64 bytes, with the widest instructions that the CPU has. A block that differs is
- * copied first, so that writers who go on cannot make ranges, old bytes and shadow disagree; its differing bytes make a 64-bit
- * mask. Old bytes are kept in whole blocks. The worker runs it under the engine's lock.
+ * diff.c -- DESIGN: memory is compared in blocks of 64 bytes, with the widest instructions that the CPU has. A block
+ * that differs is copied first, so that writers who go on cannot make ranges, old bytes and shadow disagree; its
+ * differing bytes make a 64-bit mask. Old bytes are kept in whole blocks. The worker runs it under the engine's lock.
  *
  * Loss: without memory for the old bytes the change is reported and the older versions are given up.
  */

@@ -1,5 +1,6 @@
 /*
- * diff.h -- which bytes of a region differ from its shadow; brings the shadow up to date and keeps what was overwritten.
+ * diff.h -- which bytes of a region differ from its shadow; brings the shadow up to date and keeps what was
+ * overwritten.
  */
 #ifndef DIFF_H
 #define DIFF_H
@@ -40,8 +41,8 @@ void diff_reset(struct diff *diff, size_t undo_max);
 uint8_t *diff_take_undo(struct diff *diff);
 
 /*
- * Compares `n` bytes, which a region has at `offset`, with `shadow + offset`. They may change meanwhile: what goes to the shadow is what
- * was compared.
+ * Compares `n` bytes, which a region has at `offset`, with `shadow + offset`. They may change meanwhile: what goes to
+ * the shadow is what was compared.
  */
 void diff_bytes(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n);
 

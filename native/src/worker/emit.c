@@ -1,12 +1,12 @@
 /*
- * emit.c -- DESIGN: one region's part of a pass: diff, condition, event, history, ledger. Runs on the worker under the engine's lock. What
- * the region's policy hides is never put into the event.
+ * emit.c -- DESIGN: one region's part of a pass: diff, condition, event, history, ledger. Runs on the worker under the
+ * engine's lock. What the region's policy hides is never put into the event.
  *
- * With max_rate an event that comes too early is held: the next one replaces it, keeps its old value and counts it as merged;
- * when its time has come, or at a flush, it goes out. A held event counts as coalesced until it does.
+ * With max_rate an event that comes too early is held: the next one replaces it, keeps its old value and counts it as
+ * merged; when its time has come, or at a flush, it goes out. A held event counts as coalesced until it does.
  *
- * Loss: without memory for the event the detection is `dropped` (no_memory); the shadow is up to date all the same, so that the
- * next event is right.
+ * Loss: without memory for the event the detection is `dropped` (no_memory); the shadow is up to date all the same, so
+ * that the next event is right.
  */
 #define _GNU_SOURCE
 #include "emit.h"

@@ -7,7 +7,10 @@
 #include "attribute.h"
 #include "engine.h"
 
-/* Diffs one region over the written spans and makes its event. On the worker, or in place of it when a region is removed. */
+/*
+ * Diffs one region over the written spans and makes its event. On the worker, or in place of it when a region is
+ * removed.
+ */
 void emit_region(struct engine *engine, struct region *region);
 /* The region, which is small and has a full shadow, took a value: a detection with this author. */
 void emit_value(struct engine *engine, struct region *region, const void *value, const struct author *author);

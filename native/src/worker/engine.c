@@ -1,8 +1,8 @@
 /*
  * engine.c -- the lock that watchers and the worker share. Any thread but a handler's.
  *
- * A mutex is not fair: a worker that lets it go and takes it again at once would keep everybody out for a whole pass. So those
- * who wait count themselves, and the worker steps aside until they had it.
+ * A mutex is not fair: a worker that lets it go and takes it again at once would keep everybody out for a whole pass.
+ * So those who wait count themselves, and the worker steps aside until they had it.
  */
 #define _GNU_SOURCE
 #include "engine.h"

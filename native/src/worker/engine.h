@@ -1,8 +1,8 @@
 /*
  * engine.h -- the engine that all watchers of a process share, and its locks.
  *
- * `lock` guards regions, watchers, page sets, histories and everything that a pass uses. The worker holds it for a pass, but
- * lets others in between regions (engine_yield). Callers take it with engine_lock, which tells the worker to.
+ * `lock` guards regions, watchers, page sets, histories and everything that a pass uses. The worker holds it for a
+ * pass, but lets others in between regions (engine_yield). Callers take it with engine_lock, which tells the worker to.
  *
  * `pass_lock` is taken before `lock`, and kept while a pass lets others have that: there is one pass at a time.
  */

@@ -1,8 +1,9 @@
 /*
- * gather.c -- DESIGN: memory that the watcher's user has promised to keep is compared where it lies. All other memory may vanish in the middle
- * of a look, so the kernel copies it: the written spans of a region are listed until a buffer that fits into the CPU's cache is full,
- * read with one system call, and compared there. The buffer is one huge page, once it pays: the kernel looks up each page that it
- * copies to, and that is half of the price. Runs under the engine's lock.
+ * gather.c -- DESIGN: memory that the watcher's user has promised to keep is compared where it lies. All other memory
+ * may vanish in the middle of a look, so the kernel copies it: the written spans of a region are listed until a buffer
+ * that fits into the CPU's cache is full, read with one system call, and compared there. The buffer is one huge page,
+ * once it pays: the kernel looks up each page that it copies to, and that is half of the price. Runs under the engine's
+ * lock.
  *
  * Loss: none. Memory that is gone, and a kernel that does not read for us, are two answers.
  */

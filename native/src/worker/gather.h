@@ -23,8 +23,8 @@ int gather_init(struct gather *gather);
 void gather_fini(struct gather *gather);
 
 /*
- * Compares what the spans hold of a region with its shadow. 0, -EFAULT when some of the memory is gone, or what the kernel
- * says when it does not read for us: a part may have been compared then, and the rest is not known.
+ * Compares what the spans hold of a region with its shadow. 0, -EFAULT when some of the memory is gone, or what the
+ * kernel says when it does not read for us: a part may have been compared then, and the rest is not known.
  */
 int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *spans);
 

@@ -1,8 +1,8 @@
 /*
- * history.c -- DESIGN: records hang in two lists, by age over the whole watcher (eviction takes the oldest) and by age within their
- * region (loading walks from the newest back). What is evicted is always the oldest record of its region, so that what is kept of a
- * region is one unbroken chain from the shadow back. A change without an event (filtered, or held back by max_rate) has its record all
- * the same: version S is the bytes as they were when event S was made.
+ * history.c -- DESIGN: records hang in two lists, by age over the whole watcher (eviction takes the oldest) and by age
+ * within their region (loading walks from the newest back). What is evicted is always the oldest record of its region,
+ * so that what is kept of a region is one unbroken chain from the shadow back. A change without an event (filtered, or
+ * held back by max_rate) has its record all the same: version S is the bytes as they were when event S was made.
  */
 #include "history.h"
 

@@ -1,6 +1,6 @@
 /*
- * history.h -- older versions, as an undo log: each change keeps the bytes that it overwrote; a version is the shadow with the
- * newer records applied backwards. Under the engine's lock.
+ * history.h -- older versions, as an undo log: each change keeps the bytes that it overwrote; a version is the shadow
+ * with the newer records applied backwards. Under the engine's lock.
  */
 #ifndef HISTORY_H
 #define HISTORY_H
@@ -40,7 +40,9 @@ bool history_has(const struct region *region, uint64_t seq);
 bool history_had(const struct region *region, uint64_t seq);
 /* The version in force after the event `seq`: of the last event up to it. 0 or -ENOENT with a sentence. */
 int history_version(const struct region *region, uint64_t seq, uint64_t *ret_seq);
-/* Copies the first `size` bytes of the version that the event `seq` made (0: the first). 0 or -ENOENT with a sentence. */
+/*
+ * Copies the first `size` bytes of the version that the event `seq` made (0: the first). 0 or -ENOENT with a sentence.
+ */
 int history_load(const struct region *region, uint64_t seq, uint8_t *buffer, size_t size);
 
 /* See memwatch_blame. `work` has room for twice size_bytes. */

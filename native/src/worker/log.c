@@ -1,7 +1,7 @@
 /*
- * log.c -- a circle of references to immutable events. Any thread; one short mutex. Appending evicts the oldest, so that memory is
- * bounded and the worker never waits for a reader. A reader whose cursor was overtaken learns how many events it missed. Readers copy
- * references under the mutex and do everything else outside it.
+ * log.c -- a circle of references to immutable events. Any thread; one short mutex. Appending evicts the oldest, so
+ * that memory is bounded and the worker never waits for a reader. A reader whose cursor was overtaken learns how many
+ * events it missed. Readers copy references under the mutex and do everything else outside it.
  */
 #define _GNU_SOURCE
 #include "log.h"

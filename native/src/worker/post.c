@@ -1,6 +1,6 @@
 /*
- * post.c -- DESIGN: events that somebody else found (adapters), for regions without memory; they go the same way to the same sinks. Runs on
- * its caller's thread, under the engine's lock.
+ * post.c -- DESIGN: events that somebody else found (adapters), for regions without memory; they go the same way to the
+ * same sinks. Runs on its caller's thread, under the engine's lock.
  */
 #include "post.h"
 

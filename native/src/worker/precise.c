@@ -1,26 +1,29 @@
 /*
- * precise.c -- DESIGN: turns the hits of hardware watchpoints into events, in the order of their numbers. Runs on the worker, in
- * each pass, for the regions that have a watchpoint. The diff of pages leaves these out. All under the engine's lock.
+ * precise.c -- DESIGN: turns the hits of hardware watchpoints into events, in the order of their numbers. Runs on the
+ * worker, in each pass, for the regions that have a watchpoint. The diff of pages leaves these out. All under the
+ * engine's lock.
  *
- * The kernel counts every write. A write's hit comes with a trap, which may be late. Each look at a region finds one of these:
+ * The kernel counts every write. A write's hit comes with a trap, which may be late. Each look at a region finds one of
+ * these:
  *
- *   state         what it means                                    what is done
- *   QUIET         no hit, and memory is as it was told             nothing
- *   IN_FLIGHT     a write is counted that is no hit yet            look again; when patience ends, tell the hits that are certain
- *   ABANDONED     such a write, and no hit of any for long: its    count it as missed. It may come after all: then take it back
- *                 thread blocks SIGTRAP
- *   TOLD          all writes before the look are told              look again: there may be more
- *   SETTLED       and memory holds the last value, or what no      nothing: the next look finds it quiet
- *                 hit tells of was told, too
- *   UNREADABLE    the kernel refuses to read the memory            leave it to the next pass
- *   VANISHED      the memory is gone                               the region ends
+ *   state        what it means                                   what is done
+ *   QUIET        no hit, and memory is as it was told            nothing
+ *   IN_FLIGHT    a write is counted that is no hit yet           look again; past patience, tell what is certain
+ *   ABANDONED    such a write, and no hit of any for long: its   count it as missed; when it comes after all, take
+ *                thread blocks SIGTRAP                           that back
+ *   TOLD         all writes before the look are told             look again: there may be more
+ *   SETTLED      and memory holds the last value, or what no     nothing: the next look finds it quiet
+ *                hit tells of was told, too
+ *   UNREADABLE   the kernel refuses to read the memory           leave it to the next pass
+ *   VANISHED     the memory is gone                              the region ends
  *
- * The value that a hit read may be another thread's: one that stored in between, and whose own trap is on its way. For most
- * stores code and registers prove whose it is (operand.c). For the others, that other thread's hit will find nothing new. So a
- * silent hit makes those of other threads shortly before it uncertain, and what is uncertain is `page`, not `exact`.
+ * The value that a hit read may be another thread's: one that stored in between, and whose own trap is on its way. For
+ * most stores code and registers prove whose it is (operand.c). For the others, that other thread's hit will find
+ * nothing new. So a silent hit makes those of other threads shortly before it uncertain, and what is uncertain is
+ * `page`, not `exact`.
  *
- * What is in memory and in no hit, while nothing is in flight, was written by the kernel or by a thread that blocks SIGTRAP (the
- * kernel's count tells), or its hit found the ring full (the numbers tell).
+ * What is in memory and in no hit, while nothing is in flight, was written by the kernel or by a thread that blocks
+ * SIGTRAP (the kernel's count tells), or its hit found the ring full (the numbers tell).
  *
  * Loss: a write without a hit is counted as merged into the region's next event. The change itself is found in memory.
  */
@@ -232,8 +235,9 @@ static void watch_unmatched(struct precise_slot *slot, const struct sample *samp
 }
 
 /*
- * After a drain: TOLD when every write before the sample is told, received, lost or abandoned. A variable that is written all the
- * time has always a trap in flight. So writes are abandoned only when there are no hits at all for long.
+ * After a drain: TOLD when every write before the sample is told, received, lost or abandoned. A variable that is
+ * written all the time has always a trap in flight. So writes are abandoned only when there are no hits at all for
+ * long.
  */
 static enum precise_state account(struct engine *engine, struct precise_slot *slot, struct region *region,
 				  const struct sample *sample)
@@ -313,8 +317,8 @@ static void emit_hit(struct engine *engine, struct precise_slot *slot, struct re
 }
 
 /*
- * A hit that is silent, or that may itself have read another's value, can be the trap of a store whose value an earlier hit of another
- * thread has read: of one since the last hit of its own thread.
+ * A hit that is silent, or that may itself have read another's value, can be the trap of a store whose value an earlier
+ * hit of another thread has read: of one since the last hit of its own thread.
  */
 static void mark_uncertain_before(struct precise_slot *slot, size_t late)
 {
@@ -346,8 +350,8 @@ static void emit_hits(struct engine *engine, struct precise_slot *slot, struct r
 }
 
 /*
- * How many hits can be told while traps are on their way: those whose value is proven to be their own, with none missing before them, and
- * those that are too old for such a trap to have had a part in them.
+ * How many hits can be told while traps are on their way: those whose value is proven to be their own, with none
+ * missing before them, and those that are too old for such a trap to have had a part in them.
  */
 static size_t count_certain(const struct precise_slot *slot)
 {
@@ -423,8 +427,8 @@ static void leave_unsettled(struct engine *engine, struct precise_slot *slot, st
 }
 
 /*
- * Looks until a region is settled. When nobody waits, what is not settled soon is left to the next pass. When somebody does, traps in
- * flight are waited for, but not those that go on coming.
+ * Looks until a region is settled. When nobody waits, what is not settled soon is left to the next pass. When somebody
+ * does, traps in flight are waited for, but not those that go on coming.
  */
 static void observe_until_settled(struct engine *engine, struct precise_slot *slot, bool force, bool silenced)
 {
@@ -487,11 +491,12 @@ int precise_add(struct engine *engine, struct region *region, bool automatic)
 	struct precise_slot *slot = engine->precise->slots;
 	uint64_t value = 0, now_ns = time_monotonic_ns();
 	if (!candidate_fits(region))
-		return error_set(
-			-EINVAL,
-			"`precise` needs 1, 2, 4 or 8 bytes at an address that is a multiple of the size, with a full shadow; "
-			"\"%s\" has %llu at 0x%llx",
-			region_name(region), (unsigned long long)region->size_bytes, (unsigned long long)region->start);
+		return error_set(-EINVAL,
+				 "`precise` needs 1, 2, 4 or 8 bytes at an address that is a multiple of the size, "
+				 "with a full shadow; "
+				 "\"%s\" has %llu at 0x%llx",
+				 region_name(region), (unsigned long long)region->size_bytes,
+				 (unsigned long long)region->start);
 	if (!automatic)
 		free_automatic(engine);
 	while (slot < &engine->precise->slots[POINTS - 1] && slot->region)

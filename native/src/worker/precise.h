@@ -1,6 +1,6 @@
 /*
- * precise.h -- regions with a hardware watchpoint: each write is a detection and, when it changed the value, an event of its own. All
- * under the engine's lock; what is not marked otherwise may run on any thread.
+ * precise.h -- regions with a hardware watchpoint: each write is a detection and, when it changed the value, an event
+ * of its own. All under the engine's lock; what is not marked otherwise may run on any thread.
  */
 #ifndef PRECISE_H
 #define PRECISE_H
@@ -11,8 +11,8 @@ int precise_open(struct engine *engine);
 void precise_close(struct engine *engine);
 
 /*
- * Gives a region its watchpoint; the shadow is what was last there. An automatic one gives way to one that is asked for. -EINVAL,
- * -ENOSPC, -ENOTSUP with a sentence.
+ * Gives a region its watchpoint; the shadow is what was last there. An automatic one gives way to one that is asked
+ * for. -EINVAL, -ENOSPC, -ENOTSUP with a sentence.
  */
 int precise_add(struct engine *engine, struct region *region, bool automatic);
 /* Takes it away, if there is one; what was not told by then is found by the diff of its page. */

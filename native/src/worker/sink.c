@@ -1,6 +1,7 @@
 /*
- * sink.c -- cursors on a log, with their accounts, and the thread that calls back. Any thread; what a sink counts is guarded by the log's
- * mutex. A sink may outlive its watcher: it keeps the log. What a slow sink misses is counted and told to it.
+ * sink.c -- cursors on a log, with their accounts, and the thread that calls back. Any thread; what a sink counts is
+ * guarded by the log's mutex. A sink may outlive its watcher: it keeps the log. What a slow sink misses is counted and
+ * told to it.
  */
 #define _GNU_SOURCE
 #include "sink.h"

@@ -36,7 +36,10 @@ int dispatcher_new(struct log *log, void (*callback)(const struct memwatch_event
 		   struct dispatcher **ret_dispatcher);
 /* From the event after `since` on. */
 void dispatcher_begin(struct dispatcher *dispatcher, uint64_t since);
-/* Ends it; `drain`: delivers what is in the log first. Returns the last event that it had. Blocks for the call under way. */
+/*
+ * Ends it; `drain`: delivers what is in the log first. Returns the last event that it had. Blocks for the call under
+ * way.
+ */
 uint64_t dispatcher_stop(struct dispatcher *dispatcher, bool drain);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * symbol.c -- DESIGN: the loaded object comes from the dynamic linker's list, everything else from libdw, which reads the
- * object's file and, where there is one, its separate debug file. Answers are kept in a direct-mapped cache, strings in a
- * pool that is never emptied. The worker runs this, nobody else. It owns the libdw session, the cache and the pool.
+ * symbol.c -- DESIGN: the loaded object comes from the dynamic linker's list, everything else from libdw, which reads
+ * the object's file and, where there is one, its separate debug file. Answers are kept in a direct-mapped cache,
+ * strings in a pool that is never emptied. The worker runs this, nobody else. It owns the libdw session, the cache and
+ * the pool.
  *
  * Bounds: the cache has a fixed size, the pool too (a full pool gives ""), and the session, which remembers every
  * compilation unit that it parsed, is thrown away after so many look-ups.
@@ -204,8 +205,8 @@ static int count_loads(struct dl_phdr_info *info, size_t size, void *arg)
 /* --- libdw ------------------------------------------------------------------------------------------------------ */
 
 /*
- * A file of the session's: its descriptor gets a high number, which libdw closes when the session ends, and is remembered. -1 when it
- * cannot be had.
+ * A file of the session's: its descriptor gets a high number, which libdw closes when the session ends, and is
+ * remembered. -1 when it cannot be had.
  */
 static int keep_file(int fd)
 {
@@ -242,7 +243,10 @@ static bool files_are_ours(void)
 	return true;
 }
 
-/* libdw would close by number what the host has opened since it closed our files: such a session is left alone for good. */
+/*
+ * libdw would close by number what the host has opened since it closed our files: such a session is left alone for
+ * good.
+ */
 static void end_session(void)
 {
 	if (session.dwfl && files_are_ours())

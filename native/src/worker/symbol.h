@@ -1,5 +1,6 @@
 /*
- * symbol.h -- from an instruction to a name: function, object, offset, and source line where there is debug information.
+ * symbol.h -- from an instruction to a name: function, object, offset, and source line where there is debug
+ * information.
  *
  *   who may run together    nobody: one thread at a time, the worker; never a handler
  */
@@ -21,8 +22,8 @@ struct symbol_table;
 /* One at a time. NULL when there is no memory; symbol_resolve takes that too. Opens no file yet. */
 struct symbol_table *symbol_table_open(void);
 /*
- * The calling thread will resolve symbols: what libdw and libelf keep for each thread is allocated now. Later, when the process has no
- * memory or mapping left, the C library would end it for want of that.
+ * The calling thread will resolve symbols: what libdw and libelf keep for each thread is allocated now. Later, when the
+ * process has no memory or mapping left, the C library would end it for want of that.
  */
 void symbol_thread_begin(void);
 /* `table` may be NULL. Strings that it gave out stay valid. */
@@ -30,8 +31,8 @@ void symbol_table_close(struct symbol_table *table);
 
 /*
  * Looks `ip` up, an instruction's own address (not a return address); any number is allowed. Never NULL: what is not
- * known is "" or 0. The struct is valid until the next call, its strings as long as the process. Blocks for as long as it takes to
- * read an object's symbols, the first time.
+ * known is "" or 0. The struct is valid until the next call, its strings as long as the process. Blocks for as long as
+ * it takes to read an object's symbols, the first time.
  */
 const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip);
 

@@ -1,6 +1,7 @@
 /*
- * when.c -- DESIGN: the diff keeps old bytes in blocks of 64 from the region's start, and an element's size divides 64, so that
- * each run holds whole elements, old beside new. Without old bytes (no memory) the change passes: better one event too many.
+ * when.c -- DESIGN: the diff keeps old bytes in blocks of 64 from the region's start, and an element's size divides 64,
+ * so that each run holds whole elements, old beside new. Without old bytes (no memory) the change passes: better one
+ * event too many.
  */
 #include "when.h"
 

@@ -1,11 +1,11 @@
 /*
- * who.c -- DESIGN: a window's notes in an array with a hash index by page, made anew for each pass. A change asks by its pages, or,
- * when it has more pages than there are notes, by the notes. Within a page the first note wins; one that overlaps the changed bytes wins over one that
- * does not, however early.
+ * who.c -- DESIGN: a window's notes in an array with a hash index by page, made anew for each pass. A change asks by
+ * its pages, or, when it has more pages than there are notes, by the notes. Within a page the first note wins; one that
+ * overlaps the changed bytes wins over one that does not, however early.
  *
- * A note is taken before its store runs. So a pass that reads a page again after it was armed may tell of a store whose note is the next window's, and
- * a note that came while the pass was under way may belong to a store that is still to come. Both name the page's writer at most: a
- * change that they overlap may be somebody else's.
+ * A note is taken before its store runs. So a pass that reads a page again after it was armed may tell of a store whose
+ * note is the next window's, and a note that came while the pass was under way may belong to a store that is still to
+ * come. Both name the page's writer at most: a change that they overlap may be somebody else's.
  */
 #include "who.h"
 
@@ -117,8 +117,8 @@ struct question {
 };
 
 /*
- * Does the note's store overlap range `i`? What the last of too many ranges lumps together proves nothing. A store that began
- * on the page before has its fault at the page's start.
+ * Does the note's store overlap range `i`? What the last of too many ranges lumps together proves nothing. A store that
+ * began on the page before has its fault at the page's start.
  */
 static bool overlaps(const struct question *q, const struct taken *note, const struct store *store, uint32_t i)
 {

@@ -43,17 +43,17 @@ void who_close_window(struct who *who);
 /* Makes the index; to be called again after a drain. */
 void who_index(struct who *who);
 /*
- * After a pass has read all that it collected: of the notes on those pages it may have told. Drains first, since a store that was read has its
- * note in the ring.
+ * After a pass has read all that it collected: of the notes on those pages it may have told. Drains first, since a
+ * store that was read has its note in the ring.
  */
 void who_told(struct who *who, struct ring *ring, const struct span_list *read);
 /* After a pass: keeps the notes taken at or after `since_ns` (CLOCK_REALTIME), which may belong to the next window. */
 void who_keep(struct who *who, uint64_t since_ns);
 
 /*
- * The note that explains a change in a region that starts at `start`: one of the window whose store overlaps the changed bytes and that no
- * pass has told (exact), else the first on a page of theirs (page), else NULL; then `ret_own` says whether memwatch itself opened the
- * page.
+ * The note that explains a change in a region that starts at `start`: one of the window whose store overlaps the
+ * changed bytes and that no pass has told (exact), else the first on a page of theirs (page), else NULL; then `ret_own`
+ * says whether memwatch itself opened the page.
  */
 const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
 			     enum memwatch_attribution *ret_attribution, bool *ret_own);

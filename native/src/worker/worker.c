@@ -1,16 +1,19 @@
 /*
- * worker.c -- DESIGN: one thread, without any interpreter's lock. A note begins a window; when the window is over, a partial pass
- * collects the pages that have notes. A full pass (the sweep) collects all armed pages and finds what sends no note: system
- * calls, throttled or unattributed writers. It comes at an interval that is the window while such changes happen and
- * doubles up to SWEEP_MAX_MS while they do not. A flush is a full pass at once.
+ * worker.c -- DESIGN: one thread, without any interpreter's lock. A note begins a window; when the window is over, a
+ * partial pass collects the pages that have notes. A full pass (the sweep) collects all armed pages and finds what
+ * sends no note: system calls, throttled or unattributed writers. It comes at an interval that is the window while such
+ * changes happen and doubles up to SWEEP_MAX_MS while they do not. A flush is a full pass at once.
  *
- * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page. Notes
- * taken while it collects may belong to either window: they explain changes of this one, and are kept for the next as a hint.
+ * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page.
+ * Notes taken while it collects may belong to either window: they explain changes of this one, and are kept for the
+ * next as a hint.
  *
- * Cost is bounded: windows get wider when many pages are hot, passes keep a distance that is a multiple of what they took. The thread
- * takes its share of the CPUs, but preempts nobody: a pass in the middle of a writer's burst would lengthen it by that.
+ * Cost is bounded: windows get wider when many pages are hot, passes keep a distance that is a multiple of what they
+ * took. The thread takes its share of the CPUs, but preempts nobody: a pass in the middle of a writer's burst would
+ * lengthen it by that.
  *
- * Loss: without memory for the list of touched regions, pages stay in the `written` list and are looked at in the next pass.
+ * Loss: without memory for the list of touched regions, pages stay in the `written` list and are looked at in the next
+ * pass.
  */
 #define _GNU_SOURCE
 #include "worker.h"
@@ -51,8 +54,8 @@ struct plan {
 /* --- collecting --- */
 
 /*
- * Pages that were open for a step within the span. After the backends: one that they found closed has its mark by then. The mark
- * goes before the page is read: what is read is not older than it.
+ * Pages that were open for a step within the span. After the backends: one that they found closed has its mark by then.
+ * The mark goes before the page is read: what is read is not older than it.
  */
 static void collect_unseen(struct engine *engine, struct span span)
 {
@@ -83,8 +86,8 @@ static void collect_span(struct engine *engine, struct span span, bool polled)
 }
 
 /*
- * Pages with notes, and what lies in small gaps between them: to look at a page costs a few ns, a system call hundreds, and arming
- * again interrupts every CPU that runs a thread of the process.
+ * Pages with notes, and what lies in small gaps between them: to look at a page costs a few ns, a system call hundreds,
+ * and arming again interrupts every CPU that runs a thread of the process.
  */
 static void collect_noted(struct engine *engine)
 {
@@ -178,8 +181,8 @@ static void read_done(struct engine *engine)
 /* --- vanished memory --- */
 
 /*
- * Looks whether a few regions that nobody pins still have their memory; all of them in turn. Whatever else has happened to it is found
- * when it is read.
+ * Looks whether a few regions that nobody pins still have their memory; all of them in turn. Whatever else has happened
+ * to it is found when it is read.
  */
 static void check_memory(struct engine *engine)
 {
@@ -413,7 +416,10 @@ static bool work(struct engine *engine, struct plan *plan)
 	return !request.stop;
 }
 
-/* When it wakes on a CPU that a thread of the host uses, it waits for another CPU or the next tick; its share stays the same. */
+/*
+ * When it wakes on a CPU that a thread of the host uses, it waits for another CPU or the next tick; its share stays the
+ * same.
+ */
 static void never_preempt(void)
 {
 	if (!syscall_refused(SYSCALL_SCHED_SETSCHEDULER) && sched_getscheduler(0) == SCHED_OTHER)
