@@ -337,17 +337,17 @@ def once(watcher):
             pass
     watcher.unwatch(region_id)
 with memwatch.MemoryWatcher(event_capacity=16, history_budget=4096) as watcher:
-    for _ in range(50):
-        once(watcher)
-    watcher._retired.clear()
-    gc.collect()
-    before = sys.getallocatedblocks()
     for _ in range(200):
         once(watcher)
     watcher._retired.clear()
     gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        once(watcher)
+    watcher._retired.clear()
+    gc.collect()
     grown = sys.getallocatedblocks() - before
-    assert grown < 100, grown
+    assert grown < 500, grown  # one object lost a turn is 1,000; what is cached and under way varies by some hundred
     assert sys.getrefcount(data) < 5
 """
     run = run_python(code, options=())
