@@ -16,6 +16,26 @@ KEYWORDS = re.compile(
     r"|try|catch|typename|using|virtual)\b"
 )
 NOT_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|^#\s*include[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S | re.M)
+# A folder includes itself, those named here, and headers of exporter/src itself.
+LAYERS = {
+    "exporter/src/text": set(),
+    "exporter/src/http": {"text"},
+    "exporter/src/feeds": {"http", "text"},
+    "exporter/src/metrics": {"feeds", "http", "text"},
+}
+INCLUDE = re.compile(r'^#include "(?:(\w+)/)?[\w.]+"', re.MULTILINE)
+
+
+def includes_upwards(path: Path, text: str) -> list[str]:
+    """Folders that a file of a lower layer may not include."""
+    allowed = LAYERS.get(str(path.parent.relative_to(ROOT)))
+    if allowed is None:
+        return []
+    return [
+        f"1: includes {folder}/, which is above it"
+        for folder in INCLUDE.findall(text)
+        if folder and folder not in allowed
+    ]
 
 
 def sources() -> list[Path]:
@@ -35,6 +55,7 @@ def complaints(path: Path) -> list[str]:
     found = [f"{n}: left open: {line.strip()}" for n, line in enumerate(lines, 1) if LEFT_OPEN.search(line)]
     if len(lines) > LINES_MAX:
         found.append(f"{len(lines)}: longer than {LINES_MAX} lines: is there a second room in it?")
+    found += includes_upwards(path, text)
     if path.suffix == ".c" and not text.startswith("/*"):
         found.append("1: opens without saying what it does, which thread runs it, what it owns")
     if path.suffix in {".c", ".h"}:

@@ -75,6 +75,8 @@ def test_the_architecture_names_files_that_exist():
     named = set(re.findall(r"`((?:native|exporter|recorder|python|tests|docs)/[\w./-]+\.[a-z]+)`", text))
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).exists()]
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "exporter/src").rglob("*.c")}
+    assert sources - named == set()
 
 
 def test_the_import_brings_nothing_that_few_programs_need(run_python):
