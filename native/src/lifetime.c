@@ -83,7 +83,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	engine->pass.this_full_ns = engine->pass.last_full_ns = time_monotonic_ns();
 	int error = location_open();
 	if (!error)
-		error = ring_init(&engine->ring, options->ring_capacity);
+		error = ring_init(&engine->ring, options->ring_capacity, sizeof(struct note));
 	if (!error)
 		error = regions_init(&engine->regions);
 	if (!error)

@@ -1,32 +1,53 @@
 /*
  * ring.c -- DESIGN: a producer reserves a slot by moving `head`, fills it, and publishes it by writing the time. The
  * consumer takes slots in order and stops at one that is reserved but not published. The producer wakes the worker only
- * when the worker said that it sleeps, so that a burst costs one system call.
+ * when the worker said that it sleeps, so that a burst costs one system call. Producers are handlers, which nobody leaves half done
+ * (chain.c): a slot that was reserved is published.
+ *
+ * Loss: a full ring drops the newest item and counts it.
  */
 #include "ring.h"
 
 #include <string.h>
 
-int ring_init(struct ring *ring, uint32_t capacity)
+int ring_init(struct ring *ring, uint32_t capacity, size_t item_bytes)
 {
 	memset(ring, 0, sizeof *ring);
-	ring->slots = mem_map(capacity * sizeof *ring->slots);
-	if (!ring->slots)
+	char *slots = mem_map(capacity * item_bytes);
+	if (!slots)
 		return error_set(-ENOMEM, "no memory for a ring of %u notes", capacity);
-	memset(ring->slots, 0, capacity * sizeof *ring->slots); /* its pages now, not in a handler */
+	memset(slots, 0, capacity * item_bytes); /* its pages now, not in a handler */
 	ring->capacity = capacity;
+	ring->item_bytes = item_bytes;
+	/* Pairs with the acquire in slot_at: who sees the slots sees how many there are. */
+	atomic_store_explicit(&ring->slots, slots, memory_order_release);
 	return 0;
 }
 
 void ring_fini(struct ring *ring)
 {
-	mem_unmap(ring->slots, ring->capacity * sizeof *ring->slots);
-	ring->slots = NULL;
+	mem_unmap(atomic_load(&ring->slots), ring->capacity * ring->item_bytes);
+	atomic_store(&ring->slots, NULL);
 }
 
-bool ring_push(struct ring *ring, uint64_t time_ns, uint64_t address, uint64_t ip, int32_t thread_id, uint32_t location)
+/* The time that the slot begins with. Once there are slots. */
+static _Atomic uint64_t *slot_at(struct ring *ring, uint64_t n)
 {
-	uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+	char *slots = atomic_load_explicit(&ring->slots, memory_order_acquire);
+	return (_Atomic uint64_t *)(void *)(slots + (n & (ring->capacity - 1)) * ring->item_bytes);
+}
+
+void ring_clear(struct ring *ring)
+{
+	for (uint64_t i = 0; atomic_load(&ring->slots) && i < ring->capacity; i++)
+		atomic_store_explicit(slot_at(ring, i), 0, memory_order_relaxed);
+	atomic_store(&ring->head, 0);
+	atomic_store(&ring->tail, 0);
+}
+
+bool ring_push(struct ring *ring, const void *item)
+{
+	uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed), time_ns;
 	do {
 		/* Pairs with the release of tail in ring_pop: a slot that counts as free has been read and zeroed. */
 		if (head - atomic_load_explicit(&ring->tail, memory_order_acquire) >= ring->capacity) {
@@ -35,35 +56,37 @@ bool ring_push(struct ring *ring, uint64_t time_ns, uint64_t address, uint64_t i
 		}
 	} while (!atomic_compare_exchange_weak_explicit(&ring->head, &head, head + 1, memory_order_relaxed,
 							memory_order_relaxed));
-	struct note *slot = &ring->slots[head & (ring->capacity - 1)];
-	slot->address = address;
-	slot->ip = ip;
-	slot->thread_id = thread_id;
-	slot->location = location;
-	/* Pairs with the load in ring_pop, and (sequentially consistent) with ring_sleep: either it sees this note or
-	 * we see that it sleeps. */
-	atomic_store(&slot->time_ns, time_ns);
-	if (atomic_load(&ring->asleep) && atomic_exchange(&ring->asleep, 0))
-		ring_kick(ring);
+	_Atomic uint64_t *slot = slot_at(ring, head);
+	memcpy(&time_ns, item, sizeof time_ns);
+	memcpy(slot + 1, (const char *)item + sizeof time_ns, ring->item_bytes - sizeof time_ns);
+	/* Pairs with the load in ring_pop, and (sequentially consistent) with ring_sleep: either the worker sees this item or
+	 * ring_nudge sees that it sleeps. */
+	atomic_store(slot, time_ns);
 	return true;
 }
 
-bool ring_pop(struct ring *ring, struct note *ret_note)
+void ring_nudge(struct ring *ring)
 {
-	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-	struct note *slot = &ring->slots[tail & (ring->capacity - 1)];
-	uint64_t time_ns = atomic_load(&slot->time_ns);
-	if (!time_ns)
+	if (atomic_load(&ring->asleep) && atomic_exchange(&ring->asleep, 0))
+		ring_kick(ring);
+}
+
+bool ring_waiting(struct ring *ring)
+{
+	return atomic_load(&ring->slots) &&
+	       atomic_load(slot_at(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed)));
+}
+
+bool ring_pop(struct ring *ring, void *ret_item)
+{
+	if (!ring_waiting(ring))
 		return false;
-	atomic_init(&ret_note->time_ns, time_ns);
-	ret_note->address = slot->address;
-	ret_note->ip = slot->ip;
-	ret_note->thread_id = slot->thread_id;
-	ret_note->location = slot->location;
-	uint64_t depth = ring_depth_guess(ring);
+	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed), depth = ring_depth_guess(ring);
+	_Atomic uint64_t *slot = slot_at(ring, tail);
+	memcpy(ret_item, slot, ring->item_bytes);
 	if (depth > atomic_load_explicit(&ring->high_water, memory_order_relaxed))
 		atomic_store_explicit(&ring->high_water, depth, memory_order_relaxed);
-	atomic_store_explicit(&slot->time_ns, 0, memory_order_relaxed);
+	atomic_store_explicit(slot, 0, memory_order_relaxed);
 	/* Pairs with the acquire in ring_push. */
 	atomic_store_explicit(&ring->tail, tail + 1, memory_order_release);
 	return true;
@@ -72,8 +95,7 @@ bool ring_pop(struct ring *ring, struct note *ret_note)
 bool ring_sleep(struct ring *ring)
 {
 	atomic_store(&ring->asleep, 1);
-	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-	if (!atomic_load(&ring->slots[tail & (ring->capacity - 1)].time_ns))
+	if (!ring_waiting(ring))
 		return true;
 	atomic_store(&ring->asleep, 0);
 	return false;

@@ -111,11 +111,10 @@ void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint3
 
 void fault_note(struct ring *ring, uint64_t address, void *context)
 {
-	uint64_t now_ns = time_realtime_ns(), ip;
-	int32_t thread_id;
-	uint32_t location;
-	fault_writer(context, &ip, &thread_id, &location);
-	ring_push(ring, now_ns, address, ip, thread_id, location);
+	struct note note = { .time_ns = time_realtime_ns(), .address = address };
+	fault_writer(context, &note.ip, &note.thread_id, &note.location);
+	if (ring_push(ring, &note))
+		ring_nudge(ring);
 }
 
 void fault_rehearse(struct ring *ring)

@@ -57,10 +57,8 @@ enum { INSIDE_PATIENCE = 1000 };
 static union {
 	struct {
 		struct point points[POINTS];
-		_Atomic uint32_t n_inside[POINTS];          /* handlers that may hold the point */
-		_Alignas(CACHE_LINE) _Atomic uint64_t head; /* next slot to write; handlers */
-		_Alignas(CACHE_LINE) _Atomic uint64_t tail; /* next slot to read; the worker */
-		struct hit *_Atomic slots;                  /* HITS of them, once the first point was added */
+		_Atomic uint32_t n_inside[POINTS]; /* handlers that may hold the point */
+		struct ring hits;                  /* made with the first point, kept as long as the process lives */
 	};
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
@@ -72,12 +70,6 @@ static bool silent;
 static struct point *point_of(uint32_t number)
 {
 	return &own.points[number & (POINTS - 1)];
-}
-
-/* Once there is a ring. */
-static struct hit *ring_slot(uint64_t n)
-{
-	return &atomic_load_explicit(&own.slots, memory_order_acquire)[n & (HITS - 1)];
 }
 
 /* --- on the writer's thread --- */
@@ -108,31 +100,6 @@ __attribute__((no_sanitize("thread"))) static union word word_guess(const union 
 	return guess;
 }
 
-static bool push(const struct hit *hit)
-{
-	uint64_t head = atomic_load_explicit(&own.head, memory_order_relaxed);
-	do {
-		/* Pairs with the release of tail in pop: a slot that counts as free has been read and zeroed. */
-		if (head - atomic_load_explicit(&own.tail, memory_order_acquire) >= HITS)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&own.head, &head, head + 1, memory_order_relaxed,
-							memory_order_relaxed));
-	struct hit *slot = ring_slot(head);
-	slot->n = hit->n;
-	slot->ip = hit->ip;
-	slot->address = hit->address;
-	slot->old_value = hit->old_value;
-	slot->new_value = hit->new_value;
-	slot->point = hit->point;
-	slot->thread_id = hit->thread_id;
-	slot->location = hit->location;
-	slot->proof = hit->proof;
-	slot->uncertain = false;
-	/* Pairs with the load in pop, and (sequentially consistent) with `asleep`, see ring_sleep. */
-	atomic_store(&slot->time_ns, atomic_load_explicit(&hit->time_ns, memory_order_relaxed));
-	return true;
-}
-
 static void value_take(struct point *point, struct hit *hit)
 {
 	union word before, after;
@@ -154,7 +121,7 @@ static void hit_take(struct point *point, uint32_t number, bool late, void *cont
 		hit.proof = (uint8_t)operand_proof(context, point->address, point->size_bytes, hit.new_value);
 	}
 	fault_writer(late ? NULL : context, &hit.ip, &hit.thread_id, &hit.location);
-	if (!push(&hit) && !late)
+	if (!ring_push(&own.hits, &hit) && !late)
 		atomic_fetch_add_explicit(&point->n_lost, 1, memory_order_relaxed);
 }
 
@@ -165,8 +132,7 @@ static void on_point_trap(struct ring *ring, const struct trap *trap, void *cont
 	atomic_fetch_add(&own.n_inside[index], 1);
 	if (atomic_load(&own.points[index].number) == number) {
 		hit_take(&own.points[index], number, trap->late, context);
-		if (atomic_load(&ring->asleep) && atomic_exchange(&ring->asleep, 0))
-			ring_kick(ring);
+		ring_nudge(ring);
 	}
 	atomic_fetch_sub(&own.n_inside[index], 1);
 }
@@ -196,15 +162,10 @@ static int attach_point(const struct point *point, uint32_t number)
 
 static int prepare(void)
 {
-	if (!own.slots) {
-		struct hit *slots = mem_map(HITS * sizeof *slots);
-		if (!slots)
-			return error_set(-ENOMEM, "no memory for the ring of watchpoint hits");
-		memset(slots, 0, HITS * sizeof *slots); /* its pages now, not in a handler */
-		/* Pairs with the load in ring_slot. */
-		atomic_store_explicit(&own.slots, slots, memory_order_release);
-	}
-	int error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
+	int error = own.hits.slots ? 0 : ring_init(&own.hits, HITS, sizeof(struct hit));
+	if (error)
+		return error;
+	error = syscall_refused(SYSCALL_PERF_EVENT_OPEN);
 	if (error)
 		return refuse(error);
 	trap_kind_add(&point_kind);
@@ -274,32 +235,12 @@ static unsigned n_free(void)
 
 static bool pop(struct hit *ret_hit)
 {
-	if (!own.slots)
-		return false;
-	uint64_t tail = atomic_load_explicit(&own.tail, memory_order_relaxed);
-	struct hit *slot = ring_slot(tail);
-	uint64_t time_ns = atomic_load(&slot->time_ns);
-	if (!time_ns)
-		return false;
-	*ret_hit = (struct hit){ .time_ns = time_ns,
-				 .n = slot->n,
-				 .ip = slot->ip,
-				 .address = slot->address,
-				 .old_value = slot->old_value,
-				 .new_value = slot->new_value,
-				 .point = slot->point,
-				 .thread_id = slot->thread_id,
-				 .location = slot->location,
-				 .proof = slot->proof };
-	atomic_store_explicit(&slot->time_ns, 0, memory_order_relaxed);
-	/* Pairs with the acquire in push. */
-	atomic_store_explicit(&own.tail, tail + 1, memory_order_release);
-	return true;
+	return ring_pop(&own.hits, ret_hit);
 }
 
 static bool waiting(void)
 {
-	return own.slots && atomic_load(&ring_slot(atomic_load(&own.tail))->time_ns);
+	return ring_waiting(&own.hits);
 }
 
 static void state(uint32_t number, struct hit_state *ret_state)
@@ -341,10 +282,7 @@ static void fork_child(void)
 		atomic_store(&own.points[i].number, 0);
 		atomic_store(&own.n_inside[i], 0);
 	}
-	for (size_t i = 0; own.slots && i < HITS; i++)
-		atomic_store_explicit(&ring_slot(i)->time_ns, 0, memory_order_relaxed);
-	atomic_store(&own.head, 0);
-	atomic_store(&own.tail, 0);
+	ring_clear(&own.hits);
 }
 
 const struct hit_source fault_watchpoint = {
