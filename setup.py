@@ -20,7 +20,7 @@ BUILD = ROOT / "build"
 EXT = Path("python") / "ext"
 CORE, PARTS = "core", ("exporter", "recorder")
 PART_SOURCES = {"exporter": ("exporter.c",), "recorder": ("recorder.c",)}
-PART_SHARED = ("part.c", "convert.c")  # of a part, too; part.c is of nothing else
+PART_SHARED = ("part.c", "convert.c", "options.c")  # of a part, too; part.c is of nothing else
 # What Debian calls the package that has a header or a library.
 DEBIAN = {
     "elfutils/": "libdw-dev",

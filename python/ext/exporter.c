@@ -5,6 +5,7 @@
  */
 #include "api.h"
 #include "convert.h"
+#include "options.h"
 
 #include <memwatch/exporter.h>
 #include <unistd.h>
@@ -20,60 +21,36 @@ static void close_native(void *native)
 	memwatch_exporter_close(native);
 }
 
-static int parse_port(PyObject *value, uint16_t *ret_port)
-{
-	uint32_t port = *ret_port;
-	if (convert_u32(value, "port", &port) < 0)
-		return -1;
-	if (port > UINT16_MAX) {
-		PyErr_Format(PyExc_ValueError, "port=%R: a port is a number from 0 to 65535", value);
-		return -1;
-	}
-	*ret_port = (uint16_t)port;
-	return 0;
-}
+#define AT(member) offsetof(struct memwatch_exporter_options, member)
+
+static const struct option options_table[] = {
+	{ "host", OPTION_TEXT, AT(host) },
+	{ "port", OPTION_U16, AT(port) },
+	{ "unix_socket", OPTION_TEXT, AT(unix_socket) },
+	{ "token", OPTION_TEXT, AT(token) },
+	{ "metrics_need_token", OPTION_BOOL, AT(metrics_need_token) },
+	{ "metrics_open", OPTION_BOOL, AT(metrics_open) },
+	{ "metrics_users", OPTION_TEXT, AT(metrics_users) },
+	{ "tls_cert_file", OPTION_TEXT, AT(tls_cert_file) },
+	{ "tls_key_file", OPTION_TEXT, AT(tls_key_file) },
+	{ "insecure", OPTION_BOOL, AT(insecure) },
+	{ "connection_limit", OPTION_U32, AT(connection_limit) },
+	{ "feed_limit", OPTION_U32, AT(feed_limit) },
+	{ "variable_limit", OPTION_U32, AT(variable_limit) },
+	{ "heartbeat_ms", OPTION_U32, AT(heartbeat_ms) },
+	{ "allowed_host", OPTION_TEXT, AT(allowed_host) },
+	{ "runtime_dir", OPTION_TEXT, AT(runtime_dir) },
+	{ "service", OPTION_TEXT, AT(service) },
+	{ NULL, OPTION_BOOL, 0 },
+};
 
 static int parse_options(PyObject *args, PyObject *kwargs, struct watcher **ret_watcher,
 			 struct memwatch_exporter_options *options)
 {
-	static char *names[] = { "watcher",
-				 "host",
-				 "port",
-				 "unix_socket",
-				 "token",
-				 "metrics_need_token",
-				 "tls_cert_file",
-				 "tls_key_file",
-				 "insecure",
-				 "connection_limit",
-				 "feed_limit",
-				 "variable_limit",
-				 "heartbeat_ms",
-				 "allowed_host",
-				 "runtime_dir",
-				 "service",
-				 "metrics_open",
-				 "metrics_users",
-				 NULL };
-	PyObject *port = NULL, *connections = NULL, *feeds = NULL, *variables = NULL, *heartbeat = NULL;
-	const char *host = NULL;
 	memwatch_exporter_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$zOzzpzzpOOOOzzzpz:Exporter", names, part_watcher_type(),
-					 ret_watcher, &host, &port, &options->unix_socket, &options->token,
-					 &options->metrics_need_token, &options->tls_cert_file, &options->tls_key_file,
-					 &options->insecure, &connections, &feeds, &variables, &heartbeat,
-					 &options->allowed_host, &options->runtime_dir, &options->service,
-					 &options->metrics_open, &options->metrics_users))
+	if (!PyArg_ParseTuple(args, "O!:Exporter", part_watcher_type(), ret_watcher))
 		return -1;
-	if (host)
-		options->host = host;
-	if (parse_port(port, &options->port) < 0 ||
-	    convert_u32(connections, "connection_limit", &options->connection_limit) < 0 ||
-	    convert_u32(feeds, "feed_limit", &options->feed_limit) < 0 ||
-	    convert_u32(variables, "variable_limit", &options->variable_limit) < 0 ||
-	    convert_u32(heartbeat, "heartbeat_ms", &options->heartbeat_ms) < 0)
-		return -1;
-	return 0;
+	return options_parse(kwargs, "Exporter", options_table, options);
 }
 
 /* The native exporter, opened without the GIL; NULL with an exception. */

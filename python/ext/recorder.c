@@ -5,6 +5,7 @@
  */
 #include "api.h"
 #include "convert.h"
+#include "options.h"
 
 #include <memwatch/recorder.h>
 
@@ -42,21 +43,29 @@ static memwatch_recorder *open_native(struct watcher *watcher, const struct memw
 	return native;
 }
 
+#define AT(member) offsetof(struct memwatch_recorder_options, member)
+
+static const struct option options_table[] = {
+	{ "max_bytes", OPTION_U64, AT(max_bytes) },
+	{ "commit_ms", OPTION_U32, AT(commit_ms) },
+	{ "keep_runs", OPTION_U32, AT(keep_runs) },
+	{ "sync", OPTION_BOOL, AT(sync) },
+	{ NULL, OPTION_BOOL, 0 },
+};
+
+#undef AT
+
 static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "watcher", "path", "max_bytes", "commit_ms", "keep_runs", "sync", NULL };
-	PyObject *path, *max_bytes = NULL, *commit = NULL, *keep = NULL;
+	PyObject *path;
 	struct memwatch_recorder_options options;
 	struct watcher *watcher;
 	memwatch_recorder_options_init(&options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&|$OOOp:Recorder", names, part_watcher_type(), &watcher,
-					 PyUnicode_FSConverter, &path, &max_bytes, &commit, &keep, &options.sync))
+	if (!PyArg_ParseTuple(args, "O!O&:Recorder", part_watcher_type(), &watcher, PyUnicode_FSConverter, &path))
 		return NULL;
 	options.path = PyBytes_AS_STRING(path);
 	struct recorder *self = NULL;
-	if (convert_u64(max_bytes, "max_bytes", &options.max_bytes) == 0 &&
-	    convert_u32(commit, "commit_ms", &options.commit_ms) == 0 &&
-	    convert_u32(keep, "keep_runs", &options.keep_runs) == 0)
+	if (options_parse(kwargs, "Recorder", options_table, &options) == 0)
 		self = (struct recorder *)type->tp_alloc(type, 0);
 	if (self)
 		self->dependent.native = open_native(watcher, &options);

@@ -9,6 +9,7 @@
  * parent's watcher is left alone and every call fails with ECHILD.
  */
 #include "convert.h"
+#include "options.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -139,43 +140,30 @@ static void watcher_end(struct watcher *self)
 	PyDict_Clear(self->exports);
 }
 
+#define AT(member) offsetof(struct memwatch_options, member)
+
+static const struct option options_table[] = {
+	{ "backend", OPTION_TEXT, AT(backend) },
+	{ "window_ms", OPTION_U32, AT(window_ms) },
+	{ "ring_capacity", OPTION_U32, AT(ring_capacity) },
+	{ "attribution_budget", OPTION_DOUBLE, AT(attribution_budget) },
+	{ "poll_budget", OPTION_DOUBLE, AT(poll_budget) },
+	{ "stack_depth", OPTION_U32, AT(stack_depth) },
+	{ "inline_threshold", OPTION_U32, AT(inline_threshold) },
+	{ "preview_size", OPTION_U32, AT(preview_size) },
+	{ "event_capacity", OPTION_U32, AT(event_capacity) },
+	{ "event_budget", OPTION_U64, AT(event_budget) },
+	{ "history_budget", OPTION_U64, AT(history_budget) },
+	{ "patches", OPTION_BOOL, AT(patches) },
+	{ NULL, OPTION_BOOL, 0 },
+};
+
 static int parse_options(PyObject *args, PyObject *kwargs, struct memwatch_options *options)
 {
-	static char *names[] = { "backend",
-				 "window_ms",
-				 "ring_capacity",
-				 "attribution_budget",
-				 "poll_budget",
-				 "stack_depth",
-				 "inline_threshold",
-				 "preview_size",
-				 "event_capacity",
-				 "event_budget",
-				 "history_budget",
-				 "patches",
-				 NULL };
-	PyObject *window = NULL, *ring = NULL, *budget = NULL, *depth = NULL, *threshold = NULL, *preview = NULL;
-	PyObject *capacity = NULL, *event_budget = NULL, *history = NULL, *poll_budget = NULL;
-	const char *backend = NULL;
 	memwatch_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$zOOOOOOOOOOp:Watcher", names, &backend, &window, &ring,
-					 &budget, &poll_budget, &depth, &threshold, &preview, &capacity, &event_budget,
-					 &history, &options->patches))
+	if (!PyArg_ParseTuple(args, ":Watcher"))
 		return -1;
-	if (backend)
-		options->backend = backend;
-	if (convert_u32(window, "window_ms", &options->window_ms) < 0 ||
-	    convert_u32(ring, "ring_capacity", &options->ring_capacity) < 0 ||
-	    convert_double(budget, &options->attribution_budget) < 0 ||
-	    convert_double(poll_budget, &options->poll_budget) < 0 ||
-	    convert_u32(depth, "stack_depth", &options->stack_depth) < 0 ||
-	    convert_u32(threshold, "inline_threshold", &options->inline_threshold) < 0 ||
-	    convert_u32(preview, "preview_size", &options->preview_size) < 0 ||
-	    convert_u32(capacity, "event_capacity", &options->event_capacity) < 0 ||
-	    convert_u64(event_budget, "event_budget", &options->event_budget) < 0 ||
-	    convert_u64(history, "history_budget", &options->history_budget) < 0)
-		return -1;
-	return 0;
+	return options_parse(kwargs, "Watcher", options_table, options);
 }
 
 static PyObject *watcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)

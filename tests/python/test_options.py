@@ -282,3 +282,18 @@ def test_history_path(tmp_path):
     history = memwatch.open_history(tmp_path / "history")
     assert [event.variable_name for event in history.events()] == ["data"]
     history.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"colour": 1}, TypeError, "no option 'colour'"),
+        ({"backend": 5}, TypeError, "backend must be a string, not int"),
+        ({"backend": "po\0ll"}, ValueError, "zero character"),
+        ({"window_ms": 1 << 40}, ValueError, "window_ms=1099511627776 is out of range"),
+        ({"window_ms": "5"}, TypeError, ""),
+    ],
+)
+def test_what_the_core_says_of_a_wrong_option(options, error, says):
+    with pytest.raises(error, match=says):
+        core.Watcher(**options)
