@@ -291,7 +291,7 @@ def test_history_path(tmp_path):
         ({"backend": 5}, TypeError, "backend must be a string, not int"),
         ({"backend": "po\0ll"}, ValueError, "zero character"),
         ({"window_ms": 1 << 40}, ValueError, "window_ms=1099511627776 is out of range"),
-        ({"window_ms": "5"}, TypeError, ""),
+        ({"window_ms": "5"}, TypeError, "integer"),
     ],
 )
 def test_what_the_core_says_of_a_wrong_option(options, error, says):
