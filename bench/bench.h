@@ -1,6 +1,6 @@
 /*
- * bench.h -- what the benchmark programs share. Each prints lines of "name TAB value TAB unit" and exits with 0; run.py makes
- * the table. What must not disturb the next measurement (events, handlers) runs in a child of its own.
+ * bench.h -- what the benchmark programs share. Each prints lines of "name TAB value TAB unit" and exits with 0; run.py
+ * makes the table. What must not disturb the next measurement (events, handlers) runs in a child of its own.
  */
 #ifndef BENCH_H
 #define BENCH_H

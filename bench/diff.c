@@ -1,7 +1,7 @@
 /*
- * diff.c -- the comparison alone, beside a memcmp of the same pages: pages that were written with the bytes they had, and pages
- * of which one byte changed, which are copied, compared again in blocks, and kept. "kernel": read through the kernel, as all
- * memory is that nobody promises to keep.
+ * diff.c -- the comparison alone, beside a memcmp of the same pages: pages that were written with the bytes they had,
+ * and pages of which one byte changed, which are copied, compared again in blocks, and kept. "kernel": read through the
+ * kernel, as all memory is that nobody promises to keep.
  */
 #include "bench.h"
 

@@ -1,6 +1,7 @@
 /*
- * events.c -- events a second, from the write to the callback: 1,000 regions on 1,000 pages, each written whenever it can
- * be, for three seconds; and how long one write alone takes to reach the callback, in a small region and in one of 1 GiB.
+ * events.c -- events a second, from the write to the callback: 1,000 regions on 1,000 pages, each written whenever it
+ * can be, for three seconds; and how long one write alone takes to reach the callback, in a small region and in one of
+ * 1 GiB.
  */
 #include "watching.h"
 

@@ -1,8 +1,9 @@
 /*
- * feed_clients.c -- does the worker notice feed clients? Rounds with no client and rounds with 32 that stream everything take turns,
- * while 4,000 variables are written often enough for more than 20,000 events a second: the events a second, what one costs
- * the worker in processor time, and what the clients got. The clients are a process of their own, which competes for the
- * processors with the rest; the worker's time for an event tells its own cost from that.
+ * feed_clients.c -- does the worker notice feed clients? Rounds with no client and rounds with 32 that stream
+ * everything take turns, while 4,000 variables are written often enough for more than 20,000 events a second: the
+ * events a second, what one costs the worker in processor time, and what the clients got. The clients are a process of
+ * their own, which competes for the processors with the rest; the worker's time for an event tells its own cost from
+ * that.
  */
 #include "watching.h"
 

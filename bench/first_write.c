@@ -1,6 +1,7 @@
 /*
- * first_write.c -- the first write to a watched page, beside the bare mechanisms that it stands on: userfaultfd WP_ASYNC
- * alone, with a perf event that signals every fault, and with the filter that drops foreign ones in the kernel (root).
+ * first_write.c -- the first write to a watched page, beside the bare mechanisms that it stands on: userfaultfd
+ * WP_ASYNC alone, with a perf event that signals every fault, and with the filter that drops foreign ones in the kernel
+ * (root).
  */
 #include "watching.h"
 

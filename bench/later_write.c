@@ -1,6 +1,6 @@
 /*
- * later_write.c -- a hot loop on one page: after the first write of a window the page is open, and a write costs what it
- * costs unwatched.
+ * later_write.c -- a hot loop on one page: after the first write of a window the page is open, and a write costs what
+ * it costs unwatched.
  */
 #include "watching.h"
 

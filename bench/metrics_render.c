@@ -1,9 +1,10 @@
 /*
- * metrics_render.c -- what a scrape costs, a series, with 10,000 series and with 30,000 (three a variable): the whole of it,
- * when no value and when every value has changed since the last one; reading the variables from the watcher and writing
- * alone; and the same lines by snprintf. All variables are doubles with full mantissas that have changed at least once.
+ * metrics_render.c -- what a scrape costs, a series, with 10,000 series and with 30,000 (three a variable): the whole
+ * of it, when no value and when every value has changed since the last one; reading the variables from the watcher and
+ * writing alone; and the same lines by snprintf. All variables are doubles with full mantissas that have changed at
+ * least once.
  */
-#include "metrics.h"
+#include "metrics/metrics.h"
 #include "watching.h"
 
 #include <memwatch/exporter.h>

@@ -1,7 +1,7 @@
 /*
- * pass.c -- one pass of the worker over a large region of which 1, 10 and 100 % of the pages were written: from the flush
- * to its end, beside a memcmp of the same pages. A pass collects and re-arms, compares, copies to the shadow, keeps the
- * old bytes and makes the event.
+ * pass.c -- one pass of the worker over a large region of which 1, 10 and 100 % of the pages were written: from the
+ * flush to its end, beside a memcmp of the same pages. A pass collects and re-arms, compares, copies to the shadow,
+ * keeps the old bytes and makes the event.
  */
 #include "watching.h"
 

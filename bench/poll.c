@@ -1,6 +1,6 @@
 /*
- * poll.c -- polled memory within the default budget: what looking costs, and how late a change is told. 100 writes a second, eight of ten
- * to 16 places, the others anywhere.
+ * poll.c -- polled memory within the default budget: what looking costs, and how late a change is told. 100 writes a
+ * second, eight of ten to 16 places, the others anywhere.
  */
 #include "watching.h"
 

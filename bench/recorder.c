@@ -1,6 +1,7 @@
 /*
- * recorder.c -- 100,000 changes of 8-byte numbers a second, recorded: what the recorder's thread costs, what a change takes on
- * disk, and whether one was missed. A thousand numbers are written every 10 ms. The recording lies in TMPDIR or /tmp.
+ * recorder.c -- 100,000 changes of 8-byte numbers a second, recorded: what the recorder's thread costs, what a change
+ * takes on disk, and whether one was missed. A thousand numbers are written every 10 ms. The recording lies in TMPDIR
+ * or /tmp.
  */
 #include "watching.h"
 

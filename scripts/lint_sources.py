@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES_MAX = 600
+COLUMNS_MAX = 120
 LEFT_OPEN = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 SOURCE_DIRS = ["native", "exporter", "recorder", "python", "examples", "bench", "tests", "scripts"]
 SUFFIXES = {".c", ".h", ".py", ".js"}
@@ -58,7 +59,9 @@ def complaints(path: Path) -> list[str]:
     found += includes_upwards(path, text)
     if path.suffix == ".c" and not text.startswith("/*"):
         found.append("1: opens without saying what it does, which thread runs it, what it owns")
-    if path.suffix in {".c", ".h"}:
+    if path.suffix in {".c", ".h"}:  # ruff sees to those of Python
+        wide = [n for n, line in enumerate(lines, 1) if len(line.expandtabs(8)) > COLUMNS_MAX]
+        found += [f"{n}: wider than {COLUMNS_MAX} columns" for n in wide]
         found += [f"{complaint}: a keyword of C++ as a name" for complaint in keywords(text)]
     return found
 

@@ -1,12 +1,12 @@
 /*
  * discovery.c -- DESIGN: announces the exporter to tools of the same user. On the thread that opens and closes.
  *
- * The file holds the token, so it is as secret as that. It lies in a directory that belongs to this user and that nobody
- * else can enter, and appears under its name only when it is whole. The directory is opened once, and the file is made and
- * removed in that very directory, whatever its path leads to by then.
+ * The file holds the token, so it is as secret as that. It lies in a directory that belongs to this user and that
+ * nobody else can enter, and appears under its name only when it is whole. The directory is opened once, and the file
+ * is made and removed in that very directory, whatever its path leads to by then.
  *
- * XDG_RUNTIME_DIR is used only if it is this user's: after `sudo -E` it is somebody else's, in which root's files would keep
- * the owner's own exporters out. After a crash the file stays; who reads it compares the epoch with what answers.
+ * XDG_RUNTIME_DIR is used only if it is this user's: after `sudo -E` it is somebody else's, in which root's files would
+ * keep the owner's own exporters out. After a crash the file stays; who reads it compares the epoch with what answers.
  */
 #include "discovery.h"
 

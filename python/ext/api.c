@@ -1,6 +1,6 @@
 /*
- * api.c -- DESIGN: the table of api.h, filled in. Part of memwatch._core; read by the other modules from any thread, never
- * written.
+ * api.c -- DESIGN: the table of api.h, filled in. Part of memwatch._core; read by the other modules from any thread,
+ * never written.
  */
 #include "api.h"
 

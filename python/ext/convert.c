@@ -1,6 +1,6 @@
 /*
- * convert.c -- DESIGN: the one place where native errors become exceptions and native structs become dictionaries. What a
- * dictionary holds is a table of (name, kind, offset) beside the function that fills it. Runs with the GIL, owns the
+ * convert.c -- DESIGN: the one place where native errors become exceptions and native structs become dictionaries. What
+ * a dictionary holds is a table of (name, kind, offset) beside the function that fills it. Runs with the GIL, owns the
  * reference to memwatch.Error.
  */
 #include "convert.h"

@@ -1,8 +1,8 @@
 /*
  * cpython.c -- DESIGN: whether the interpreter that runs is laid out as the headers said that this was compiled with. A
- * release that only mends bugs has moved members of the interpreter's structs before. From 3.13 on the interpreter carries
- * a table of where they are, for debuggers: what frames are read by is compared with it once, at import. Where anything
- * differs no frame is looked into: there are no Python lines then, and never wrong ones.
+ * release that only mends bugs has moved members of the interpreter's structs before. From 3.13 on the interpreter
+ * carries a table of where they are, for debuggers: what frames are read by is compared with it once, at import. Where
+ * anything differs no frame is looked into: there are no Python lines then, and never wrong ones.
  *
  * Runs under the GIL, at import. Owns the answer, which is written once and read by everybody, in handlers too.
  */

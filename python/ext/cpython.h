@@ -1,6 +1,6 @@
 /*
- * cpython.h -- what differs between the versions of CPython. Every PY_VERSION_HEX of this folder is here, and every look
- * into a struct that is not public: docs/new-python.md says how a version is added.
+ * cpython.h -- what differs between the versions of CPython. Every PY_VERSION_HEX of this folder is here, and every
+ * look into a struct that is not public: docs/new-python.md says how a version is added.
  *
  * The offsets are those of the headers that this is compiled with. cpython_layout_check compares them with what the
  * interpreter that runs says of itself; until it has, and where they differ, no frame is looked into.
@@ -16,8 +16,9 @@
 #define CPYTHON_AT_LEAST(minor) (PY_VERSION_HEX >= 0x03000000 + (minor)*0x10000)
 
 /*
- * Whether frames are known at all: CPython 3.11 to 3.15. Of the builds without GIL those from 3.14 on, when a frame began
- * to say whose copy of the bytecode it runs; of debug builds not those whose stack holds numbers instead of addresses.
+ * Whether frames are known at all: CPython 3.11 to 3.15. Of the builds without GIL those from 3.14 on, when a frame
+ * began to say whose copy of the bytecode it runs; of debug builds not those whose stack holds numbers instead of
+ * addresses.
  */
 #if CPYTHON_AT_LEAST(11) && !CPYTHON_AT_LEAST(16) && !(defined(Py_GIL_DISABLED) && !CPYTHON_AT_LEAST(14)) &&           \
 	!defined(Py_STACKREF_DEBUG) && !defined(PYPY_VERSION)
@@ -106,7 +107,10 @@ static inline interpreter_frame *cpython_frame_claimed(const PyThreadState *stat
 #endif
 }
 
-/* What it executes: a code object, or None for an entry frame. From 3.14 on the lowest bits of a reference say whose it is. */
+/*
+ * What it executes: a code object, or None for an entry frame. From 3.14 on the lowest bits of a reference say whose it
+ * is.
+ */
 static inline void *cpython_frame_executable(const interpreter_frame *frame)
 {
 #if CPYTHON_AT_LEAST(14)
@@ -129,8 +133,8 @@ static inline _Py_CODEUNIT *cpython_frame_pointer(const interpreter_frame *frame
 }
 
 /*
- * Whether the frame is one that the interpreter makes for itself, which has nothing but a caller: on the C stack where it
- * is entered from C, from 3.15 on also at the bottom of the thread's stack. 3.11 has none.
+ * Whether the frame is one that the interpreter makes for itself, which has nothing but a caller: on the C stack where
+ * it is entered from C, from 3.15 on also at the bottom of the thread's stack. 3.11 has none.
  */
 static inline bool cpython_frame_is_entry(const interpreter_frame *frame)
 {
@@ -144,8 +148,8 @@ static inline bool cpython_frame_is_entry(const interpreter_frame *frame)
 }
 
 /*
- * The instructions that the frame's own pointer points into; NULL when the frame names none. Without GIL each thread has a
- * copy of its own.
+ * The instructions that the frame's own pointer points into; NULL when the frame names none. Without GIL each thread
+ * has a copy of its own.
  */
 static inline _Py_CODEUNIT *cpython_frame_bytecode(const interpreter_frame *frame, PyCodeObject *code)
 {
@@ -173,9 +177,9 @@ static inline uint32_t cpython_code_frame_words(const PyCodeObject *code)
 /* --- objects that may be none --- */
 
 /*
- * Whether the word where an object counts its references can be that of one which is alive; malloc leaves 0 or an address
- * in a freed one. From 3.14 on the count is half of the word, and the other half is small. Without GIL there is no such
- * word: what else is asked of the object has to do.
+ * Whether the word where an object counts its references can be that of one which is alive; malloc leaves 0 or an
+ * address in a freed one. From 3.14 on the count is half of the word, and the other half is small. Without GIL there is
+ * no such word: what else is asked of the object has to do.
  */
 static inline bool cpython_object_may_be_alive(PyObject *object)
 {
@@ -190,7 +194,10 @@ static inline bool cpython_object_may_be_alive(PyObject *object)
 
 /* --- frames that are held --- */
 
-/* What a slot of the frame holds: a local, a cell; borrowed, NULL for nothing. Its frame runs in this thread, or nowhere. */
+/*
+ * What a slot of the frame holds: a local, a cell; borrowed, NULL for nothing. Its frame runs in this thread, or
+ * nowhere.
+ */
 static inline PyObject *cpython_frame_slot(PyFrameObject *frame, Py_ssize_t index)
 {
 #if CPYTHON_AT_LEAST(14)

@@ -1,6 +1,6 @@
 /*
- * event.c -- DESIGN: Event, one reference to an immutable native event. Attributes are made from it when they are asked for, so
- * that an event nobody looks into costs one small object. Plain fields stand in a table; the rest have getters.
+ * event.c -- DESIGN: Event, one reference to an immutable native event. Attributes are made from it when they are asked
+ * for, so that an event nobody looks into costs one small object. Plain fields stand in a table; the rest have getters.
  */
 #include "convert.h"
 

@@ -1,7 +1,7 @@
 /*
- * exporter.c -- DESIGN: memwatch._core_exporter, a module of its own because of the libraries that it needs: Exporter, a native
- * exporter that serves one watcher on a thread of its own. It is closed before its watcher, by the watcher if nobody did
- * earlier. In a forked child it is left alone.
+ * exporter.c -- DESIGN: memwatch._core_exporter, a module of its own because of the libraries that it needs: Exporter,
+ * a native exporter that serves one watcher on a thread of its own. It is closed before its watcher, by the watcher if
+ * nobody did earlier. In a forked child it is left alone.
  */
 #include "api.h"
 #include "convert.h"

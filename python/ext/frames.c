@@ -1,12 +1,13 @@
 /*
- * frames.c -- DESIGN: the frame hook: which Python line is about to write. Runs in signal context on the writer's thread,
- * between any two instructions of the interpreter, perhaps without the GIL. So it reads only this thread's own state (which
- * nobody else changes while the thread stands in a handler), takes no references, allocates nothing, locks nothing, and
- * looks at every pointer before it follows it. Strings are copied by memwatch_location_intern. It owns nothing.
+ * frames.c -- DESIGN: the frame hook: which Python line is about to write. Runs in signal context on the writer's
+ * thread, between any two instructions of the interpreter, perhaps without the GIL. So it reads only this thread's own
+ * state (which nobody else changes while the thread stands in a handler), takes no references, allocates nothing, locks
+ * nothing, and looks at every pointer before it follows it. Strings are copied by memwatch_location_intern. It owns
+ * nothing.
  *
- * PyGILState_GetThisThreadState is pthread_getspecific on a key that exists while the interpreter does; it never allocates.
- * A thread that the interpreter has never seen has no state there: no frames, and `where` is native only. A thread whose
- * state belongs to a sub-interpreter alone is such a thread too.
+ * PyGILState_GetThisThreadState is pthread_getspecific on a key that exists while the interpreter does; it never
+ * allocates. A thread that the interpreter has never seen has no state there: no frames, and `where` is native only. A
+ * thread whose state belongs to a sub-interpreter alone is such a thread too.
  *
  * On loss (table full, unknown kind of frame) the answer is 0, counted by the table.
  */
@@ -56,7 +57,10 @@ struct text {
 	size_t n;
 };
 
-/* Encodes one code point; what is no character (a lone surrogate in a file name) becomes U+FFFD. Returns how many bytes. */
+/*
+ * Encodes one code point; what is no character (a lone surrogate in a file name) becomes U+FFFD. Returns how many
+ * bytes.
+ */
 static size_t encode(Py_UCS4 c, char *out)
 {
 	if (c >= 0xd800 && c < 0xe000)
@@ -89,8 +93,8 @@ static bool is_text(PyObject *object)
 }
 
 /*
- * A str's bytes in UTF-8: in place when it is ASCII, else encoded into `buffer`. Of a long one the end when `keep_end`, else
- * the beginning.
+ * A str's bytes in UTF-8: in place when it is ASCII, else encoded into `buffer`. Of a long one the end when `keep_end`,
+ * else the beginning.
  */
 static struct text text_of(PyObject *object, char *buffer, size_t capacity, bool keep_end)
 {
@@ -179,7 +183,10 @@ struct content {
 	uint64_t file, function, lines;
 };
 
-/* While a handler looks at a stack nothing on it is freed: what the frame before has in common with this one is the same. */
+/*
+ * While a handler looks at a stack nothing on it is freed: what the frame before has in common with this one is the
+ * same.
+ */
 static void content_read(struct content *content, const PyCodeObject *code)
 {
 	const PyCodeObject *before = content->code;

@@ -2,15 +2,16 @@
  * frames_running.h -- the frame of a thread that runs. Included by frames.c alone, after memo.h and cpython.h. Three
  * questions, each answered without following a pointer that may not be one:
  *   frame_running      the innermost frame of a thread's state, NULL when it runs none or when that cannot be told now
- *   frame_code         its code object; NULL for what has no line: an entry frame of the interpreter, a frame whose first
- *                      instruction has not run yet (its function's arguments are still being bound)
+ *   frame_code         its code object; NULL for what has no line: an entry frame of the interpreter, a frame whose
+ *                      first instruction has not run yet (its function's arguments are still being bound)
  *   frame_instruction  the index of the instruction that it executes; -1 when its bytecode cannot be told
  *
- * frame_running believes nothing. While the interpreter enters a function from C, 3.11 and 3.12 publish a record on the C
- * stack (the cframe) some instructions before they fill it in: what is there is whatever the stack held. A store in between,
- * into the thread's state or a generator's frame, may be the fault that we are asked about. So the innermost frame must lie
- * where frames live, be of a generator that runs or below the top of the thread's own stack of frames, and have code that
- * is alive and that its instruction lies in. The frames below such a one were entered before, and are complete.
+ * frame_running believes nothing. While the interpreter enters a function from C, 3.11 and 3.12 publish a record on the
+ * C stack (the cframe) some instructions before they fill it in: what is there is whatever the stack held. A store in
+ * between, into the thread's state or a generator's frame, may be the fault that we are asked about. So the innermost
+ * frame must lie where frames live, be of a generator that runs or below the top of the thread's own stack of frames,
+ * and have code that is alive and that its instruction lies in. The frames below such a one were entered before, and
+ * are complete.
  */
 #ifndef MEMWATCH_FRAMES_RUNNING_H
 #define MEMWATCH_FRAMES_RUNNING_H
@@ -46,8 +47,8 @@ static inline int frame_instruction(const interpreter_frame *frame, PyCodeObject
 /* --- a frame that may be none --- */
 
 /*
- * Whether the word at an address can be read. The kernel reads it as a set of signals before it refuses to do with it what
- * there is no number for, so nothing changes; about 0.1 us.
+ * Whether the word at an address can be read. The kernel reads it as a set of signals before it refuses to do with it
+ * what there is no number for, so nothing changes; about 0.1 us.
  */
 static inline bool is_readable(const void *word)
 {
@@ -71,8 +72,8 @@ static inline struct memo_key code_key(const void *code)
 }
 
 /*
- * Whether the code need not be asked for: it was found alive before, and the frame ends where a frame of it would and where
- * the thread's stack of frames does. So it is the frame that was pushed last, and holds a reference to its code.
+ * Whether the code need not be asked for: it was found alive before, and the frame ends where a frame of it would and
+ * where the thread's stack of frames does. So it is the frame that was pushed last, and holds a reference to its code.
  */
 static inline bool is_pushed_last(const PyThreadState *state, const interpreter_frame *frame)
 {

@@ -1,7 +1,7 @@
 /*
- * memo.c -- DESIGN: a table that forgets. A key has one place, and the newest takes it. An entry is two words that are written and read
- * without a lock: the second is the number beside half of the key, the first is the other half, mixed with the second. So an entry that
- * two threads have written at once, or that is read while it is written, is nobody's.
+ * memo.c -- DESIGN: a table that forgets. A key has one place, and the newest takes it. An entry is two words that are
+ * written and read without a lock: the second is the number beside half of the key, the first is the other half, mixed
+ * with the second. So an entry that two threads have written at once, or that is read while it is written, is nobody's.
  *
  * Loss: an entry that another one replaced is found out again.
  */

@@ -1,6 +1,6 @@
 /*
- * memo.h -- which number belongs to a key: the location of what hashes to it, so that what is costly to decode is decoded once; the size of
- * a code object's frames.
+ * memo.h -- which number belongs to a key: the location of what hashes to it, so that what is costly to decode is
+ * decoded once; the size of a code object's frames.
  *
  *   who may run together    memo_find, memo_keep: everything, with everything, in handlers too
  *                           memo_open: once, before them

@@ -1,6 +1,6 @@
 /*
- * module.c -- DESIGN: memwatch._core, the typed surface of libmemwatch for the package beside it (see _core.pyi). Holds no
- * logic of its own. State is static: there is one engine in a process, so sub-interpreters are refused (single-phase
+ * module.c -- DESIGN: memwatch._core, the typed surface of libmemwatch for the package beside it (see _core.pyi). Holds
+ * no logic of its own. State is static: there is one engine in a process, so sub-interpreters are refused (single-phase
  * initialisation).
  */
 #include "cpython.h" /* first: what is Python's own */

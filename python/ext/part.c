@@ -1,7 +1,7 @@
 /*
- * part.c -- DESIGN: the library's functions as the exporter and the recorder call them: each goes through the table that
- * memwatch._core gives out. Part of both modules. The table is found once, under the GIL, at import; the functions are
- * called on any thread, also without the GIL, and own nothing.
+ * part.c -- DESIGN: the library's functions as the exporter and the recorder call them: each goes through the table
+ * that memwatch._core gives out. Part of both modules. The table is found once, under the GIL, at import; the functions
+ * are called on any thread, also without the GIL, and own nothing.
  */
 #include "api.h"
 #include "convert.h"

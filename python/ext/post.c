@@ -1,7 +1,7 @@
 /*
- * post.c -- DESIGN: events from elsewhere, for external regions: what an adapter found in Python becomes an event like any
- * other. Runs on the caller's thread, perhaps inside a trace function, and keeps the GIL: it copies a few strings and
- * appends to the log, which never waits for a reader.
+ * post.c -- DESIGN: events from elsewhere, for external regions: what an adapter found in Python becomes an event like
+ * any other. Runs on the caller's thread, perhaps inside a trace function, and keeps the GIL: it copies a few strings
+ * and appends to the log, which never waits for a reader.
  */
 #include "convert.h"
 

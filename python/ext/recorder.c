@@ -1,7 +1,8 @@
 /*
- * recorder.c -- DESIGN: memwatch._core_recorder, a module of its own because of the library that it needs: Recorder, which
- * keeps one watcher's events and versions in a file, on a native thread of its own. It is closed before its watcher, by the
- * watcher if nobody did earlier; in a forked child it is left alone. Reading what it kept needs no native code.
+ * recorder.c -- DESIGN: memwatch._core_recorder, a module of its own because of the library that it needs: Recorder,
+ * which keeps one watcher's events and versions in a file, on a native thread of its own. It is closed before its
+ * watcher, by the watcher if nobody did earlier; in a forked child it is left alone. Reading what it kept needs no
+ * native code.
  */
 #include "api.h"
 #include "convert.h"

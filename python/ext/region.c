@@ -1,8 +1,8 @@
 /*
- * region.c -- DESIGN: regions over Python buffers. A region holds its buffer's export (an Export object in the watcher's
- * dictionary) from before the native region exists until after it is removed, so the memory cannot move or vanish while
- * the worker reads it; Python itself refuses a resize meanwhile. Runs on the caller's thread; adding and removing wait
- * for a pass of the worker and release the GIL.
+ * region.c -- DESIGN: regions over Python buffers. A region holds its buffer's export (an Export object in the
+ * watcher's dictionary) from before the native region exists until after it is removed, so the memory cannot move or
+ * vanish while the worker reads it; Python itself refuses a resize meanwhile. Runs on the caller's thread; adding and
+ * removing wait for a pass of the worker and release the GIL.
  */
 #include "convert.h"
 
@@ -82,7 +82,10 @@ static bool is_plain_bytes(const Py_buffer *view, PyObject *object)
 				 (PyBytes_Check(object) || PyByteArray_Check(object) || PyMemoryView_Check(object)));
 }
 
-/* The element's format (a better one than the buffer's may have been given), size and shape, as far as the native core can hold them. */
+/*
+ * The element's format (a better one than the buffer's may have been given), size and shape, as far as the native core
+ * can hold them.
+ */
 static void describe(const Py_buffer *view, PyObject *object, struct memwatch_region_options *options)
 {
 	if (!options->format)
@@ -143,11 +146,11 @@ static int parse_when(PyObject *when, struct memwatch_region_options *options)
 			return 0;
 		}
 	PyErr_Clear();
-	PyErr_Format(
-		PyExc_ValueError,
-		"when=%R: a condition is a function of the event, \"changed\", \"any_nan\", (\"gt\", x) and so ge, lt, le, "
-		"eq, ne, delta_gt, or (\"outside\", low, high) and so inside",
-		when);
+	PyErr_Format(PyExc_ValueError,
+		     "when=%R: a condition is a function of the event, \"changed\", \"any_nan\", (\"gt\", x) "
+		     "and so ge, lt, le, "
+		     "eq, ne, delta_gt, or (\"outside\", low, high) and so inside",
+		     when);
 	Py_XDECREF(tuple);
 	return -1;
 }

@@ -1,6 +1,6 @@
 /*
- * region_info.c -- DESIGN: what the core knows of regions, as dictionaries: one region's, or all of them in batches, so that the
- * worker is never held up for long. Runs with the GIL on the caller's thread.
+ * region_info.c -- DESIGN: what the core knows of regions, as dictionaries: one region's, or all of them in batches, so
+ * that the worker is never held up for long. Runs with the GIL on the caller's thread.
  */
 #include "convert.h"
 

@@ -1,11 +1,11 @@
 /*
- * sink.c -- DESIGN: Sink, a cursor on a watcher's events. Reading blocks without the GIL on the reader's thread. The native sink
- * outlives the watcher: what was told before the close is read after it, then the native close wakes who waits. What a slow
- * reader misses is counted natively.
+ * sink.c -- DESIGN: Sink, a cursor on a watcher's events. Reading blocks without the GIL on the reader's thread. The
+ * native sink outlives the watcher: what was told before the close is read after it, then the native close wakes who
+ * waits. What a slow reader misses is counted natively.
  *
- * Others may wait until the reader is through (drain). All of that waiting is here, in C: a lock of Python's can be left taken by a
- * signal handler that raises, these cannot, because no Python runs while they are held. Whoever waits on the main thread looks for
- * signals in between, so that an interrupt is served during a wait that has no end.
+ * Others may wait until the reader is through (drain). All of that waiting is here, in C: a lock of Python's can be
+ * left taken by a signal handler that raises, these cannot, because no Python runs while they are held. Whoever waits
+ * on the main thread looks for signals in between, so that an interrupt is served during a wait that has no end.
  */
 #include "convert.h"
 
@@ -102,7 +102,10 @@ static int64_t now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* How long one wait may be: to the deadline (-1: none), but on the main thread, which serves Python's signals, not for long. */
+/*
+ * How long one wait may be: to the deadline (-1: none), but on the main thread, which serves Python's signals, not for
+ * long.
+ */
 static int slice_ms(int64_t deadline)
 {
 	static const int64_t slice = SLICE_MS;

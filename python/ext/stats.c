@@ -1,5 +1,6 @@
 /*
- * stats.c -- DESIGN: the native statistics as dictionaries; what they hold stands in the tables below. Runs with the GIL.
+ * stats.c -- DESIGN: the native statistics as dictionaries; what they hold stands in the tables below. Runs with the
+ * GIL.
  */
 #include "convert.h"
 

@@ -1,6 +1,6 @@
 /*
- * trace.h -- what the trace adapter's engines ask after each line or instruction that can change a watched name. All of it
- * needs the GIL and runs no code of the user.
+ * trace.h -- what the trace adapter's engines ask after each line or instruction that can change a watched name. All of
+ * it needs the GIL and runs no code of the user.
  */
 #ifndef MEMWATCH_TRACE_H
 #define MEMWATCH_TRACE_H

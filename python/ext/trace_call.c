@@ -1,12 +1,14 @@
 /*
  * trace_call.c -- DESIGN: how the engines' Python functions are called on the user's threads, between two of their
- * instructions. What such a function raised would be raised there in the user's code, and with sys.settrace it would end
- * the tracing of the thread. But hardly anything that is raised in it is its own:
+ * instructions. What such a function raised would be raised there in the user's code, and with sys.settrace it would
+ * end the tracing of the thread. But hardly anything that is raised in it is its own:
  *
- * - An exception of a signal handler (KeyboardInterrupt, a timeout) is raised in whatever Python code the main thread runs.
+ * - An exception of a signal handler (KeyboardInterrupt, a timeout) is raised in whatever Python code the main thread
+ *   runs.
  *   Here the function is called once more, and the exception is raised by a pending call, which the main thread makes
  *   between two of its next instructions: in the user's code, as if the signal had come then.
- * - At the limit of recursion, or without memory, nothing can be asked. The user's own next call fails likewise; what has
+ * - At the limit of recursion, or without memory, nothing can be asked. The user's own next call fails likewise; what
+ *   has
  *   changed is found by a later look.
  *
  * Owns a deferred exception until it is raised; one that was not when the interpreter ends is lost with it.

@@ -1,8 +1,9 @@
 /*
- * trace_frame.c -- DESIGN: what Python does not say of a frame. A variable that functions share lives in a cell, which no
- * public function of Python gives out while the frame runs; and reading `frame.f_locals`, which before 3.13 is slow, changes
- * the dictionary that the user has from `locals()`. So the frame's slots are read where they are. Runs under the GIL. Where
- * the layout is not known no slot can be read, and the adapter does without: it watches such a name while its frame lives.
+ * trace_frame.c -- DESIGN: what Python does not say of a frame. A variable that functions share lives in a cell, which
+ * no public function of Python gives out while the frame runs; and reading `frame.f_locals`, which before 3.13 is slow,
+ * changes the dictionary that the user has from `locals()`. So the frame's slots are read where they are. Runs under
+ * the GIL. Where the layout is not known no slot can be read, and the adapter does without: it watches such a name
+ * while its frame lives.
  */
 #include "cpython.h"
 

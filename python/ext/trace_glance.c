@@ -1,8 +1,8 @@
 /*
  * trace_glance.c -- DESIGN: Glance, the quick half of a check: does a watched name certainly hold what it held? The
- * engines ask after every line or instruction that can change it, on the thread that ran it, so the answer costs a look-up
- * and some comparisons of addresses. "No" means only that Python has to look closer (Watch.check): the value changed, or
- * cannot be read here without running code of the user, or what it holds is too long to be compared here.
+ * engines ask after every line or instruction that can change it, on the thread that ran it, so the answer costs a
+ * look-up and some comparisons of addresses. "No" means only that Python has to look closer (Watch.check): the value
+ * changed, or cannot be read here without running code of the user, or what it holds is too long to be compared here.
  *
  * Owns the value and the copied items that it compares with; of what it reads from it owns what Python gave it, a weak
  * reference where the target has one. A frame is kept as an address and never followed: the frame that runs is compared

@@ -1,21 +1,22 @@
 /*
  * trace_spot.c -- DESIGN: what Python calls while names are watched, as far as nothing has changed. A Spot is what is
  * checked at one place of the code: a glance for each watched name, and the function that looks closer, which is called
- * when one of the glances is not certain. Runs on the user's threads, between two of their instructions, and takes no lock.
+ * when one of the glances is not certain. Runs on the user's threads, between two of their instructions, and takes no
+ * lock.
  *
  * A line step is a frame's trace function under sys.settrace. It checks the spot of the line that has run, if there is
- * one, and answers with the step for the line that begins: which step a frame has is all the state there is, so that frames
- * share them. A thread's trace function looks up its code's first step, and asks Python about code that it does not know.
- * Under sys.monitoring the callback of INSTRUCTION events finds the spot in a table, by the address of the code plus the
- * offset of the instruction.
+ * one, and answers with the step for the line that begins: which step a frame has is all the state there is, so that
+ * frames share them. A thread's trace function looks up its code's first step, and asks Python about code that it does
+ * not know. Under sys.monitoring the callback of INSTRUCTION events finds the spot in a table, by the address of the
+ * code plus the offset of the instruction.
  *
  * Steps refer to each other through the table of lines: cycles, which the collector finds.
  */
 #include "trace.h"
 
 /*
- * What the table has under a number, whose reference is taken over: borrowed, NULL for nothing. That is also the answer at
- * the limit of recursion, where numbers cannot be compared: see trace_call.c.
+ * What the table has under a number, whose reference is taken over: borrowed, NULL for nothing. That is also the answer
+ * at the limit of recursion, where numbers cannot be compared: see trace_call.c.
  */
 static PyObject *look_up(PyObject *table, PyObject *number)
 {

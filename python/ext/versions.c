@@ -1,6 +1,7 @@
 /*
- * versions.c -- DESIGN: versions: what a region held, when, and who last wrote a part of it. Versions are rebuilt natively on the
- * caller's thread, without the GIL where that may take long. What was evicted is a KeyError that names the oldest kept.
+ * versions.c -- DESIGN: versions: what a region held, when, and who last wrote a part of it. Versions are rebuilt
+ * natively on the caller's thread, without the GIL where that may take long. What was evicted is a KeyError that names
+ * the oldest kept.
  */
 #include "convert.h"
 

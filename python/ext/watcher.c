@@ -1,12 +1,12 @@
 /*
  * watcher.c -- DESIGN: Watcher, a native watcher and who may be inside it. Python threads may call at any time, but the
- * native watcher may only be closed when nobody is inside. So a call that releases the GIL counts itself in and out, and
- * close() first refuses new calls, waits until the count is zero, then closes what depends on the
- * watcher, then the native watcher. Calls that keep the GIL need no count: close() begins under the GIL. From then on what
- * depends on it is the close's alone, which owns a reference to each: others may let go of them meanwhile.
+ * native watcher may only be closed when nobody is inside. So a call that releases the GIL counts itself in and out,
+ * and close() first refuses new calls, waits until the count is zero, then closes what depends on the watcher, then the
+ * native watcher. Calls that keep the GIL need no count: close() begins under the GIL. From then on what depends on it
+ * is the close's alone, which owns a reference to each: others may let go of them meanwhile.
  *
- * Owns the native watcher and, by way of the exports, the buffers of its regions. In a forked child it owns nothing: the
- * parent's watcher is left alone and every call fails with ECHILD.
+ * Owns the native watcher and, by way of the exports, the buffers of its regions. In a forked child it owns nothing:
+ * the parent's watcher is left alone and every call fails with ECHILD.
  */
 #include "convert.h"
 #include "options.h"

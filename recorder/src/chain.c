@@ -1,11 +1,11 @@
 /*
- * chain.c -- DESIGN: how values are kept. A number's value is in the event's row. Of other variables the file has a base (the whole
- * value, after some event) and patches (old and new bytes of what each event wrote). The value after an event is the newest
- * base up to it and the patches since. What eviction overtakes is folded into the base (evict.c).
+ * chain.c -- DESIGN: how values are kept. A number's value is in the event's row. Of other variables the file has a
+ * base (the whole value, after some event) and patches (old and new bytes of what each event wrote). The value after an
+ * event is the newest base up to it and the patches since. What eviction overtakes is folded into the base (evict.c).
  *
- * Runs on the recorder's thread. Loss: a chain breaks when an event of the variable was missed, or carried neither patch nor
- * values. Then the value is taken anew, from the event, the watcher's history or the last bytes known. What lies between has
- * a base without a value: never a wrong one.
+ * Runs on the recorder's thread. Loss: a chain breaks when an event of the variable was missed, or carried neither
+ * patch nor values. Then the value is taken anew, from the event, the watcher's history or the last bytes known. What
+ * lies between has a base without a value: never a wrong one.
  */
 #include "chain.h"
 

@@ -1,9 +1,9 @@
 /*
  * db.c -- DESIGN: see db.h. Statements are prepared when they are first used and live as long as the file is open.
  *
- * A recording has a rollback journal. A write-ahead log would need memory that is shared through a mapped file (see vfs.c),
- * or else lock every reader out. The price: a reader that stays inside one statement holds up the next commit. Then the
- * events wait in the watcher's log.
+ * A recording has a rollback journal. A write-ahead log would need memory that is shared through a mapped file (see
+ * vfs.c), or else lock every reader out. The price: a reader that stays inside one statement holds up the next commit.
+ * Then the events wait in the watcher's log.
  */
 #define _GNU_SOURCE
 #include "db.h"

@@ -1,7 +1,7 @@
 /*
  * db.h -- a recording's file: its tables, and the statements that the recorder has for them. One thread, inside
- * recorder_vfs_enter and _leave. Errors are -errno with their sentence: -EBADMSG damaged, -EPROTO no recording, -ESTALE moved
- * away, -ENOBUFS it may not grow, -ENOSPC the disk is full, -EBUSY another process reads or records.
+ * recorder_vfs_enter and _leave. Errors are -errno with their sentence: -EBADMSG damaged, -EPROTO no recording, -ESTALE
+ * moved away, -ENOBUFS it may not grow, -ENOSPC the disk is full, -EBUSY another process reads or records.
  */
 #ifndef RECORDER_DB_H
 #define RECORDER_DB_H
@@ -73,8 +73,8 @@ struct db {
 };
 
 /*
- * Opens the file at an absolute path that outlives it, made when it is not there; with the tables. `sync`: commits reach the
- * disk.
+ * Opens the file at an absolute path that outlives it, made when it is not there; with the tables. `sync`: commits
+ * reach the disk.
  */
 int db_open(struct db *db, const char *path, uint64_t max_bytes, int sync);
 void db_close(struct db *db); /* also when it is not open */
@@ -83,8 +83,8 @@ void db_close(struct db *db); /* also when it is not open */
 sqlite3_stmt *db_statement(struct db *db, enum db_statement which);
 
 /*
- * Binds by `types`: 'i' an int64_t, 't' a text (NULL and "" are NULL), 'b' bytes and their size_t (NULL is NULL); runs the
- * statement to its end. db_ask stops at the first row: 1, with its column 0 in `*ret_value`; 0 when there is none.
+ * Binds by `types`: 'i' an int64_t, 't' a text (NULL and "" are NULL), 'b' bytes and their size_t (NULL is NULL); runs
+ * the statement to its end. db_ask stops at the first row: 1, with its column 0 in `*ret_value`; 0 when there is none.
  */
 int db_run(struct db *db, enum db_statement which, const char *types, ...);
 int db_ask(struct db *db, enum db_statement which, int64_t *ret_value, const char *types, ...);

@@ -1,6 +1,6 @@
 /*
- * error.c -- DESIGN: one sentence a thread, kept until its next failed call. The recorder's thread copies its own into the
- * stats, where others read it. Nothing is lost but an older sentence.
+ * error.c -- DESIGN: one sentence a thread, kept until its next failed call. The recorder's thread copies its own into
+ * the stats, where others read it. Nothing is lost but an older sentence.
  */
 #include "error.h"
 

@@ -1,7 +1,8 @@
 /*
- * evict.c -- DESIGN: the oldest events leave, whole shares of the file at a time. What they wrote is folded into the value that
- * is kept of their variable (its base), so that the value after every event that stays can still be told, and a variable
- * at rest keeps its value. A run without events leaves as a whole; of this run, variables that nobody watches any more.
+ * evict.c -- DESIGN: the oldest events leave, whole shares of the file at a time. What they wrote is folded into the
+ * value that is kept of their variable (its base), so that the value after every event that stays can still be told,
+ * and a variable at rest keeps its value. A run without events leaves as a whole; of this run, variables that nobody
+ * watches any more.
  *
  * Runs on the recorder's thread, in the transaction that needs the room. Nothing of that transaction is evicted.
  */

@@ -1,6 +1,6 @@
 /*
- * known.c -- DESIGN: a hash table with chains, and a list of what the transaction touched. The recorder's thread alone; it owns
- * the entries. Without memory an entry is not made, and the event that needed it is tried again.
+ * known.c -- DESIGN: a hash table with chains, and a list of what the transaction touched. The recorder's thread alone;
+ * it owns the entries. Without memory an entry is not made, and the event that needed it is tried again.
  */
 #include "known.h"
 

@@ -1,6 +1,6 @@
 /*
- * known.h -- rows that this run has made, found by a key of 128 bits: its variables, who wrote, and where. The recorder's
- * thread alone.
+ * known.h -- rows that this run has made, found by a key of 128 bits: its variables, who wrote, and where. The
+ * recorder's thread alone.
  */
 #ifndef RECORDER_KNOWN_H
 #define RECORDER_KNOWN_H

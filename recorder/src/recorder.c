@@ -1,11 +1,11 @@
 /*
- * recorder.c -- DESIGN: one thread, "memwatch-record", reads a sink and commits what it read in one transaction a commit
- * interval. It owns the file and everything in `run`; other threads see the stats, under the mutex.
+ * recorder.c -- DESIGN: one thread, "memwatch-record", reads a sink and commits what it read in one transaction a
+ * commit interval. It owns the file and everything in `run`; other threads see the stats, under the mutex.
  *
- * Loss: events are released only once they are committed. While the file cannot be had the thread does not read on: the watcher's
- * log keeps the events as far as it reaches, and what it evicts meanwhile shows as a gap in seq, which is recorded as one. Each
- * failure is counted and its sentence kept; a second later it is tried again. Neither the watcher's worker nor any thread of the
- * host ever waits for the file.
+ * Loss: events are released only once they are committed. While the file cannot be had the thread does not read on: the
+ * watcher's log keeps the events as far as it reaches, and what it evicts meanwhile shows as a gap in seq, which is
+ * recorded as one. Each failure is counted and its sentence kept; a second later it is tried again. Neither the
+ * watcher's worker nor any thread of the host ever waits for the file.
  */
 #define _GNU_SOURCE
 #include "error.h"
@@ -391,7 +391,10 @@ static char *absolute(const char *path)
 	return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
 }
 
-/* All signals are the host's, but for those that a fault raises here: other threads may watch pages that this one writes. */
+/*
+ * All signals are the host's, but for those that a fault raises here: other threads may watch pages that this one
+ * writes.
+ */
 static int start_thread(struct memwatch_recorder *recorder)
 {
 	sigset_t blocked, before;
@@ -458,7 +461,8 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 	if (!recorder)
 		return recorder_error_set(-ENOMEM, "no memory for a recorder");
 	init_lock(recorder);
-	recorder_vfs_name(); /* here, so that the caller's forks know of it: one that is under way when it registers does not */
+	/* here, so that the caller's forks know of it: one that is under way when it registers does not */
+	recorder_vfs_name();
 	recorder->watcher = recorder->run.watcher = watcher;
 	recorder->pid = getpid();
 	recorder->options = *options;

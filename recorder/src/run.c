@@ -1,6 +1,6 @@
 /*
- * run.c -- DESIGN: from events to rows. What repeats is written once and known by its number from then on: variables, places in
- * the code, who wrote. What a variable's value goes through is chain.c; what makes room is evict.c.
+ * run.c -- DESIGN: from events to rows. What repeats is written once and known by its number from then on: variables,
+ * places in the code, who wrote. What a variable's value goes through is chain.c; what makes room is evict.c.
  *
  * Runs on the recorder's thread. It owns the run's state. Loss: events that never came are a row of `losses`. After a
  * transaction that failed everything is as it was before it.
@@ -89,7 +89,10 @@ static void shape_text(const struct memwatch_event *event, char text[TEXT_BYTES]
 	snprintf(text + at, TEXT_BYTES - at, "]");
 }
 
-/* Since when the variable has had the value that its first event found: it is watched, the run began, or events were missed. */
+/*
+ * Since when the variable has had the value that its first event found: it is watched, the run began, or events were
+ * missed.
+ */
 static void since(const struct run *run, const struct memwatch_event *event, uint64_t *ret_seq, uint64_t *ret_ns)
 {
 	struct memwatch_region_info info;

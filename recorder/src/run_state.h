@@ -1,6 +1,6 @@
 /*
- * run_state.h -- a run being written: what the recorder's thread knows of it. Everything that changes it runs on that thread,
- * inside recorder_vfs_enter and _leave and a transaction.
+ * run_state.h -- a run being written: what the recorder's thread knows of it. Everything that changes it runs on that
+ * thread, inside recorder_vfs_enter and _leave and a transaction.
  */
 #ifndef RECORDER_RUN_STATE_H
 #define RECORDER_RUN_STATE_H

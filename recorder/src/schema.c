@@ -1,6 +1,6 @@
 /*
- * schema.c -- DESIGN: an event is one row of `changes`, small: what repeats from event to event (the variable, who wrote) is a
- * number. `events` is the view that people read. No state; nothing can be lost.
+ * schema.c -- DESIGN: an event is one row of `changes`, small: what repeats from event to event (the variable, who
+ * wrote) is a number. `events` is the view that people read. No state; nothing can be lost.
  */
 #include "schema.h"
 
@@ -34,7 +34,8 @@ const char schema_sql[] =
 	"CREATE VIEW events AS SELECT "
 	"  strftime('%Y-%m-%d %H:%M:%f', time_ns / 1e9, 'unixepoch') AS time, "
 	"  variables.name AS variable, "
-	"  CASE WHEN NOT whole AND first.id IS NOT NULL AND format IS NOT NULL THEN first.\"offset\" / item_bytes END AS element, "
+	"  CASE WHEN NOT whole AND first.id IS NOT NULL AND format IS NOT NULL "
+	"  THEN first.\"offset\" / item_bytes END AS element, "
 	"  coalesce(changes.old, first.old) AS old, "
 	"  coalesce(changes.new, first.new) AS new, "
 	"  CASE attribution WHEN 'exact' THEN coalesce(function, symbol) END AS who, "

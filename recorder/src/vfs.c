@@ -10,8 +10,8 @@
  *     would keep the locks of a parent that was killed.
  *   - It follows links, and takes files that belong to others.
  *
- * Runs on the recorders' threads, between recorder_vfs_enter and _leave. It owns the open files. A system call that fails is
- * an error of SQLite's and leaves its errno; nothing is lost here.
+ * Runs on the recorders' threads, between recorder_vfs_enter and _leave. It owns the open files. A system call that
+ * fails is an error of SQLite's and leaves its errno; nothing is lost here.
  */
 #include "vfs.h"
 
@@ -373,7 +373,8 @@ static int vfs_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int 
 static int vfs_delete(sqlite3_vfs *vfs, const char *path, int sync)
 {
 	(void)vfs;
-	(void)sync; /* a journal that comes back after a power failure is rolled back: the last commit is lost, nothing else */
+	/* a journal that comes back after a power failure is rolled back: the last commit is lost, nothing else */
+	(void)sync;
 	if (unlink(path) == 0)
 		return SQLITE_OK;
 	return errno == ENOENT ? SQLITE_IOERR_DELETE_NOENT : failed(SQLITE_IOERR_DELETE);

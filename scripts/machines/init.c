@@ -1,6 +1,6 @@
 /*
- * init.c -- the first program of a small virtual machine: runs each program below /tests, as root and as an ordinary user, says how it
- * ended, and switches the machine off.
+ * init.c -- the first program of a small virtual machine: runs each program below /tests, as root and as an ordinary
+ * user, says how it ended, and switches the machine off.
  */
 #include <dirent.h>
 #include <errno.h>

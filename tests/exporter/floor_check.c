@@ -1,6 +1,6 @@
 /*
- * floor_check.c -- reads lines "delivered coalesced missed" as successive states of a watcher, writes what a scrape would show:
- * "detected coalesced missed".
+ * floor_check.c -- reads lines "delivered coalesced missed" as successive states of a watcher, writes what a scrape
+ * would show: "detected coalesced missed".
  */
 #include "metrics/floor.h"
 

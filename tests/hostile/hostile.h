@@ -51,7 +51,10 @@ static inline void check_converged(memwatch *watcher, uint64_t region_id, const 
 	memwatch_event_unref(event);
 }
 
-/* From now on the process is an unprivileged one that may read its own files in /proc; without BPF then. Where it was none before. */
+/*
+ * From now on the process is an unprivileged one that may read its own files in /proc; without BPF then. Where it was
+ * none before.
+ */
 static inline void become_nobody(void)
 {
 	enum { NOBODY = 65534 };

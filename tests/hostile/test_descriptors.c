@@ -1,5 +1,6 @@
 /*
- * test_descriptors.c -- what hosts do with descriptors: they count on low numbers, run out of them, and close what they do not know.
+ * test_descriptors.c -- what hosts do with descriptors: they count on low numbers, run out of them, and close what they
+ * do not know.
  */
 #include "hostile.h"
 
@@ -33,7 +34,10 @@ static bool is_open(int fd)
 	return fcntl(fd, F_GETFD) >= 0;
 }
 
-/* --- threads that wait until they are told to end --------------------------------------------------------------------- */
+/*
+ * --- threads that wait until they are told to end
+ * ---------------------------------------------------------------------
+ */
 
 static pthread_barrier_t begun;
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -65,7 +69,9 @@ static void end_threads(unsigned n, pthread_t *threads)
 		pthread_join(threads[i], NULL);
 }
 
-/* --- low numbers ---------------------------------------------------------------------------------------------------- */
+/*
+ * --- low numbers ----------------------------------------------------------------------------------------------------
+ */
 
 BEHAVIOUR(selects_beside_a_thousand_threads)
 {
@@ -88,7 +94,9 @@ BEHAVIOUR(selects_beside_a_thousand_threads)
 	end_threads(THREADS, threads);
 }
 
-/* --- few numbers ---------------------------------------------------------------------------------------------------- */
+/*
+ * --- few numbers ----------------------------------------------------------------------------------------------------
+ */
 
 static void leave_reserve(const char *backend, rlim_t limit, unsigned n_threads)
 {
@@ -134,7 +142,10 @@ BEHAVIOUR_OF(auto, is_not_told_as_the_kernel_beyond_the_limit)
 	end_threads(150, threads);
 }
 
-/* --- closed by the host ------------------------------------------------------------------------------------------------ */
+/*
+ * --- closed by the host
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static bool before[NUMBERS], ours[NUMBERS];
 

@@ -1,7 +1,7 @@
 /*
- * test_out_of_memory.c -- the n-th allocation fails, once or from then on, for each n that there is: mappings, which the library makes its
- * own memory of, and malloc, which the libraries below it use. Calls may fail then, with a sentence; the host lives, and what was told
- * balances.
+ * test_out_of_memory.c -- the n-th allocation fails, once or from then on, for each n that there is: mappings, which
+ * the library makes its own memory of, and malloc, which the libraries below it use. Calls may fail then, with a
+ * sentence; the host lives, and what was told balances.
  */
 #include "hostile.h"
 

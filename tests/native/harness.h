@@ -5,7 +5,7 @@
  *   TEST_DIES(name, SIGSEGV) { ... }           ends well by dying of that signal
  *   SKIP("why")                                ends the test, neither good nor bad
  *
- *   program                 runs all tests, prints "ok NAME", "skip NAME: why" or "FAIL NAME: how it ended", exits 0 or 1
+ *   program                 runs all tests, prints "ok NAME", "skip NAME: why" or "FAIL NAME: how it ended"; exits 0, 1
  *   program NAME...         runs these
  *   program --list          prints the names
  *
@@ -131,7 +131,8 @@ __attribute__((used, visibility("default"))) const char *__asan_default_options(
 }
 __attribute__((used, visibility("default"))) const char *__tsan_default_options(void)
 {
-	return "handle_segv=0:handle_sigbus=0:handle_abort=0:die_after_fork=0:allow_user_segv_handler=1:halt_on_error=1";
+	return "handle_segv=0:handle_sigbus=0:handle_abort=0:die_after_fork=0:allow_user_segv_handler=1:"
+	       "halt_on_error=1";
 }
 
 static inline double harness_now_s(void)

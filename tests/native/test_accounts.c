@@ -1,6 +1,6 @@
 /*
- * test_accounts.c -- what the library says of its own cost: memory as the kernel counts it, records a region, pages that a
- * pass reads, how soon one byte of a gigabyte is an event, and what a writer that never rests can make it take.
+ * test_accounts.c -- what the library says of its own cost: memory as the kernel counts it, records a region, pages
+ * that a pass reads, how soon one byte of a gigabyte is an event, and what a writer that never rests can make it take.
  */
 #include "watching.h"
 
@@ -47,7 +47,10 @@ static uint64_t bytes_a_region(memwatch *watcher, uint8_t *memory, struct memwat
 	return (stats_of(watcher).native_memory_bytes - before) / SMALL;
 }
 
-/* A block that holds a shadow of 16 bytes and a short name, its place in the table of names, and in the list of what is polled. */
+/*
+ * A block that holds a shadow of 16 bytes and a short name, its place in the table of names, and in the list of what is
+ * polled.
+ */
 enum { NAME_AND_SHADOW = 32 + 16, POLLED = 16 };
 
 static void check_small(struct memwatch_region_options *options)

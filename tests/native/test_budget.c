@@ -1,6 +1,7 @@
 /*
- * test_budget.c -- what attribution may cost: storms of page faults without the filter in the kernel, and neighbours of a small
- * object. The account of signals and steps is what is checked, since it does not depend on how busy the machine is.
+ * test_budget.c -- what attribution may cost: storms of page faults without the filter in the kernel, and neighbours of
+ * a small object. The account of signals and steps is what is checked, since it does not depend on how busy the machine
+ * is.
  */
 #include "watching.h"
 
@@ -214,12 +215,18 @@ TEST(neighbours_at_a_run_are_slowed_by_the_budget_at_most)
 		answers.n_exact, answers.n_events, (unsigned long long)stats.stepped, elapsed_s, before_s * 1e9,
 		after_s * 1e9);
 	CHECK_OP(stats.stepped, <=, 1.5 * affordable(elapsed_s, STEP_COST_NS));
-	/* 1 % of a core over 100,000 writes a second is 100 ns a write; on a busy machine a signal costs some times as much. */
+	/*
+	 * 1 % of a core over 100,000 writes a second is 100 ns a write; on a busy machine a signal costs some times as
+	 * much.
+	 */
 	CHECK(after_s < 3 * before_s + 500e-9);
 	memwatch_close(watcher);
 }
 
-/* While a neighbour is stepped over the page is open to all, and nothing but the step's own mark tells of what was written. */
+/*
+ * While a neighbour is stepped over the page is open to all, and nothing but the step's own mark tells of what was
+ * written.
+ */
 TEST(a_flush_finds_what_was_written_during_a_step)
 {
 	enum { N = 20000 };

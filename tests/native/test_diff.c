@@ -1,6 +1,6 @@
 /*
- * test_diff.c -- the comparison, with the instructions that the CPU has and with those that every CPU has: what differs, the ranges,
- * the old bytes and the shadow after it are what a loop over the bytes finds.
+ * test_diff.c -- the comparison, with the instructions that the CPU has and with those that every CPU has: what
+ * differs, the ranges, the old bytes and the shadow after it are what a loop over the bytes finds.
  */
 #include "harness.h"
 

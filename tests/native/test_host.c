@@ -248,7 +248,10 @@ BACKEND_TEST(a_handler_may_write_watched_memory)
 	memwatch_close(watcher);
 }
 
-/* Ours stays in front after the end, since a signal may still be on its way to a thread that blocks it; it passes all on. */
+/*
+ * Ours stays in front after the end, since a signal may still be on its way to a thread that blocks it; it passes all
+ * on.
+ */
 TEST(handlers_of_the_host_work_after_close)
 {
 	uint8_t *memory;

@@ -1,6 +1,6 @@
 /*
- * test_layout.c -- layouts that regions share: the same description is the same number, another is another, and the last one that goes
- * frees it.
+ * test_layout.c -- layouts that regions share: the same description is the same number, another is another, and the
+ * last one that goes frees it.
  */
 #include "harness.h"
 

@@ -1,6 +1,6 @@
 /*
- * test_machines.c -- machines that refuse: under each seccomp filter a watcher opens, a change is told, the host's calls succeed and
- * the host lives.
+ * test_machines.c -- machines that refuse: under each seccomp filter a watcher opens, a change is told, the host's
+ * calls succeed and the host lives.
  */
 #include "filters.h"
 #include "watching.h"

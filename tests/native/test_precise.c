@@ -41,7 +41,7 @@ static uint64_t number_of(const uint8_t *bytes, uint64_t size_bytes)
 	return number;
 }
 
-/* All events of a region so far, in order; how many. The caller gives room enough and never unrefs: the process ends. */
+/* All events of a region so far, in order; how many. The caller gives room enough; the process ends with them. */
 static int events_of(memwatch *watcher, uint64_t id, const struct memwatch_event **ret_events, int n_max)
 {
 	const struct memwatch_event *events[64];

@@ -115,8 +115,10 @@ TEST(any_number_may_be_asked_for)
 TEST(objects_come_and_go)
 {
 	enter_directory();
-	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && cc -g -O1 -shared -fPIC one.c -o one.so");
-	shell("printf 'int v;\n\n\nvoid two(void) { v++; v += 2; v *= 3; }\n' > two.c && cc -g -O1 -shared -fPIC two.c -o two.so");
+	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && "
+	      "cc -g -O1 -shared -fPIC one.c -o one.so");
+	shell("printf 'int v;\n\n\nvoid two(void) { v++; v += 2; v *= 3; }\n' > two.c && "
+	      "cc -g -O1 -shared -fPIC two.c -o two.so");
 	struct symbol_table *table = symbol_table_open();
 	symbol_resolve(table, (uintptr_t)write_here);
 	for (int i = 0; i < 4; i++) {
@@ -136,7 +138,8 @@ TEST(objects_come_and_go)
 TEST(what_was_not_known_may_be_loaded_later)
 {
 	enter_directory();
-	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && cc -g -O1 -shared -fPIC one.c -o one.so");
+	shell("printf 'int v;\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && "
+	      "cc -g -O1 -shared -fPIC one.c -o one.so");
 	struct symbol_table *table = symbol_table_open();
 	void *object = load("./one.so");
 	uint64_t ip = inside(object, "one");
@@ -151,7 +154,8 @@ TEST(what_was_not_known_may_be_loaded_later)
 TEST(a_separate_debug_file_is_found)
 {
 	enter_directory();
-	shell("printf 'int v;\n\nstatic void hidden(void) { v++; v += 2; v *= 3; }\nvoid *one(void) { return hidden; }\n' > one.c && "
+	shell("printf 'int v;\n\nstatic void hidden(void) { v++; v += 2; v *= 3; }\n"
+	      "void *one(void) { return hidden; }\n' > one.c && "
 	      "cc -g -O1 -shared -fPIC one.c -o one.so && objcopy --only-keep-debug one.so one.debug && "
 	      "strip one.so && objcopy --add-gnu-debuglink=one.debug one.so");
 	struct symbol_table *table = symbol_table_open();
@@ -169,7 +173,8 @@ TEST(a_separate_debug_file_is_found)
 TEST(without_an_index_of_addresses_the_line_is_found)
 {
 	enter_directory();
-	shell("printf 'int v;\n\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && cc -g -O1 -shared -fPIC one.c -o one.so && "
+	shell("printf 'int v;\n\nvoid one(void) { v++; v += 2; v *= 3; }\n' > one.c && "
+	      "cc -g -O1 -shared -fPIC one.c -o one.so && "
 	      "objcopy -R .debug_aranges one.so");
 	struct symbol_table *table = symbol_table_open();
 	const struct symbol *symbol = symbol_resolve(table, inside(load("./one.so"), "one"));

@@ -1,6 +1,6 @@
 /*
- * test_truth.c -- who is named: the author of what an event tells, and nobody in his place. Each write is numbered, so that an event's value says
- * who made it.
+ * test_truth.c -- who is named: the author of what an event tells, and nobody in his place. Each write is numbered, so
+ * that an event's value says who made it.
  */
 #include "watching.h"
 

@@ -1,6 +1,6 @@
 /*
- * test_vanish.c -- memory that goes away within the window after a write, and a kernel that does not read for us: the process lives,
- * what is gone is lost, and what is there is not.
+ * test_vanish.c -- memory that goes away within the window after a write, and a kernel that does not read for us: the
+ * process lives, what is gone is lost, and what is there is not.
  */
 #include "filters.h"
 #include "watching.h"

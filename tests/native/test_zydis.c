@@ -1,6 +1,7 @@
 /*
- * test_zydis.c -- the instruction decoder against Zydis: over random bytes, and over all code of this machine's C library, Python
- * and NumPy. Where ours says that an instruction writes, or that it does not, or how much, Zydis says the same.
+ * test_zydis.c -- the instruction decoder against Zydis: over random bytes, and over all code of this machine's C
+ * library, Python and NumPy. Where ours says that an instruction writes, or that it does not, or how much, Zydis says
+ * the same.
  */
 #include "harness.h"
 

@@ -91,8 +91,8 @@ MEMWATCH_API const char *memwatch_exporter_token(const memwatch_exporter *export
 MEMWATCH_API const char *memwatch_exporter_url(memwatch_exporter *exporter);
 
 /*
- * Lives as long as the exporter. The path of the discovery file; "": there is none, since none was asked for, or since it
- * could not be written where the user's are.
+ * Lives as long as the exporter. The path of the discovery file; "": there is none, since none was asked for, or since
+ * it could not be written where the user's are.
  */
 MEMWATCH_API const char *memwatch_exporter_discovery_file(const memwatch_exporter *exporter);
 

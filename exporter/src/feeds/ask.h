@@ -20,7 +20,10 @@ struct filter {
 		size_t n_bytes;
 	} globs[ASK_GLOBS_MAX];
 	uint64_t from_ms, to_ms;
-	/* Whether names match, by region, twice its id plus the verdict; a name is judged once, since it does not change. */
+	/*
+	 * Whether names match, by region, twice its id plus the verdict; a name is judged once, since it does not
+	 * change.
+	 */
 	uint64_t verdicts[ASK_VERDICTS];
 };
 

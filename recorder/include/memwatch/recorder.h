@@ -1,6 +1,6 @@
 /*
- * recorder.h -- a flight recorder: keeps a watcher's events and the values' versions in a file, so that they can be read
- * when the process is gone.
+ * recorder.h -- a flight recorder: keeps a watcher's events and the values' versions in a file, so that they can be
+ * read when the process is gone.
  *
  *   struct memwatch_recorder_options options;
  *   memwatch_recorder_options_init(&options);
@@ -12,21 +12,21 @@
  * Link with -lmemwatch_recorder -lmemwatch. Errors as in memwatch.h: -errno, with a sentence from
  * memwatch_recorder_error().
  *
- * THE FILE is an SQLite database that any tool reads, also while it is written: `sqlite3 FILE "SELECT * FROM events"`. Its
- * tables and views are described in docs/recording.md; C programs read them with SQLite. One process at a time records to it.
- * It keeps several runs, each with a numbering of its own. It never grows past `max_bytes`: the oldest events leave first.
- * It is made with mode 0600. Local file systems only.
+ * THE FILE is an SQLite database that any tool reads, also while it is written: `sqlite3 FILE "SELECT * FROM events"`.
+ * Its tables and views are described in docs/recording.md; C programs read them with SQLite. One process at a time
+ * records to it. It keeps several runs, each with a numbering of its own. It never grows past `max_bytes`: the oldest
+ * events leave first. It is made with mode 0600. Local file systems only.
  *
  * WHAT IS KEPT is what events carry: a region's policy holds here too. After the watched process was killed, everything
  * up to the last commit is readable.
  *
- * TROUBLE (a full disk, a path that cannot be written, a file that another process records to, that was shortened or removed)
- * never reaches the watched program: it is counted and told by memwatch_recorder_stats_get, and tried again every second.
- * Meanwhile the watcher's log keeps the events, as far as it reaches; what left it is counted as missed. A file that is no
- * recording is never changed; a recording that is damaged is moved aside, to `path`.damaged.
+ * TROUBLE (a full disk, a path that cannot be written, a file that another process records to, that was shortened or
+ * removed) never reaches the watched program: it is counted and told by memwatch_recorder_stats_get, and tried again
+ * every second. Meanwhile the watcher's log keeps the events, as far as it reaches; what left it is counted as missed.
+ * A file that is no recording is never changed; a recording that is damaged is moved aside, to `path`.damaged.
  *
- * LIMITS      A region's values can be told when it has at most an eighth of `max_bytes` (and 64 MiB); of a larger one the written
- *             bytes are kept without a whole value.
+ * LIMITS      A region's values can be told when it has at most an eighth of `max_bytes` (and 64 MiB); of a larger one
+ *             the written bytes are kept without a whole value.
  */
 #ifndef MEMWATCH_RECORDER_H
 #define MEMWATCH_RECORDER_H
@@ -67,7 +67,10 @@ MEMWATCH_API int memwatch_recorder_open(memwatch *watcher, const struct memwatch
  */
 MEMWATCH_API int memwatch_recorder_flush(memwatch_recorder *recorder, int timeout_ms);
 
-/* Records what is in the log, marks the run as ended, closes the file. NULL is allowed; in a forked child it does nothing. Blocks. */
+/*
+ * Records what is in the log, marks the run as ended, closes the file. NULL is allowed; in a forked child it does
+ * nothing. Blocks.
+ */
 MEMWATCH_API void memwatch_recorder_close(memwatch_recorder *recorder);
 
 struct memwatch_recorder_stats {
