@@ -125,7 +125,7 @@ class Build(build_ext):
 
 
 def extension(part, files):
-    headers = sorted(str(path.relative_to(ROOT)) for path in (ROOT / EXT).glob("*.h"))
+    headers = sorted(str(path.relative_to(ROOT)) for path in (ROOT / EXT).glob("*.h")) + [f"{EXT}/api.inc"]
     sources = [str(EXT / name) for name in files]
     name = "memwatch._core" if part == CORE else f"memwatch._core_{part}"
     return Extension(name, sources, depends=headers, extra_compile_args=list(C_FLAGS))

@@ -329,6 +329,32 @@ def delivery():
             Query("max(memwatch_callback_lag_events{@})", "lag, events"),
             Query("sum(memwatch_sinks{@})", "sinks"),
         ),
+        curves(
+            "Recorders",
+            "Events recorded and missed a second, failed attempts, and recorders that cannot write now. Missed, errors"
+            " and failing should be 0.",
+            "short",
+            Query("sum(rate(memwatch_recorder_events_written_total{@}[$__rate_interval]))", "recorded a second"),
+            Query("sum(rate(memwatch_recorder_events_missed_total{@}[$__rate_interval]))", "missed a second"),
+            Query("sum(rate(memwatch_recorder_errors_total{@}[$__rate_interval]))", "errors a second"),
+            Query("sum(memwatch_recorders_failing{@})", "failing"),
+            Query("sum(memwatch_recorders{@})", "recorders"),
+        ),
+        curves(
+            "Recordings: bytes in use",
+            "How much of a recording is in use, and how much it may take. When it is full the oldest events leave.",
+            "bytes",
+            Query("sum by (instance) (memwatch_recorder_used_bytes{@})", "{{instance}}"),
+            Query("sum by (instance) (memwatch_recorder_max_bytes{@})", "{{instance}}, at most"),
+        ),
+        curves(
+            "Recordings: age of the last commit",
+            "How long ago the recorder last committed. It commits when there are events.",
+            "s",
+            Query(
+                "time() - max by (instance) (memwatch_recorder_last_commit_timestamp_seconds{@} > 0)", "{{instance}}"
+            ),
+        ),
     ]
 
 

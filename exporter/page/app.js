@@ -369,6 +369,9 @@ function drawHealth() {
   tile("writer-known", events ? `${Math.round((100 * known) / events)} %` : status.attribution.available ? "yes" : "no", !status.attribution.available);
   tile("ring", `${Math.round((100 * status.ring.notes) / status.ring.capacity)} %`, status.ring.notes > 0.8 * status.ring.capacity);
   tile("memory", `${shortNumber(status.native_memory_bytes)}B`);
+  for (const recorder of status.recorders) {
+    tile("recording", recorder.failing ? `failing: ${recorder.message}` : `${shortNumber(recorder.used_bytes)}B`, recorder.failing);
+  }
 }
 
 function chart(points, label) {

@@ -126,6 +126,28 @@ static void add_feeds(const struct memwatch_exporter *exporter, cJSON *root)
 	add_u64(object, "cut", exporter->feeds.n_cut);
 }
 
+static void add_recorders(const struct memwatch_exporter *exporter, cJSON *root)
+{
+	enum { SINKS_MAX = 32 };
+	struct memwatch_sink_info sinks[SINKS_MAX];
+	cJSON *list = cJSON_AddArrayToObject(root, "recorders");
+	int n = memwatch_sink_list(exporter->watcher, sinks, SINKS_MAX);
+	for (int i = 0; i < n && i < SINKS_MAX; i++) {
+		const struct memwatch_sink_status *status = &sinks[i].status;
+		cJSON *item = sinks[i].has_status ? cJSON_CreateObject() : NULL;
+		if (!item)
+			continue;
+		cJSON_AddItemToArray(list, item);
+		cJSON_AddBoolToObject(item, "failing", status->failing);
+		add_u64(item, "events_written", status->events_written);
+		add_u64(item, "events_missed", status->events_missed);
+		add_u64(item, "errors", status->errors);
+		add_u64(item, "used_bytes", status->bytes_used);
+		add_u64(item, "max_bytes", status->max_bytes);
+		add_string(item, "message", status->message);
+	}
+}
+
 static cJSON *build_status(const struct memwatch_exporter *exporter, const struct memwatch_stats *stats)
 {
 	cJSON *root = cJSON_CreateObject();
@@ -156,6 +178,7 @@ static cJSON *build_status(const struct memwatch_exporter *exporter, const struc
 	add_attribution(stats, root);
 	add_log(stats, root);
 	add_feeds(exporter, root);
+	add_recorders(exporter, root);
 	return root;
 }
 

@@ -79,6 +79,23 @@ static bool wait_until(struct memwatch_recorder *recorder, uint64_t deadline_ms)
 
 /* --- what others see --- */
 
+/* The mutex is held. */
+static void show(struct memwatch_recorder *recorder)
+{
+	const struct memwatch_recorder_stats *stats = &recorder->stats;
+	struct memwatch_sink_status status = {
+		.failing = strcmp(stats->state, "failing") == 0,
+		.events_written = stats->events_written,
+		.events_missed = stats->events_missed,
+		.errors = stats->errors,
+		.bytes_used = stats->bytes_used,
+		.max_bytes = stats->max_bytes,
+		.last_commit_ns = stats->run ? stats->last_commit_ns : 0,
+	};
+	memccpy(status.message, stats->message, 0, sizeof status.message - 1);
+	memwatch_sink_status_set(recorder->sink, &status);
+}
+
 static void publish(struct memwatch_recorder *recorder, const char *state)
 {
 	const struct run *run = &recorder->run;
@@ -95,6 +112,7 @@ static void publish(struct memwatch_recorder *recorder, const char *state)
 	stats->bytes_used = run->used_bytes;
 	stats->committed_seq = run->number ? progress->last_seq : 0;
 	stats->last_commit_ns = run->last_commit_ns;
+	show(recorder);
 	recorder->hurry = false;
 	pthread_cond_broadcast(&recorder->changed);
 	pthread_mutex_unlock(&recorder->mutex);

@@ -1,5 +1,6 @@
 """Nothing that happens to the file harms the host, and what is read is right or an error."""
 
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -754,3 +756,37 @@ def test_old_runs_make_room(watch, path, opened):
     history = opened(path)
     assert history.runs[-1].run == 6
     assert (history.value_at("data") == data).all()
+
+
+def test_a_failing_recorder_is_seen_by_an_operator(tmp_path, wait_for):
+    place = tmp_path / "later"
+    with pytest.warns(RuntimeWarning, match="nothing is recorded"):
+        watcher = memwatch.MemoryWatcher(history_path=place / "recording")
+    with watcher, watcher.serve(port=0) as server:
+        headers = {"Authorization": f"Bearer {server.token}"}
+
+        def get(path):
+            request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers=headers)
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.read().decode()
+
+        def metrics():
+            return dict(
+                line.split(" ") for line in get("/metrics").splitlines() if line.startswith("memwatch_recorder")
+            )
+
+        assert metrics()["memwatch_recorders_failing"] == "1"
+        assert int(metrics()["memwatch_recorder_errors_total"]) >= 1
+        (recorder,) = json.loads(get("/api/v1/status"))["recorders"]
+        assert recorder["failing"]
+        assert "No such file" in recorder["message"]
+        data = memwatch.buffer(8)
+        watcher.watch(data, "data")
+        data[0] = 1
+        place.mkdir()
+        wait_for(lambda: metrics()["memwatch_recorder_events_written_total"] == "1")
+        found = metrics()
+        assert (found["memwatch_recorders"], found["memwatch_recorders_failing"]) == ("1", "0")
+        assert time.time() - float(found["memwatch_recorder_last_commit_timestamp_seconds"]) < 60
+        assert 0 < int(found["memwatch_recorder_used_bytes"]) <= int(found["memwatch_recorder_max_bytes"])
+        assert watcher.get_stats()["recorder"]["state"] == "recording"

@@ -20,8 +20,9 @@ struct scrape {
 	bool openmetrics;
 	bool values; /* whoever asks may know what the variables hold */
 	struct memwatch_stats stats;
-	struct memwatch_sink_info callback; /* all sinks of that name together */
-	uint64_t n_sinks, n_connections, n_slow;
+	struct memwatch_sink_info callback;   /* all sinks of that name together */
+	struct memwatch_sink_status recorder; /* all recorders together */
+	uint64_t n_sinks, n_recorders, n_recorders_failing, n_connections, n_slow;
 };
 
 struct family {

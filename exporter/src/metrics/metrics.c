@@ -265,12 +265,28 @@ static void add_histogram(struct memwatch_histogram *sum, const struct memwatch_
 	sum->sum_ns += histogram->sum_ns;
 }
 
+static void add_recorder(struct scrape *scrape, const struct memwatch_sink_status *status)
+{
+	struct memwatch_sink_status *sum = &scrape->recorder;
+	scrape->n_recorders++;
+	scrape->n_recorders_failing += status->failing != 0;
+	sum->events_written += status->events_written;
+	sum->events_missed += status->events_missed;
+	sum->errors += status->errors;
+	sum->bytes_used += status->bytes_used;
+	sum->max_bytes += status->max_bytes;
+	if (status->last_commit_ns > sum->last_commit_ns)
+		sum->last_commit_ns = status->last_commit_ns;
+}
+
 static void collect_sinks(struct scrape *scrape)
 {
 	struct memwatch_sink_info sinks[SINKS_MAX];
 	int n = memwatch_sink_list(scrape->exporter->watcher, sinks, SINKS_MAX);
 	scrape->n_sinks = n < 0 ? 0 : (uint64_t)n;
 	for (int i = 0; i < n && i < SINKS_MAX; i++) {
+		if (sinks[i].has_status)
+			add_recorder(scrape, &sinks[i].status);
 		if (strcmp(sinks[i].name, "callback") != 0)
 			continue;
 		scrape->callback.missed += sinks[i].missed;

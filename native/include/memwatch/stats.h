@@ -44,11 +44,25 @@ struct memwatch_backend_info {
 	char note[200]; /* why not, or what to know; "" when there is nothing to say */
 };
 
+/* What a sink that keeps events says of its work, such as a recorder. */
+struct memwatch_sink_status {
+	int failing; /* it cannot keep them now */
+	uint64_t events_written, events_missed, errors;
+	uint64_t bytes_used, max_bytes;
+	uint64_t last_commit_ns; /* CLOCK_REALTIME; 0: none yet */
+	char message[200];       /* of the last error, "" when there was none */
+};
+
+/* Shows it in memwatch_sink_list, and so in the exporter's metrics and page. Copied. */
+MEMWATCH_API void memwatch_sink_status_set(memwatch_sink *sink, const struct memwatch_sink_status *status);
+
 struct memwatch_sink_info {
 	char name[32];
 	uint64_t received, missed, failed; /* events */
 	uint64_t lag;                      /* events it has still to read */
 	struct memwatch_histogram duration;
+	int has_status;
+	struct memwatch_sink_status status;
 };
 
 struct memwatch_stats {

@@ -79,6 +79,14 @@ void memwatch_sink_report(struct memwatch_sink *sink, uint64_t duration_ns, int 
 	pthread_mutex_unlock(&sink->log->mutex);
 }
 
+void memwatch_sink_status_set(struct memwatch_sink *sink, const struct memwatch_sink_status *status)
+{
+	pthread_mutex_lock(&sink->log->mutex);
+	sink->has_status = true;
+	sink->status = *status;
+	pthread_mutex_unlock(&sink->log->mutex);
+}
+
 int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n)
 {
 	size_t count = 0;
@@ -91,7 +99,9 @@ int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n)
 						     .missed = sink->missed,
 						     .failed = sink->failed,
 						     .lag = log->newest > sink->since ? log->newest - sink->since : 0,
-						     .duration = sink->duration };
+						     .duration = sink->duration,
+						     .has_status = sink->has_status,
+						     .status = sink->status };
 		memcpy(infos[count].name, sink->name, sizeof sink->name);
 	}
 	pthread_mutex_unlock(&log->mutex);

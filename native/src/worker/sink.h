@@ -13,6 +13,8 @@ struct memwatch_sink {
 	uint64_t since; /* its cursor */
 	uint64_t received, missed, failed;
 	struct memwatch_histogram duration;
+	bool has_status;
+	struct memwatch_sink_status status;
 	int woken; /* guarded by the log's mutex */
 };
 
