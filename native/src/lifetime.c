@@ -16,11 +16,16 @@
 #include "base/location.h"
 #include "base/syscalls.h"
 
+#include <memwatch/reader.h>
+
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <time.h>
 
 static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct engine *the_engine;
+static bool worker_rests; /* under `life_lock`: there is an engine without its thread */
 
 /* --- fork --- */
 
@@ -55,6 +60,7 @@ static void in_child(void)
 	atomic_fetch_add(&fork_generation, 1);
 	life_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	the_engine = NULL;
+	worker_rests = false;
 	mem_fork_child();
 	fault_fork_child();
 	if (!engine)
@@ -149,10 +155,45 @@ static void engine_end(struct engine *engine)
 	engine_lock(engine);
 	bool quiet = backends_close(engine);
 	engine_unlock(engine);
-	worker_stop(engine);
+	if (!worker_rests)
+		worker_stop(engine);
+	worker_rests = false;
 	if (quiet) /* else a handler may still write into the ring: rather lose the memory */
 		engine_fini(engine);
 	the_engine = NULL;
+}
+
+/* A thread that was joined is counted for a moment yet: until it cannot be found any more. */
+static void await_end(pid_t thread_id)
+{
+	const struct timespec pause = { .tv_nsec = 50000 };
+	uint64_t deadline_ns = time_monotonic_ns() + NS_PER_S;
+	while (syscall(SYS_tgkill, getpid(), thread_id, 0) == 0 && time_monotonic_ns() < deadline_ns)
+		nanosleep(&pause, NULL);
+}
+
+void memwatch_threads_stop(void)
+{
+	pthread_mutex_lock(&life_lock);
+	if (the_engine && !worker_rests) {
+		pid_t thread_id = the_engine->who.own_thread_id;
+		worker_stop(the_engine);
+		worker_rests = true;
+		await_end(thread_id);
+	}
+	pthread_mutex_unlock(&life_lock);
+}
+
+int memwatch_threads_start(void)
+{
+	int error = 0;
+	pthread_mutex_lock(&life_lock);
+	if (worker_rests) {
+		error = worker_start(the_engine);
+		worker_rests = error != 0;
+	}
+	pthread_mutex_unlock(&life_lock);
+	return error;
 }
 
 /* A later watcher may leave the engine's options at their defaults or ask for what is there. */

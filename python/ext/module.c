@@ -9,6 +9,8 @@
 #include "convert.h"
 #include "trace.h"
 
+#include <memwatch/reader.h>
+
 static PyObject *intern(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	const char *file, *function;
@@ -36,7 +38,26 @@ static PyObject *unraisable(PyObject *Py_UNUSED(module), PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *threads_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+	Py_BEGIN_ALLOW_THREADS
+	memwatch_threads_stop();
+	Py_END_ALLOW_THREADS
+	Py_RETURN_NONE;
+}
+
+static PyObject *threads_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+	int error;
+	Py_BEGIN_ALLOW_THREADS
+	error = memwatch_threads_start();
+	Py_END_ALLOW_THREADS
+	return error < 0 ? convert_error(error, "memwatch's thread could not be started again") : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
+	{ "threads_stop", threads_stop, METH_NOARGS, NULL },
+	{ "threads_start", threads_start, METH_NOARGS, NULL },
 	{ "unraisable", unraisable, METH_VARARGS, NULL },
 	{ "intern", intern, METH_VARARGS, NULL },
 	{ "probe", stats_probe, METH_NOARGS, NULL },

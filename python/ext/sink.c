@@ -158,7 +158,7 @@ static void sink_dealloc(PyObject *object)
 
 /* --- reading --- */
 
-/* As memwatch_sink_read, -EINTR with an exception when a signal's handler raised. The GIL is let go of meanwhile. */
+/* As memwatch_sink_read, -EINTR with an exception when a signal's handler raised; a barrier ends it, too. Lets go of the GIL. */
 static int read_events(struct sink *self, const struct memwatch_event **events, size_t limit, int timeout_ms)
 {
 	int64_t deadline = deadline_of(timeout_ms);
@@ -170,7 +170,7 @@ static int read_events(struct sink *self, const struct memwatch_event **events, 
 		Py_END_ALLOW_THREADS
 		if (n <= 0)
 			advance(self, asked, 0, n < 0);
-		if (n != 0 || self->abandoned || is_over(deadline))
+		if (n != 0 || asked > passed || self->abandoned || is_over(deadline))
 			return n;
 		if (PyErr_CheckSignals() < 0)
 			return -EINTR;

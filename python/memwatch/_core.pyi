@@ -312,6 +312,10 @@ def probe() -> list[dict[str, Any]]:
 def intern(file: str, function: str, line: int, caller: int = 0) -> int:
     """The number of a source location; 0 when the table is full."""
 
+def threads_stop() -> None:
+    """Ends the library's threads, until `threads_start`."""
+
+def threads_start() -> None: ...
 def unraisable(error: BaseException, culprit: object) -> None:
     """Hands an exception that nobody can catch to sys.unraisablehook, with the object that raised it."""
 

@@ -54,11 +54,26 @@ class Dispatcher:
         self._deliver = deliver
         self._thread_id = 0
         self._unclaimed = [True]  # taken by the one thread that reads
+        self._pausing = False
+        _threads.pausable.add(self)
 
     def start(self) -> None:
         """Starts the thread, if there is none. A start that an interrupt cut short is made good by the next one."""
         if self._unclaimed:
             _threads.start(self._run, "memwatch-dispatch")
+
+    def pause(self) -> None:
+        """Ends the thread, once the callback under way has ended; not for long, if that does not."""
+        thread_id = self._thread_id
+        self._pausing = True
+        if thread_id:
+            self._sink.drain(0, 0)  # wakes it
+            _threads.await_end(thread_id)
+
+    def resume(self) -> None:
+        """Goes on where it was."""
+        self._pausing = False
+        self.start()
 
     @property
     def is_current_thread(self) -> bool:
@@ -86,11 +101,15 @@ class Dispatcher:
         try:
             self._read()
         finally:
-            self._sink.end()
+            self._thread_id = 0
+            if self._pausing:
+                self._unclaimed.append(True)
+            else:
+                self._sink.end()
 
     def _read(self) -> None:
         names = ThreadNames()
-        while (events := self._sink.read(BATCH)) is not None:
+        while not self._pausing and (events := self._sink.read(BATCH)) is not None:
             names.forget()
             for event in events:
                 self._one(event, names)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import Optional, Protocol
+import sys
+from typing import Any, Optional, Protocol
+
+from memwatch import _threads
+from memwatch._native import core
 
 
 class Closable(Protocol):
@@ -34,6 +38,32 @@ def _close_all() -> None:
         deadline = watcher._close_until(deadline)
 
 
+_paused: list[Any] = []
+
+
+def _before_fork() -> None:
+    """Ends our threads, where the process has no others: from Python 3.12 on it warns of those that it counts."""
+    if not _open or _threads.host_has_threads():
+        return
+    _paused.extend(_threads.pausable)
+    for each in _paused:
+        each.pause()
+    core.threads_stop()
+
+
+def _after_fork() -> None:
+    core.threads_start()
+    while _paused:
+        _paused.pop().resume()
+
+
+def _forked() -> None:
+    _open.clear()
+    _paused.clear()
+
+
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_open.clear)
+    os.register_at_fork(after_in_child=_forked)
+    if sys.version_info >= (3, 12):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

@@ -536,6 +536,14 @@ class _Raiser:
         raise self._error
 
 
+def threads_stop() -> None:
+    """There are none here."""
+
+
+def threads_start() -> None:
+    """There are none here."""
+
+
 def unraisable(error: BaseException, culprit: object) -> None:
     """Hands the exception to sys.unraisablehook. Pure Python cannot name the culprit."""
     _Raiser(error)

@@ -10,6 +10,7 @@ asked without waiting, again and again, and the library's own sleep lets the oth
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import threading
 import time
@@ -36,6 +37,16 @@ _start_new_thread = _original("start_new_thread")
 _allocate_lock = _original("allocate_lock")
 
 
+def _original_sleep() -> Callable[[float], None]:
+    """time.sleep as it was before gevent or eventlet replaced it."""
+    monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if monkey is not None and monkey.is_module_patched("time"):
+        return monkey.get_original("time", "sleep")  # type: ignore[no-any-return]
+    if patcher is not None and patcher.is_monkey_patched("time"):
+        return patcher.original("time").sleep  # type: ignore[no-any-return]
+    return time.sleep
+
+
 def is_patched() -> bool:
     """Whether threading.Thread makes greenlets."""
     monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
@@ -46,10 +57,56 @@ def is_patched() -> bool:
 
 def start(run: Callable[[], None], name: str) -> None:
     """Starts a thread of the system. It does not keep the process alive."""
+
+    def named() -> None:
+        _name_in_system(name)
+        run()
+
     if is_patched():
-        _start_new_thread(run, ())
+        _start_new_thread(named, ())
     else:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        threading.Thread(target=named, name=name, daemon=True).start()
+
+
+_TASKS = "/proc/self/task"
+_END_S = 0.5  # how long a thread is waited for that should end
+pausable: weakref.WeakSet[Any] = weakref.WeakSet()
+"""What has a thread of its own, with `pause()` and `resume()`."""
+
+
+def _name_in_system(name: str) -> None:
+    try:
+        with open(f"{_TASKS}/{_thread.get_native_id()}/comm", "w") as comm:
+            comm.write(name[:15])
+    except OSError:
+        return  # no /proc: it has its name in Python
+
+
+def host_has_threads() -> bool:
+    """Whether the process has other threads than ours and the one that asks."""
+    try:
+        tasks = [task for task in os.listdir(_TASKS) if task != str(_thread.get_native_id())]
+        return not all(_is_ours(task) for task in tasks)
+    except OSError:
+        return True
+
+
+def _is_ours(task: str) -> bool:
+    try:
+        with open(f"{_TASKS}/{task}/comm") as comm:
+            return comm.read().startswith("memwatch")
+    except OSError:
+        return True  # it has ended
+
+
+def await_end(thread_id: int) -> None:
+    """Waits until the system counts the thread no more."""
+    deadline = time.monotonic() + _END_S
+    while os.path.exists(f"{_TASKS}/{thread_id}") and time.monotonic() < deadline:
+        _nap(0.0002)
+
+
+_nap = _original_sleep()
 
 
 def _green_sleep() -> Optional[Callable[[float], object]]:
@@ -140,26 +197,48 @@ class Periodic:
         self._owner = weakref.ref(owner)
         self._interval_s = self.pause_s = interval_s
         self._share = share
-        self._stopped = _allocate_lock()  # released to stop
-        self._running = _allocate_lock()  # released at the end
-        self._stopped.acquire()
-        self._running.acquire()
-        self._thread_id = 0
-        start(self._run, name)
+        self._name = name
+        self._ended = False
+        pausable.add(self)
+        self._begin()
 
     def stop(self, timeout: float = 2.0) -> None:
         """Twice is allowed. Waits for the call under way, but inside it."""
-        try:
+        running = self._running
+        self._ended = True
+        self._end()
+        if self._thread_id not in (0, _thread.get_native_id()):
+            wait(lambda seconds: running.acquire(timeout=seconds), timeout)
+
+    def pause(self) -> None:
+        """Ends the thread for a while."""
+        thread_id = self._thread_id
+        self._end()
+        if thread_id:
+            await_end(thread_id)
+
+    def resume(self) -> None:
+        """Goes on, unless it was stopped."""
+        if not self._ended:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._stopped = _allocate_lock()  # released to end the thread
+        self._running = _allocate_lock()  # released when it has ended
+        self._stopped.acquire()
+        self._running.acquire()
+        self._thread_id = 0
+        start(self._run, self._name)
+
+    def _end(self) -> None:
+        if self._stopped.locked():
             self._stopped.release()
-        except RuntimeError:
-            return  # somebody did
-        if self._thread_id != _thread.get_native_id():
-            wait(lambda seconds: self._running.acquire(timeout=seconds), timeout)
 
     def _run(self) -> None:
-        self._thread_id = _thread.get_native_id()
+        stopped, running = self._stopped, self._running
+        self._thread_id = thread_id = _thread.get_native_id()
         try:
-            while not self._stopped.acquire(timeout=self.pause_s):
+            while not stopped.acquire(timeout=self.pause_s):
                 owner = self._owner()
                 if owner is None:
                     return
@@ -168,4 +247,6 @@ class Periodic:
                 self.pause_s = max(self._interval_s, (time.thread_time() - started) / self._share)
                 del owner
         finally:
-            self._running.release()
+            if self._thread_id == thread_id:
+                self._thread_id = 0
+            running.release()

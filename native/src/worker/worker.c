@@ -473,6 +473,7 @@ int worker_flush(struct engine *engine, uint64_t deadline_ns)
 
 int worker_start(struct engine *engine)
 {
+	engine->stopping = false;
 	return thread_start(&engine->thread, "memwatch", run, engine);
 }
 
