@@ -35,7 +35,7 @@ const char schema_sql[] =
 	"  strftime('%Y-%m-%d %H:%M:%f', time_ns / 1e9, 'unixepoch') AS time, "
 	"  variables.name AS variable, "
 	"  CASE WHEN NOT whole AND first.id IS NOT NULL AND format IS NOT NULL "
-	"  THEN first.\"offset\" / item_bytes END AS element, "
+	"THEN first.\"offset\" / item_bytes END AS element, "
 	"  coalesce(changes.old, first.old) AS old, "
 	"  coalesce(changes.new, first.new) AS new, "
 	"  CASE attribution WHEN 'exact' THEN coalesce(function, symbol) END AS who, "
