@@ -100,6 +100,12 @@ SECTIONS = [
         "from the flush to its end: collect, arm, compare, copy, keep the old bytes, make the event",
         {f"memwatch.{percent}_percent": f"memcmp.{percent}_percent" for percent in (1, 10, 100)},
     ),
+    Section(
+        "recorder",
+        "1,000 numbers written every 10 ms, recorded",
+        "aim: at most 150 bytes a change, none missed",
+        {},
+    ),
     Section("idle", "1,000 regions over 1 GiB, nobody writes", "aim: under 0.5 % of a core", {}),
     Section(
         "poll",
