@@ -1,6 +1,7 @@
 """What attribution costs and still knows: storms of page faults without the kernel's filter, neighbours on a page."""
 
 import ctypes
+import sys
 import threading
 import time
 
@@ -73,9 +74,14 @@ def address(data):
     return ctypes.addressof(ctypes.c_char.from_buffer(data))
 
 
+# The size of an array and of the block that its bytes are in. From 3.15 on they are a bytes object's, with its head of
+# 33 bytes, and one of 16 would share its pages with the arrays' own objects, whose references are counted there.
+SIZE, BLOCK = (16, 32) if sys.version_info < (3, 15) else (48, 96)
+
+
 def fill_a_page():
     """Small bytearrays that have a heap page to themselves, as neighbours in the order of their addresses."""
-    arrays = sorted((bytearray(16) for _ in range(5000)), key=address)
+    arrays = sorted((bytearray(SIZE) for _ in range(5000)), key=address)
     pages = {}
     for array in arrays:
         pages.setdefault(address(array) >> 12, []).append(array)
@@ -98,7 +104,7 @@ def write_neighbours(neighbours, burst, interval, stop):
 def answers(burst, interval, n_writes):
     """Writes to a bytearray while a thread writes to its neighbours. Returns the exact share, steps, seconds."""
     arrays, page = fill_a_page()
-    assert len(page) == 4096 // 32, "each takes 17 bytes, so that each has a block of 32"
+    assert len(page) >= 4096 // BLOCK - 1, f"each has a block of {BLOCK} bytes"
     data = page.pop(60)
     events, stop = [], threading.Event()
     with memwatch.MemoryWatcher(backend="uffd") as watcher:

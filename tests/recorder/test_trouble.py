@@ -369,6 +369,7 @@ def test_what_the_log_could_not_keep_is_a_gap(watch, tmp_path, wait_for):
             history.value_at("data", seq=10)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # it is: one thread records
 def test_a_child_of_a_fork_leaves_it_alone(watch, path, wait_for):
     watched = watch()
     data = bytearray(8)

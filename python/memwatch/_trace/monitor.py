@@ -117,10 +117,11 @@ class MonitoringEngine:
         if self._tool is not None:
             return
         for tool in _TOOL_IDS:
-            try:
-                self._monitoring.use_tool_id(tool, _TOOL_NAME)
-            except ValueError:
-                continue
+            if self._monitoring.get_tool(tool) != _TOOL_NAME:  # else an interrupt once left it: it is ours
+                try:
+                    self._monitoring.use_tool_id(tool, _TOOL_NAME)
+                except ValueError:
+                    continue
             self._tool = tool
             for event, callback in self._callbacks.items():
                 self._monitoring.register_callback(tool, event, callback)
@@ -134,11 +135,11 @@ class MonitoringEngine:
             return
         for key in list(self._plans):
             self._forget(key)
-        self._monitoring.set_events(self._tool, 0)
+        tool, self._tool = self._tool, None  # first: an interrupt below must not leave one that is freed
+        self._monitoring.set_events(tool, 0)
         for event in self._callbacks:
-            self._monitoring.register_callback(self._tool, event, None)
-        self._monitoring.free_tool_id(self._tool)
-        self._tool = None
+            self._monitoring.register_callback(tool, event, None)
+        self._monitoring.free_tool_id(tool)
 
     def _select_events(self) -> None:
         """PY_UNWIND cannot be had for single code objects: it is on only while locals of frames are watched."""
