@@ -20,7 +20,7 @@ import memwatch
 
 MIB = 1 << 20
 POLL_SHARE_MOST = 1.5  # of poll_budget
-WATCH_S = 10
+WATCH_S = 3 if os.environ.get("VM") else 10
 
 
 def cpu_s() -> float:

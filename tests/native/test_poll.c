@@ -10,7 +10,8 @@
 enum { BLOCK = 16 << 10, BLOCKS = 4096, HOT_MOST = 256 };
 
 static const uint64_t base_address = UINT64_C(1) << 32; /* nothing is read there: the schedule looks at no memory */
-static const double budget = 0.01, ns_per_byte = 0.14;
+static const double budget = 0.01;
+static double ns_per_byte = 0.14;
 
 /* A machine that compares at a fixed speed. */
 static struct {
@@ -116,6 +117,22 @@ TEST(hot_blocks_leave_half_of_the_budget_to_the_others)
 	CHECK(share_of(since_ns, spent_ns) <= budget * 1.1);
 	CHECK_OP(sim.worst_gap_ns / MS, <=, 3500);
 	CHECK_OP(sim.worst_gap_ns, <=, fault_poll.turns->round_ns(budget) + 1000 * MS);
+}
+
+/* The promise follows the machine: an emulated one, or one whose CPUs are busy elsewhere. */
+TEST(a_slow_machine_promises_less)
+{
+	ns_per_byte = 30;
+	begin(64);
+	run_for(1500); /* no round is over */
+	CHECK_OP(fault_poll.turns->round_ns(budget) / MS, >, 2500);
+	run_for(20000);
+	sim.worst_gap_ns = 0;
+	run_for(30000);
+	uint64_t promised_ms = fault_poll.turns->round_ns(budget) / MS;
+	CHECK(share_of(1000 * MS, 0) <= budget * 1.05);
+	CHECK_OP(promised_ms, >, 2500);
+	CHECK_OP(sim.worst_gap_ns / MS, <=, promised_ms + 100);
 }
 
 TEST(at_rest_the_ticks_come_more_rarely)

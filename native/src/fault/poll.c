@@ -25,7 +25,7 @@ enum {
 	EARNED_MAX_MS = 100 /* of time: a worker that was kept from looking does not make up for all of it */
 };
 
-static const double FIRST_NS_PER_BYTE = 0.15, MOST_NS_PER_BYTE = 4, LEAST_NS_PER_BYTE = 0.01;
+static const double FIRST_NS_PER_BYTE = 0.15, MOST_NS_PER_BYTE = 1000, LEAST_NS_PER_BYTE = 0.01;
 
 struct hot_block {
 	uint64_t start, until_ns, keep_ns;
@@ -42,6 +42,7 @@ static struct {
 	uint64_t taken_bytes; /* by the last take */
 	uint64_t tick_ns;
 	double credit_ns;   /* CPU time that looks may cost now; below 0: owed */
+	bool is_measured;   /* ns_per_byte is no guess any more */
 	double ns_per_byte; /* what looks cost of late */
 } turn = { .ns_per_byte = FIRST_NS_PER_BYTE };
 
@@ -176,7 +177,8 @@ static void charge(uint64_t cpu_ns)
 		return;
 	double cost = (double)cpu_ns / (double)turn.taken_bytes;
 	cost = cost < LEAST_NS_PER_BYTE ? LEAST_NS_PER_BYTE : cost > MOST_NS_PER_BYTE ? MOST_NS_PER_BYTE : cost;
-	turn.ns_per_byte += (cost - turn.ns_per_byte) / 8;
+	turn.ns_per_byte += (cost - turn.ns_per_byte) / (turn.is_measured ? 8 : 1);
+	turn.is_measured = true;
 }
 
 static void heat(uint64_t block, uint64_t now_ns)
@@ -210,7 +212,9 @@ static void changed(uint64_t start, uint64_t end, uint64_t now_ns)
 static uint64_t round_ns(double share)
 {
 	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * turn.ns_per_byte / share) * (turn.n_hot ? 2 : 1);
-	return watched_bytes() ? max_u64(max_u64(paid_ns, turn.last_round_ns), turn.tick_ns) : 0;
+	uint64_t under_way_ns = turn.round_start_ns ? turn.last_take_ns - turn.round_start_ns : 0;
+	uint64_t known_ns = max_u64(turn.last_round_ns, under_way_ns);
+	return watched_bytes() ? max_u64(max_u64(paid_ns, known_ns), turn.tick_ns) : 0;
 }
 
 static const struct turns in_turn = {
