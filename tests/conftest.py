@@ -151,7 +151,7 @@ def in_thread():
 # that a file shares. Some directories share more, and the tests of some files share nothing.
 
 TOGETHER = ("tests/dashboards", "tests/e2e")  # one world; one work tree to run make in
-APART = ("tests/native/test_native.py", "tests/recorder/test_trouble.py")
+APART = ("tests/native/test_native.py", "tests/recorder/test_trouble.py", "tests/recorder/test_room.py")
 
 
 def scope_of(nodeid):

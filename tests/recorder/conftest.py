@@ -1,5 +1,6 @@
 """Fixtures of the recorder's tests: a path, and watchers with a recorder that are closed whatever happens."""
 
+import numpy
 import pytest
 
 import memwatch
@@ -78,3 +79,21 @@ def opened():
     yield make
     for history in made:
         history.close()
+
+
+@pytest.fixture
+def sample(watch, path):
+    """A recording with a bit of everything."""
+    watched = watch(max_bytes=MIB)
+    array, data = numpy.zeros(4_000), bytearray(64)
+    watched.add(array, "array")
+    watched.add(data, "data")
+    for step in range(1, 400):
+        array[step * 11 % 4000] = step
+        data[step % 64] = step % 251
+        watched.settle()
+        if step % 40 == 0:
+            watched.commit()
+    watched.commit()
+    watched.close()
+    return path

@@ -1,20 +1,15 @@
 """Nothing that happens to the file harms the host, and what is read is right or an error."""
 
-import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-import warnings
 from pathlib import Path
 
 import numpy
@@ -57,19 +52,6 @@ def start_writer(path):
     for writer in started:
         writer.kill()
         writer.communicate()
-
-
-def write_forever(file):
-    while file.write(bytes(4096)):
-        pass
-
-
-def fill(place):
-    """Writes a file until the disk is full; the file."""
-    filler = place / "filler"
-    with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="space"):
-        write_forever(file)
-    return filler
 
 
 # Writes as fast as it can: numbers count up, an array is filled; says when each number was written.
@@ -205,24 +187,6 @@ for path in sys.argv[1:]:
     recorder.close()
     watcher.close()
 """
-
-
-@pytest.fixture
-def sample(watch, path):
-    """A recording with a bit of everything."""
-    watched = watch(max_bytes=MIB)
-    array, data = numpy.zeros(4_000), bytearray(64)
-    watched.add(array, "array")
-    watched.add(data, "data")
-    for step in range(1, 400):
-        array[step * 11 % 4000] = step
-        data[step % 64] = step % 251
-        watched.settle()
-        if step % 40 == 0:
-            watched.commit()
-    watched.commit()
-    watched.close()
-    return path
 
 
 @pytest.mark.parametrize(("program", "n_copies"), [(READER, 200), (APPENDER, 100)], ids=["read", "append"])
@@ -415,96 +379,6 @@ def test_the_lock_dies_with_the_process_though_its_children_live(start_writer, w
         os.kill(child, signal.SIGKILL)
 
 
-def refused(watch, path, wait_for, sentence):
-    watched = watch(path)
-    wait_for(lambda: sentence in watched.stats()["message"])
-    assert watched.stats()["state"] == "failing"
-    watched.close()
-
-
-def test_links_are_not_followed(watch, path, wait_for, tmp_path):
-    target = tmp_path / "text"
-    target.write_text("the user's")
-    path.symlink_to(target)
-    refused(watch, path, wait_for, "is a symbolic link")
-    path.unlink()
-    path.hardlink_to(target)
-    refused(watch, path, wait_for, "has other names")
-    assert target.read_text() == "the user's"
-
-
-def test_a_journal_that_is_a_link_is_not_written_through(watch, path, tmp_path):
-    target = tmp_path / "text"
-    target.write_text("the user's")
-    path.with_name("recording-journal").symlink_to(target)
-    watched = watch(path)
-    data = bytearray(8)
-    watched.add(data, "data")
-    data[0] = 1
-    watched.commit()
-    assert target.read_text() == "the user's"
-
-
-def test_a_file_that_others_can_write_is_not_recorded_to(watch, path, wait_for):
-    path.touch()
-    path.chmod(0o666)
-    refused(watch, path, wait_for, "can be written by others")
-
-
-def test_a_new_file_is_the_users_alone(watch, path):
-    mask = os.umask(0)
-    try:
-        watch(path).commit()
-    finally:
-        os.umask(mask)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
-def test_another_users_file_and_directory(watch, tmp_path, wait_for, sample):
-    place = tmp_path / "theirs"
-    place.mkdir()
-    place.chmod(0o755)
-    theirs = place / "recording"
-    theirs.touch(0o600)
-    os.chown(theirs, 12345, 12345)
-    refused(watch, theirs, wait_for, "belongs to another user")
-    theirs.unlink()
-    os.chown(place, 12345, 12345)
-    refused(watch, theirs, wait_for, "directory of another user")
-    os.chown(sample, 12345, 12345)
-    with memwatch.open_history(sample) as history:
-        os.truncate(sample, 0)
-        assert len(list(history.events())) > 100, "what is read is a copy"
-
-
-def test_a_recording_in_wal_mode_is_read_from_a_copy(sample):
-    connection = sqlite3.connect(sample, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("UPDATE runs SET program = 'changed'")
-    maps = Path("/proc/self/maps").read_text().splitlines()
-    with memwatch.open_history(sample) as history:
-        assert history.runs[0].program == "changed"
-        now = Path("/proc/self/maps").read_text().splitlines()
-        assert [str(sample) in line for line in maps].count(True) == [str(sample) in line for line in now].count(True)
-    connection.close()
-
-
-def test_nothing_of_it_is_mapped_or_inherited(watch, path):
-    watched = watch()
-    data = bytearray(8)
-    watched.add(data, "data")
-    data[0] = 1
-    watched.commit()
-    assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
-    inherited = subprocess.run(
-        [sys.executable, "-c", "import os; files = [f'/proc/self/fd/{n}' for n in os.listdir('/proc/self/fd')]; "
-         "print([os.readlink(file) for file in files if os.path.exists(file)])"],
-        capture_output=True, text=True, close_fds=False, timeout=60, check=True,
-    )  # fmt: skip
-    assert str(path) not in inherited.stdout
-
-
 def test_children_may_use_sqlite_whenever_they_were_forked(watch, path, tmp_path, of_load):
     """A child that was forked while the recorder held a lock of SQLite's would wait for ever."""
     watched = watch(commit_ms=1)
@@ -533,37 +407,6 @@ def test_children_may_use_sqlite_whenever_they_were_forked(watch, path, tmp_path
         writer.join()
     watched.commit()
     assert watched.stats()["errors"] == 0
-
-
-def test_a_path_that_can_never_work_is_a_warning(tmp_path):
-    with pytest.warns(RuntimeWarning, match="nothing is recorded.*No such file") as told:
-        memwatch.MemoryWatcher(history_path=tmp_path / "missing" / "recording").close()
-    assert told[0].filename == __file__
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        memwatch.MemoryWatcher(history_path=tmp_path / "recording").close()
-
-
-@pytest.fixture
-def read_only_disk(tmp_path):
-    """A file system that cannot be written."""
-    place = tmp_path / "read-only"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "none", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a file system: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_read_only_mount(watch, read_only_disk, wait_for):
-    watched = watch(read_only_disk / "recording")
-    wait_for(lambda: "Read-only file system" in watched.stats()["message"])
-    subprocess.run(["mount", "-o", "remount,rw", str(read_only_disk)], check=True)
-    watched.commit()
-    assert watched.stats()["state"] == "recording"
 
 
 def test_what_is_left_of_a_killed_process_is_read_where_nothing_can_be_written(tmp_path, path, start_writer, of_load):
@@ -631,163 +474,3 @@ def test_it_is_asked_while_it_closes(run_python, path):
     """MALLOC_PERTURB_ overwrites what is freed."""
     result = run_python(ASKED, str(path), environ={"MALLOC_PERTURB_": "170"})
     assert result.returncode == 0, result.stderr
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 2 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_full_disk(watch, small_disk, wait_for):
-    path = small_disk / "recording"
-    watched = watch(path)
-    array = numpy.zeros(4096, "i8")
-    watched.add(array, "array")
-    array[0] = 1
-    watched.commit()
-    filler = fill(small_disk)
-    for step in range(1, 10):
-        array[:] = step
-        watched.settle()
-    stats = wait_for(lambda: watched.stats()["errors"] and watched.stats())
-    assert stats["state"] == "failing"
-    assert "space" in stats["message"]
-    with memwatch.open_history(path) as history:
-        assert history.value_at("array")[0] >= 1
-    filler.unlink()
-    wait_for(lambda: watched.stats()["state"] == "recording")
-    array[0] = 7
-    newest_seq = watched.commit()
-    with memwatch.open_history(path) as history:
-        assert (history.value_at("array") == array).all()
-        assert history.runs[-1].newest_seq == newest_seq
-        assert watched.stats()["events_missed"] == 0
-
-
-def test_a_disk_that_is_full_from_the_start(watch, small_disk, wait_for):
-    filler = fill(small_disk)
-    watched = watch(small_disk / "recording")
-    data = bytearray(8)
-    watched.add(data, "data")
-    data[0] = 1
-    watched.settle()
-    wait_for(lambda: watched.stats()["errors"])
-    filler.unlink()
-    watched.commit()
-    with memwatch.open_history(small_disk / "recording") as history:
-        assert history.value_at("data")[0] == 1
-
-
-def test_a_limit_on_file_sizes_kills_nobody(path, wait_for):
-    code = """
-import resource, sys, time
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-from memwatch import _core_recorder
-from memwatch._native import core
-watcher = core.Watcher(patches=True)
-recorder = _core_recorder.Recorder(watcher, sys.argv[1])
-data = bytearray(8)
-watcher.region_add(data, "data")
-while not recorder.stats()["errors"]:
-    data[0] ^= 1
-    watcher.flush(5)
-print(recorder.stats()["message"])
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (run.returncode, "too large" in run.stdout) == (0, True), run.stderr + run.stdout
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1 << 16
-
-
-def test_it_stays_within_its_size_and_keeps_the_newest(watch, path, opened):
-    watched = watch(max_bytes=2 * MIB)
-    array, quiet, small = numpy.zeros(8_192, "i8"), numpy.zeros(1000, "i8"), bytearray(8)
-    for name, buffer in (("array", array), ("quiet", quiet), ("small", small)):
-        watched.add(buffer, name)
-    quiet[0] = 77
-    watched.commit()
-    copies = {}
-    generator = numpy.random.default_rng(5)
-    for step in range(1, 500):
-        at = int(generator.integers(0, 8_000))
-        array[at : at + 150] = generator.integers(0, 1 << 60, 150)
-        if step % 5 == 0:
-            small[step % 8] = step % 256
-        copies[watched.settle()] = (array.tobytes(), bytes(small))
-    watched.commit()
-    stats = watched.stats()
-    assert stats["events_evicted"] > 100
-    assert stats["bytes_used"] <= 2 * MIB
-    assert os.stat(path).st_size <= 2 * MIB
-    assert stats["errors"] == 0, stats
-    history = opened(path)
-    kept = [event.seq for event in history.events()]
-    assert kept == list(range(kept[0], kept[-1] + 1))
-    assert kept[0] > 1
-    for seq, (array_then, small_then) in copies.items():
-        if seq >= kept[0]:
-            assert history.value_at("array", seq=seq, raw=True) == array_then
-            assert history.value_at("small", seq=seq) == small_then
-    assert history.value_at("quiet")[0] == 77, "a variable that rests keeps its value"
-    with pytest.raises(KeyError, match="that old is kept; the oldest is"):
-        history.value_at("array", seq=2)
-
-
-def test_old_runs_make_room(watch, path, opened):
-    for run in range(1, 7):
-        watched = watch(max_bytes=MIB)
-        data = numpy.zeros(1 << 14, "i8")
-        watched.add(data, "data")
-        for step in range(30):
-            data[step * 100 : step * 100 + 100] = run * 1000 + step
-            watched.settle()
-        watched.commit()
-        assert watched.stats()["errors"] == 0
-        watched.close()
-    history = opened(path)
-    assert history.runs[-1].run == 6
-    assert (history.value_at("data") == data).all()
-
-
-def test_a_failing_recorder_is_seen_by_an_operator(tmp_path, wait_for):
-    place = tmp_path / "later"
-    with pytest.warns(RuntimeWarning, match="nothing is recorded"):
-        watcher = memwatch.MemoryWatcher(history_path=place / "recording")
-    with watcher, watcher.serve(port=0) as server:
-        headers = {"Authorization": f"Bearer {server.token}"}
-
-        def get(path):
-            request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers=headers)
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.read().decode()
-
-        def metrics():
-            return dict(
-                line.split(" ") for line in get("/metrics").splitlines() if line.startswith("memwatch_recorder")
-            )
-
-        assert metrics()["memwatch_recorders_failing"] == "1"
-        assert int(metrics()["memwatch_recorder_errors_total"]) >= 1
-        (recorder,) = json.loads(get("/api/v1/status"))["recorders"]
-        assert recorder["failing"]
-        assert "No such file" in recorder["message"]
-        data = memwatch.buffer(8)
-        watcher.watch(data, "data")
-        data[0] = 1
-        place.mkdir()
-        wait_for(lambda: metrics()["memwatch_recorder_events_written_total"] == "1")
-        found = metrics()
-        assert (found["memwatch_recorders"], found["memwatch_recorders_failing"]) == ("1", "0")
-        assert time.time() - float(found["memwatch_recorder_last_commit_timestamp_seconds"]) < 60
-        assert 0 < int(found["memwatch_recorder_used_bytes"]) <= int(found["memwatch_recorder_max_bytes"])
-        assert watcher.get_stats()["recorder"]["state"] == "recording"
