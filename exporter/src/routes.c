@@ -152,12 +152,23 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 	return MHD_YES;
 }
 
+/* Is the authority of an absolute address, which ends at its path, the Host? Without a Host it may be any. */
+static bool names_host(const char *authority, const char *host)
+{
+	size_t n = strcspn(authority, "/?");
+	return !host || (strlen(host) == n && strncasecmp(authority, host, n) == 0);
+}
+
 /* The status to refuse with, and why; 0: go on. */
 static unsigned check_request(const struct request *request, const char *method, const char **ret_sentence)
 {
 	if (request->wrong) {
 		*ret_sentence = request->wrong;
 		return request->wrong_status;
+	}
+	if (request->authority && !names_host(request->authority, request->headers.host)) {
+		*ret_sentence = "The address names another host than the Host header.";
+		return 400;
 	}
 	if (request->headers.bad_name) {
 		*ret_sentence = "The name of a header holds a character that none may hold.";
@@ -215,6 +226,8 @@ static enum MHD_Result answer(struct request *request, const char *method)
 	unsigned status = check_request(request, method, &sentence);
 	if (route)
 		request->handler = route->handler;
+	if (status == 0 && request->handler != HANDLER_HEALTH)
+		status = (unsigned)access_check_host(&request->exporter->access, &request->headers, &sentence);
 	if (status == 0)
 		status = (unsigned)access_check_origin(&request->exporter->access, &request->headers,
 						       route && route->access == PAGE, &sentence);
@@ -228,6 +241,17 @@ static enum MHD_Result answer(struct request *request, const char *method)
 }
 
 /* --- libmicrohttpd's calls -------------------------------------------------------------------------------------- */
+
+/* Proxies and old clients send whole addresses, "http://host/path": returns where the path begins. */
+static char *take_authority(struct request *request)
+{
+	bool http = strncmp(request->uri, "http://", 7) == 0, https = strncmp(request->uri, "https://", 8) == 0;
+	if (!http && !https)
+		return request->uri;
+	char *authority = request->uri + (http ? 7 : 8);
+	request->authority = authority;
+	return authority + strcspn(authority, "/?");
+}
 
 /* The target as it came; begins a request. */
 static void *begin_request(void *cls, const char *uri, struct MHD_Connection *connection)
@@ -244,11 +268,12 @@ static void *begin_request(void *cls, const char *uri, struct MHD_Connection *co
 	request->connection = connection;
 	request->handler = HANDLER_OTHER;
 	memcpy(request->uri, uri, n_bytes);
+	char *target = take_authority(request);
 	if (too_long) {
 		request->wrong = "The address is longer than 2048 bytes.";
 		request->wrong_status = 414;
 	} else {
-		request->wrong = query_parse(request->uri, &request->query);
+		request->wrong = query_parse(target, &request->query);
 		request->wrong_status = 400;
 	}
 	return request;

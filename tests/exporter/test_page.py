@@ -139,7 +139,11 @@ def test_a_second_address_in_the_same_tab(page: playwright.Page, service: Servic
 def test_characters_that_hide_or_reorder_are_spelt_out(page: playwright.Page, start: Start) -> None:
     service = start(service="a\u202eb\u2066c\u200bd")
     opened(page, service)
-    playwright.expect(page.locator("#service")).to_have_text("a\\u202eb\\u2066c\\u200bd")
+    playwright.expect(page.locator("#service")).to_have_text(r"a\xe2\x80\xaeb\xe2\x81\xa6c\xe2\x80\x8bd")
+    for character in "\u202e\u2066\u200b\u001b\n\u0085":
+        assert page.evaluate("(text) => element('p', { textContent: text }).textContent", f"a{character}b") == (
+            f"a\\u{ord(character):04x}b"
+        )
     assert "\u202e" not in page.title()
 
 

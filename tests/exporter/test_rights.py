@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,13 +62,15 @@ def test_metrics_open_is_for_all(start: Start) -> None:
 
 
 @two_users
-def test_a_unix_socket_knows_its_peer(start: Start, tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+def test_a_unix_socket_knows_its_peer(start: Start) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chmod(directory, 0o711)
-    service = start(unix_socket=tmp_path / "socket")
-    os.chmod(tmp_path / "socket", 0o666)
-    assert not scrape_as(service, STRANGER)
-    assert scrape_as(service, 0)
+        path = Path(directory, "socket")
+        service = start(unix_socket=path)
+        os.chmod(path, 0o666)
+        assert not scrape_as(service, STRANGER)
+        assert scrape_as(service, 0)
+        service.do("close")
 
 
 def test_what_a_proxy_passes_on_is_not_its_own(service: Service) -> None:

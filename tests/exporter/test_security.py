@@ -161,6 +161,38 @@ def test_exactly_one_host(service: Service) -> None:
     refused(service.raw(request(service, line, end)), 400)
 
 
+@pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
+def test_health_answers_whoever_reaches_it(service: Service, path: str) -> None:
+    """Probes come by the address of a pod, in HTTP/1.0, with whole addresses; web pages of others do not."""
+    end = "Connection: close"
+    for lines in (
+        [f"GET {path} HTTP/1.1", "Host: 10.0.0.7:8080", end],
+        [f"GET {path} HTTP/1.0", end],
+        [f"GET http://10.0.0.7:8080{path} HTTP/1.1", "Host: 10.0.0.7:8080", end],
+    ):
+        assert service.raw(request(service, *lines))[0] == 200, lines
+    refused(service.get(path, headers={"Host": "evil.com", "Origin": "http://other.com"}), 403)
+    refused(service.get(path, headers={"Host": "evil.com", "Sec-Fetch-Site": "cross-site"}), 403)
+
+
+def test_whole_addresses(service: Service) -> None:
+    line = "GET http://{}/api/v1/status HTTP/1.1"
+    rest = [f"Host: {service.host}", RIGHTS, "Connection: close"]
+    assert service.raw(request(service, line.format(service.host), *rest))[0] == 200
+    for other in ("evil.com", service.host + "0", "", f"{service.host}@evil.com"):
+        refused(service.raw(request(service, line.format(other), *rest)), 400)
+    evil = ["Host: evil.com", RIGHTS, "Connection: close"]
+    refused(service.raw(request(service, line.format("evil.com"), *evil)), 421)
+
+
+def test_several_allowed_hosts(start: Start) -> None:
+    service = start(allowed_host="box.example,10.0.0.7:8080")
+    for host in ("box.example", f"box.example:{service.port}", "10.0.0.7:8080"):
+        assert service.get("/api/v1/status", headers={"Host": host})[0] == 200, host
+    for host in ("box.example,10.0.0.7:8080", "10.0.0.7", "example", ",", "box.example:1"):
+        refused(service.get("/api/v1/status", headers={"Host": host}), 421)
+
+
 def test_other_origins_and_sites_are_refused(service: Service) -> None:
     own = {"Origin": f"http://{service.host}"}
     assert service.get("/api/v1/status", headers=own)[0] == 200

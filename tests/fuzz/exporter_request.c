@@ -89,7 +89,8 @@ static void check_access(char *const lines[LINES_MAX], int n)
 		found |= strstr(lines[i], access.token) != NULL;
 	if (access_has_token(&access, &headers) && !found)
 		abort();
-	if (access_check_origin(&access, &headers, 0, &sentence) == 0 && strstr(lines[1], "evil") != NULL)
+	if (access_check_host(&access, &headers, &sentence) == 0 &&
+	    access_check_origin(&access, &headers, 0, &sentence) == 0 && strstr(lines[1], "evil") != NULL)
 		abort();
 	access_token_valid(lines[0]);
 }

@@ -56,12 +56,11 @@ static bool host_allowed(const struct access *access, const char *host)
 static bool origin_is_ours(const struct access *access, const struct access_headers *headers)
 {
 	const char *scheme = access->tls ? "https://" : "http://";
-	return strncmp(headers->origin, scheme, strlen(scheme)) == 0 &&
+	return headers->host && strncmp(headers->origin, scheme, strlen(scheme)) == 0 &&
 	       strcasecmp(headers->origin + strlen(scheme), headers->host) == 0;
 }
 
-int access_check_origin(const struct access *access, const struct access_headers *headers, bool navigable,
-			const char **ret_sentence)
+int access_check_host(const struct access *access, const struct access_headers *headers, const char **ret_sentence)
 {
 	if (headers->n_hosts != 1 || headers->host[0] == '\0') {
 		*ret_sentence = "A request needs exactly one Host header, and not an empty one.";
@@ -71,6 +70,12 @@ int access_check_origin(const struct access *access, const struct access_headers
 		*ret_sentence = "This server does not answer to that Host: use localhost or an allowed_host.";
 		return 421;
 	}
+	return 0;
+}
+
+int access_check_origin(const struct access *access, const struct access_headers *headers, bool navigable,
+			const char **ret_sentence)
+{
 	if (headers->n_origins > 1 || (headers->origin && !origin_is_ours(access, headers))) {
 		*ret_sentence = "Requests of other origins are refused.";
 		return 403;

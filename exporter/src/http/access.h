@@ -50,7 +50,12 @@ static inline bool access_must_close(const struct access_headers *headers)
 	return headers->has_body || headers->bad_name || headers->bad_value;
 }
 
-/* The status to refuse with and a sentence, or 0. `navigable`: a link from elsewhere may lead here. */
+/*
+ * The status to refuse with and a sentence, or 0: for a Host that is not ours.
+ */
+int access_check_host(const struct access *access, const struct access_headers *headers, const char **ret_sentence);
+
+/* Likewise, for another origin. `navigable`: a link from elsewhere may lead here. */
 int access_check_origin(const struct access *access, const struct access_headers *headers, bool navigable,
 			const char **ret_sentence);
 

@@ -41,6 +41,7 @@ struct request {
 	bool head;
 	bool trusted;          /* has the token, or comes from a process of a user who may read values */
 	uint64_t answer_bytes; /* its part of bytes_under_way */
+	const char *authority; /* of an absolute address, up to its path; NULL: it was a path */
 	const char *wrong;     /* what is wrong with the target; NULL: nothing */
 	unsigned wrong_status;
 	struct query query;
