@@ -20,14 +20,13 @@ LAYERS: dict[str, set[str]] = {
     "native/src/fault": {"native/src/base"},
     "native/src/base": set(),
     "exporter/src": {f"exporter/src/{name}" for name in ("http", "feeds", "metrics", "text")},
-    "exporter/src/http": {"exporter/src/text"},
+    "exporter/src/http": {"exporter/src", "exporter/src/text"},
     "exporter/src/feeds": {"exporter/src", "exporter/src/http", "exporter/src/text"},
-    "exporter/src/metrics": {"exporter/src", "exporter/src/http", "exporter/src/text"},
+    "exporter/src/metrics": {"exporter/src", "exporter/src/feeds", "exporter/src/http", "exporter/src/text"},
     "exporter/src/text": set(),
     "recorder/src": set(),
 }
-#: Where it holds already; the others follow as they become so.
-TREES = ("native/src",)
+TREES = ("native/src", "exporter/src", "recorder/src")
 PACKAGE = ROOT / "python" / "memwatch"
 
 NOT_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)

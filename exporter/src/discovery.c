@@ -10,13 +10,13 @@
  */
 #include "discovery.h"
 
-#include "server.h"
 #include "text/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,17 +56,17 @@ static int default_dir(char *path, size_t n_bytes)
 	return n < 0 || (size_t)n >= n_bytes ? -ENAMETOOLONG : 0;
 }
 
-static void describe(const struct memwatch_exporter *exporter, struct text *text)
+static void describe(const struct discovery_facts *facts, struct text *text)
 {
 	text_char(text, '{');
 	json_u64(text, "schema", JSON_SCHEMA);
-	json_u64(text, "pid", (uint64_t)exporter->pid);
-	json_string(text, "service", exporter->service);
-	json_string_or_null(text, "url", exporter->address);
-	json_u64(text, "port", exporter->access.port);
-	json_string_or_null(text, "unix_socket", exporter->unix_socket);
-	json_string(text, "token", exporter->access.token);
-	json_string(text, "epoch", exporter->epoch_text);
+	json_u64(text, "pid", (uint64_t)facts->pid);
+	json_string(text, "service", facts->service);
+	json_string_or_null(text, "url", facts->address);
+	json_u64(text, "port", facts->port);
+	json_string_or_null(text, "unix_socket", facts->unix_socket);
+	json_string(text, "token", facts->token);
+	json_string(text, "epoch", facts->epoch);
 	text_string(text, "}\n");
 }
 
@@ -101,20 +101,18 @@ static int write_file(int dir_fd, const char *name, const struct text *text)
 	return error;
 }
 
-static int announce(struct memwatch_exporter *exporter, const char *dir)
+static int announce(struct discovery *discovery, const struct discovery_facts *facts, const char *dir)
 {
-	struct discovery *discovery = &exporter->discovery;
 	int dir_fd = make_dir(dir);
 	if (dir_fd < 0)
 		return dir_fd;
-	if (exporter->access.port != 0)
-		snprintf(discovery->name, sizeof discovery->name, "%d-%u.json", (int)exporter->pid,
-			 exporter->access.port);
+	if (facts->port != 0)
+		snprintf(discovery->name, sizeof discovery->name, "%d-%u.json", (int)facts->pid, facts->port);
 	else
-		snprintf(discovery->name, sizeof discovery->name, "%d-%llx.json", (int)exporter->pid,
-			 (unsigned long long)exporter->socket_ino);
+		snprintf(discovery->name, sizeof discovery->name, "%d-%llx.json", (int)facts->pid,
+			 (unsigned long long)facts->socket_ino);
 	struct text text = { 0 };
-	describe(exporter, &text);
+	describe(facts, &text);
 	int error = text.failed ? -ENOMEM : write_file(dir_fd, discovery->name, &text);
 	if (text.data)
 		explicit_bzero(text.data, text.n_bytes);
@@ -128,21 +126,20 @@ static int announce(struct memwatch_exporter *exporter, const char *dir)
 	return 0;
 }
 
-int discovery_open(struct memwatch_exporter *exporter, const char *runtime_dir)
+int discovery_open(struct discovery *discovery, const struct discovery_facts *facts, const char *runtime_dir)
 {
 	char dir[DISCOVERY_PATH_MAX];
 	if (runtime_dir && runtime_dir[0] == '\0')
 		return 0;
 	if (runtime_dir)
-		return strlen(runtime_dir) < sizeof dir ? announce(exporter, runtime_dir) : -ENAMETOOLONG;
+		return strlen(runtime_dir) < sizeof dir ? announce(discovery, facts, runtime_dir) : -ENAMETOOLONG;
 	if (default_dir(dir, sizeof dir) == 0)
-		announce(exporter, dir);
+		announce(discovery, facts, dir);
 	return 0;
 }
 
-void discovery_close(struct memwatch_exporter *exporter)
+void discovery_close(struct discovery *discovery)
 {
-	struct discovery *discovery = &exporter->discovery;
 	if (discovery->dir_fd < 0)
 		return;
 	unlinkat(discovery->dir_fd, discovery->name, 0);

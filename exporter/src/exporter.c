@@ -177,7 +177,7 @@ static struct memwatch_exporter *make(memwatch *watcher, const struct memwatch_e
 	pthread_mutex_init(&exporter->url_mutex, NULL);
 	codes_init(&exporter->codes);
 	connections_init(&exporter->connections, options->connection_limit, options->tls_cert_file);
-	pump_init(&exporter->pump, watcher);
+	pump_init(&exporter->pump, watcher, &exporter->feeds, &exporter->connections);
 	feeds_init(&exporter->feeds, options->feed_limit, options->heartbeat_ms, &exporter->pump.nudge);
 	lines_init(&exporter->lines, watcher);
 	labels_init(&exporter->labels, options->variable_limit);
@@ -195,7 +195,7 @@ static void remove_socket(const struct memwatch_exporter *exporter)
 
 static void destroy(struct memwatch_exporter *exporter)
 {
-	discovery_close(exporter);
+	discovery_close(&exporter->discovery);
 	remove_socket(exporter);
 	if (exporter->listen_fd >= 0)
 		close(exporter->listen_fd);
@@ -246,6 +246,21 @@ static int start(struct memwatch_exporter *exporter, const struct memwatch_expor
 	return 0;
 }
 
+static int announce(struct memwatch_exporter *exporter, const char *runtime_dir)
+{
+	const struct discovery_facts facts = {
+		.pid = exporter->pid,
+		.port = exporter->access.port,
+		.socket_ino = exporter->socket_ino,
+		.service = exporter->service,
+		.address = exporter->address,
+		.unix_socket = exporter->unix_socket,
+		.token = exporter->access.token,
+		.epoch = exporter->epoch_text,
+	};
+	return discovery_open(&exporter->discovery, &facts, runtime_dir);
+}
+
 int memwatch_exporter_open(memwatch *watcher, const struct memwatch_exporter_options *options,
 			   memwatch_exporter **ret_exporter)
 {
@@ -268,7 +283,7 @@ int memwatch_exporter_open(memwatch *watcher, const struct memwatch_exporter_opt
 		return error;
 	}
 	list_add(exporter);
-	error = discovery_open(exporter, options->runtime_dir);
+	error = announce(exporter, options->runtime_dir);
 	if (error) {
 		memwatch_exporter_close(exporter);
 		return exporter_error(error, "the discovery file cannot be written to %s: %s", options->runtime_dir,

@@ -410,7 +410,7 @@ int routes_start(memwatch_exporter *exporter, uint32_t connection_limit)
 		error = errno > 0 ? -errno : -EIO;
 		forget_closed_socket(exporter, &socket);
 	} else {
-		error = pump_start(exporter);
+		error = pump_start(&exporter->pump);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error && exporter->daemon)

@@ -9,7 +9,8 @@
 #include "pump.h"
 
 #include "clock.h"
-#include "server.h"
+
+#include <string.h>
 
 enum { PUMP_WAIT_MAX_MS = 60000, PUMP_PAUSE_MS = 20 };
 
@@ -20,9 +21,12 @@ struct round {
 	unsigned n_suspended;
 };
 
-void pump_init(struct pump *pump, memwatch *watcher)
+void pump_init(struct pump *pump, memwatch *watcher, struct feeds *feeds, struct connections *connections)
 {
 	memset(pump, 0, sizeof *pump);
+	pump->watcher = watcher;
+	pump->feeds = feeds;
+	pump->connections = connections;
 	pump->watcher_up = true;
 	nudge_init(&pump->nudge, watcher);
 }
@@ -33,55 +37,53 @@ void pump_fini(struct pump *pump)
 }
 
 /* Waits for an event after `seen`, or the deadline. Is the pump to end? */
-static bool wait_for_events(struct memwatch_exporter *exporter, uint64_t seen, int64_t deadline_ms)
+static bool wait_for_events(struct pump *pump, uint64_t seen, int64_t deadline_ms)
 {
-	struct pump *pump = &exporter->pump;
 	int64_t wait_ms = deadline_ms - clock_now_ms();
 	wait_ms = wait_ms < 0 ? 0 : wait_ms;
 	wait_ms = wait_ms > PUMP_WAIT_MAX_MS ? PUMP_WAIT_MAX_MS : wait_ms;
-	if (memwatch_events_wait_or_wake(exporter->watcher, seen, (int)wait_ms, &pump->nudge.woken) < 0)
+	if (memwatch_events_wait_or_wake(pump->watcher, seen, (int)wait_ms, &pump->nudge.woken) < 0)
 		atomic_store_explicit(&pump->watcher_up, false, memory_order_relaxed);
 	return nudge_sleep_until(&pump->nudge, 0, false);
 }
 
 /* Wakes whoever has something to do now. */
-static void run_round(struct memwatch_exporter *exporter, struct round *round)
+static void run_round(struct pump *pump, struct round *round)
 {
-	bool up = atomic_load_explicit(&exporter->pump.watcher_up, memory_order_relaxed);
-	bool nudged = nudge_take(&exporter->pump.nudge);
+	bool up = atomic_load_explicit(&pump->watcher_up, memory_order_relaxed);
+	bool nudged = nudge_take(&pump->nudge);
 	int64_t now_ms = clock_now_ms();
-	uint64_t newest = up ? feeds_ends(exporter->watcher).newest : round->seen;
+	uint64_t newest = up ? feeds_ends(pump->watcher).newest : round->seen;
 	if (newest != round->seen)
 		round->woken_ms = now_ms;
 	if (newest != round->seen || nudged || now_ms >= round->feeds_ms)
-		round->feeds_ms = feeds_wake(&exporter->feeds, newest, now_ms, &round->n_suspended);
+		round->feeds_ms = feeds_wake(pump->feeds, newest, now_ms, &round->n_suspended);
 	round->seen = newest;
 	if (nudged || now_ms >= round->connections_ms)
-		round->connections_ms = connections_reap(&exporter->connections, now_ms);
+		round->connections_ms = connections_reap(pump->connections, now_ms);
 }
 
 static void *run(void *arg)
 {
-	struct memwatch_exporter *exporter = arg;
-	struct pump *pump = &exporter->pump;
+	struct pump *pump = arg;
 	struct round round = { 0 };
 	bool stopping = false;
 	pthread_setname_np(pthread_self(), "memwatch-pump");
 	while (!stopping && !nudge_sleep_until(&pump->nudge, round.woken_ms + PUMP_PAUSE_MS, true)) {
-		run_round(exporter, &round);
+		run_round(pump, &round);
 		int64_t next_ms = round.feeds_ms < round.connections_ms ? round.feeds_ms : round.connections_ms;
 		if (round.n_suspended == 0 || !atomic_load_explicit(&pump->watcher_up, memory_order_relaxed))
 			stopping = nudge_sleep_until(&pump->nudge, next_ms, false);
 		else
-			stopping = wait_for_events(exporter, round.seen, next_ms);
+			stopping = wait_for_events(pump, round.seen, next_ms);
 	}
 	return NULL;
 }
 
-int pump_start(memwatch_exporter *exporter)
+int pump_start(struct pump *pump)
 {
-	int error = pthread_create(&exporter->pump.thread, NULL, run, exporter);
-	exporter->pump.running = !error;
+	int error = pthread_create(&pump->thread, NULL, run, pump);
+	pump->running = !error;
 	return -error;
 }
 

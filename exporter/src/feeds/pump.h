@@ -6,7 +6,8 @@
 
 #include "nudge.h"
 
-#include <memwatch/exporter.h>
+#include "feeds.h"
+#include "http/connections.h"
 
 #include <stdatomic.h>
 
@@ -15,13 +16,17 @@ struct pump {
 	bool running; /* the thread exists; the opening and closing thread's */
 	struct nudge nudge;
 	_Atomic bool watcher_up; /* false once the watcher closes; written by the pump, read by the HTTP thread */
+	/* What it looks after: the exporter's. */
+	memwatch *watcher;
+	struct feeds *feeds;
+	struct connections *connections;
 };
 
-void pump_init(struct pump *pump, memwatch *watcher);
+void pump_init(struct pump *pump, memwatch *watcher, struct feeds *feeds, struct connections *connections);
 void pump_fini(struct pump *pump);
 
 /* Starts the thread. 0 or -errno. */
-int pump_start(memwatch_exporter *exporter);
+int pump_start(struct pump *pump);
 
 /* Stops and joins it, at once. */
 void pump_stop(struct pump *pump);

@@ -42,13 +42,4 @@ void family_u64(struct scrape *scrape, const struct family *family, const char *
 		uint64_t number);
 void family_seconds(struct scrape *scrape, const struct family *family, const char *variable, uint64_t ns);
 
-/* What the table calls for the families that have a series a variable. */
-void variables_unlabelled(struct scrape *scrape, const struct family *family);
-void variables_events(struct scrape *scrape, const struct family *family);
-void variables_last_change(struct scrape *scrape, const struct family *family);
-void variables_hidden(struct scrape *scrape, const struct family *family);
-void variables_value(struct scrape *scrape, const struct family *family);
-void variables_summary(struct scrape *scrape, const struct family *family); /* `offset` in struct memwatch_summary */
-void variables_nan(struct scrape *scrape, const struct family *family);
-
 #endif

@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "family.h"
+#include "variables.h"
 #include "http/reply.h"
 
 #include <errno.h>

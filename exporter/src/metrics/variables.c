@@ -5,7 +5,7 @@
  * and nothing else.
  */
 #include "text/digits.h"
-#include "family.h"
+#include "variables.h"
 
 /* The start of a variable's sample, with room for the rest; where that goes. NULL without memory. */
 static inline char *begin(struct text *text, const struct family *family, size_t name_bytes,
