@@ -26,11 +26,12 @@ static void on_change(const struct memwatch_event *event, void *arg)
 	const struct memwatch_where *where = &event->where;
 	(void)arg;
 	printf("%4" PRIu64 "  %-10s %" PRIu64 " bytes changed", event->seq, event->name, event->changed_bytes);
-	if (where->attribution == MEMWATCH_ATTRIBUTION_NONE)
-		printf(" (%s)\n", memwatch_reason_text(where->reason));
+	if (where->attribution == MEMWATCH_ATTRIBUTION_EXACT)
+		printf(" by %s, %s:%d\n", where->symbol, where->native.file, where->native.line);
+	else if (where->page_writer)
+		printf(" by somebody; %s wrote to the page\n", where->page_writer->symbol);
 	else
-		printf(" by %s, %s:%d (%s)\n", where->symbol, where->native.file, where->native.line,
-		       memwatch_attribution_text(where->attribution));
+		printf(" (%s)\n", memwatch_reason_text(where->reason));
 	fflush(stdout);
 }
 

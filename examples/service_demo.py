@@ -139,8 +139,8 @@ def what(event: ChangeEvent) -> str:
 def who(event: ChangeEvent) -> str:
     where = event.where
     if where.line:
-        return f"{os.path.basename(where.file)}:{where.line} {where.function} ({where.attribution})"
-    return where.reason
+        return f"{os.path.basename(where.file)}:{where.line} {where.function}"
+    return str(where)
 
 
 def serve(watcher: MemoryWatcher, options: argparse.Namespace):

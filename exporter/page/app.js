@@ -127,7 +127,7 @@ function place(frame) {
 function whoCell(event) {
   const where = event.where, cell = element("td");
   const name = place(where) || (where.symbol ? `${where.symbol} (${where.object ?? ""})` : "");
-  const how = where.attribution === "none" ? `unknown: ${where.reason ?? ""}` : where.attribution;
+  const how = where.attribution === "exact" ? "exact" : `unknown: ${where.reason ?? where.attribution}`;
   const thread = where.thread_name || where.thread_id ? ` · thread ${where.thread_name ?? ""} ${where.thread_id ?? ""}` : "";
   if (where.frames.length > 1) {
     const list = element("ol", {}, ...where.frames.map((frame) => element("li", { textContent: place(frame) })));
@@ -136,6 +136,10 @@ function whoCell(event) {
     cell.append(element("div", { textContent: name }));
   }
   cell.append(element("div", { className: "how", textContent: how + thread }));
+  if (where.page_writer) {
+    const hint = place(where.page_writer) || where.page_writer.symbol || "";
+    cell.append(element("details", { className: "how" }, element("summary", { textContent: "wrote to the page" }), hint));
+  }
   return cell;
 }
 

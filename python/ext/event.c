@@ -41,6 +41,18 @@ static PyObject *get_field(PyObject *self, void *closure)
 	return convert_field(event_of(self), field->kind, field->offset);
 }
 
+/* Python's side tells a page's writer from the change's by the attribution: see _event.py. */
+static const struct memwatch_where *writer_of(const struct memwatch_event *event)
+{
+	return event->where.page_writer ? event->where.page_writer : &event->where;
+}
+
+static PyObject *get_writer_field(PyObject *self, void *closure)
+{
+	const struct field *field = closure;
+	return convert_field(writer_of(event_of(self)), field->kind, field->offset);
+}
+
 static PyObject *bytes_or_none(const uint8_t *bytes, uint64_t n)
 {
 	return bytes ? PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)n) : Py_BuildValue("");
@@ -129,7 +141,7 @@ static PyObject *get_changes(PyObject *self, void *Py_UNUSED(closure))
 
 static PyObject *get_frames(PyObject *self, void *Py_UNUSED(closure))
 {
-	const struct memwatch_where *where = &event_of(self)->where;
+	const struct memwatch_where *where = writer_of(event_of(self));
 	PyObject *list = PyList_New(0);
 	for (uint32_t i = 0; list && i < where->n_frames; i++) {
 		PyObject *file = convert_text(where->frames[i].file),
@@ -153,6 +165,14 @@ static PyObject *get_frames(PyObject *self, void *Py_UNUSED(closure))
 		}                                                                                                      \
 	}
 
+#define WRITER(name, kind, member)                                                                                     \
+	{                                                                                                              \
+		name, get_writer_field, NULL, NULL, &(struct field)                                                    \
+		{                                                                                                      \
+			name, kind, offsetof(struct memwatch_where, member)                                            \
+		}                                                                                                      \
+	}
+
 static PyGetSetDef event_getset[] = {
 	FIELD("seq", FIELD_U64, seq),
 	FIELD("time_ns", FIELD_U64, time_ns),
@@ -168,15 +188,15 @@ static PyGetSetDef event_getset[] = {
 	FIELD("format", FIELD_TEXT, format),
 	FIELD("item_bytes", FIELD_U64, item_bytes),
 	FIELD("fortran_order", FIELD_BOOL, fortran_order),
-	FIELD("fault_ip", FIELD_U64, where.fault_ip),
-	FIELD("fault_address", FIELD_U64, where.fault_address),
-	FIELD("thread_id", FIELD_I32, where.thread_id),
-	FIELD("thread_name", FIELD_TEXT, where.thread_name),
-	FIELD("symbol", FIELD_TEXT, where.symbol),
-	FIELD("object", FIELD_TEXT, where.object),
-	FIELD("offset", FIELD_U64, where.offset),
-	FIELD("native_file", FIELD_TEXT, where.native.file),
-	FIELD("native_line", FIELD_I32, where.native.line),
+	WRITER("fault_ip", FIELD_U64, fault_ip),
+	WRITER("fault_address", FIELD_U64, fault_address),
+	WRITER("thread_id", FIELD_I32, thread_id),
+	WRITER("thread_name", FIELD_TEXT, thread_name),
+	WRITER("symbol", FIELD_TEXT, symbol),
+	WRITER("object", FIELD_TEXT, object),
+	WRITER("offset", FIELD_U64, offset),
+	WRITER("native_file", FIELD_TEXT, native.file),
+	WRITER("native_line", FIELD_I32, native.line),
 	{ "kind", get_kind, NULL, NULL, NULL },
 	{ "values", get_values, NULL, NULL, NULL },
 	{ "old_value", get_old_value, NULL, NULL, NULL },

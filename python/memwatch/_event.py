@@ -47,14 +47,31 @@ _WHERE_KEYS = (
     "offset",
     "native_file",
     "native_line",
+    "thread_id",
+    "thread_name",
+    "page_writer",
 )
+_HINTS = {
+    "page": "a neighbour on its page had written first: memwatch.buffer() gives it pages of its own, precise=True a "
+    "watchpoint, a larger attribution_budget= more patience with neighbours",
+    "throttled": "the process's page faults had used up attribution_budget=: raise it",
+    "ring-full": "notes came faster than they were read: raise ring_capacity=",
+    "off": "attribution_budget= is 0",
+    "unavailable": "this machine does not tell: python -m memwatch doctor says why",
+    "traced": "a debugger traces the process, and would stop at each note",
+    "blocked": "a thread blocks SIGTRAP: leave that signal open",
+    "polling": "polled memory has no authors: python -m memwatch doctor says why it is polled",
+    "own": "memwatch's own code had written to its page: memwatch.buffer() gives it pages of its own",
+}
 
 
 class Where(Mapping[str, Any]):
     """Who wrote. Reads both ways: `where.line` and `where["line"]`. What is not known is None, never a guess.
 
-    `file`, `function` and `line` are the Python line that wrote; for a writer that is no Python, its source as far as
-    debug information tells. `symbol`, `object`, `offset`, `native_file` and `native_line` are the storing instruction.
+    Of the attribution "exact" only: `file`, `function` and `line` are the Python line that wrote; for a writer that is
+    no Python, its source as far as debug information tells. `symbol`, `object`, `offset`, `native_file` and
+    `native_line` are the storing instruction. `page_writer` is what "page" knows: who wrote to the page, elsewhere or
+    at another time, with the same fields; a hint, and often not who made this change.
     """
 
     __slots__ = _WHERE_KEYS
@@ -71,6 +88,9 @@ class Where(Mapping[str, Any]):
     offset: Optional[int]
     native_file: Optional[str]
     native_line: Optional[int]
+    thread_id: Optional[int]
+    thread_name: Optional[str]
+    page_writer: Optional[Where]
 
     def __init__(self, **known: Any) -> None:
         for key in _WHERE_KEYS:
@@ -107,19 +127,24 @@ class Where(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(_WHERE_KEYS)
 
+    @property
+    def hint(self) -> Optional[str]:
+        """Why the writer is not known, and what would help; None when it is, or nothing would."""
+        return _HINTS.get(self.reason or self.attribution)
+
     def __str__(self) -> str:
+        if self.attribution != "exact":
+            return f"unknown ({self.reason or self.attribution})"
         if self.file and self.line:
             return f"{self.function} ({os.path.basename(self.file)}:{self.line})"
-        if self.function:
-            return self.function
-        return f"unknown ({self.reason})" if self.reason else "unknown"
+        return self.function or "unknown"
 
 
 def _where_of(known: dict[str, Any]) -> Where:
     return Where(**known)
 
 
-def _where(event: core.Event) -> Where:
+def _writer(event: core.Event) -> Where:
     frames = tuple(Frame(*frame) for frame in event.frames)
     symbol, native_file, native_line = event.symbol or None, event.native_file or None, event.native_line or None
     first = frames[0] if frames else Frame(native_file or "", symbol or "", native_line or 0)
@@ -138,7 +163,19 @@ def _where(event: core.Event) -> Where:
         offset=event.offset if known else None,
         native_file=native_file,
         native_line=native_line,
+        thread_id=event.thread_id or None,
+        thread_name=event.thread_name or None,
+        page_writer=None,
     )
+
+
+def _where(event: core.Event) -> Where:
+    """The core's event has one writer: the change's, or by the attribution the page's."""
+    writer = _writer(event)
+    if event.attribution != "page":
+        return writer
+    nothing = dict.fromkeys(_WHERE_KEYS)
+    return Where(**{**nothing, "frames": (), "attribution": "page", "reason": writer.reason, "page_writer": writer})
 
 
 class ChangeEvent:
@@ -163,8 +200,9 @@ class ChangeEvent:
         self._where: Optional[Where] = None
         self.note: str = note
         """What an adapter adds, such as why a watch ended; "" for most."""
-        self.thread_name: str = event.thread_name if thread_name is None else thread_name
-        """The writer's threading.Thread name where it is one, else its name in the system."""
+        known = event.attribution != "page"
+        self.thread_name: str = "" if not known else event.thread_name if thread_name is None else thread_name
+        """The writer's threading.Thread name where it is one, else its name in the system; "" when unknown."""
 
     @property
     def seq(self) -> int:
@@ -173,7 +211,7 @@ class ChangeEvent:
 
     @property
     def timestamp_ns(self) -> int:
-        """When it was written, in nanoseconds since the epoch: at the fault where that is known, else at detection."""
+        """When it was written, in nanoseconds since the epoch: at the fault of an exact writer, else at detection."""
         return self._event.time_ns
 
     @property
@@ -206,7 +244,7 @@ class ChangeEvent:
     @property
     def thread_id(self) -> int:
         """As gettid(2) gives it; 0 when unknown."""
-        return self._event.thread_id
+        return self._event.thread_id if self._event.attribution != "page" else 0
 
     @property
     def backend(self) -> str:

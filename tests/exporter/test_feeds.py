@@ -44,7 +44,7 @@ def test_the_fields_of_an_event(service: Service) -> None:
     service.do("temperature 36.6")
     page = service.json(EVENTS)
     (event,) = page["events"]
-    assert (page["schema"], page["oldest"], page["newest"], page["next"], page["missed"]) == (1, 1, 1, 1, 0)
+    assert (page["schema"], page["oldest"], page["newest"], page["next"], page["missed"]) == (2, 1, 1, 1, 0)
     assert len(page["epoch"]) == 16
     assert (event["seq"], event["name"], event["kind"], event["size"], event["values"]) == (
         1,

@@ -499,4 +499,4 @@ def test_curl_can_use_it(service: Service) -> None:
         check=True,
         capture_output=True,
     )
-    assert json.loads(answer.stdout)["schema"] == 1
+    assert json.loads(answer.stdout)["schema"] == 2

@@ -171,7 +171,15 @@ TEST(a_writer_that_changes_nothing_is_not_the_author_of_other_bytes)
 		write_first((uint32_t *)(void *)memory, 0);
 		write_second((uint32_t *)(void *)(memory + 32), i + 1);
 		const struct memwatch_event *event = only_event(watcher, since);
-		CHECK_EQ(event->where.attribution, MEMWATCH_ATTRIBUTION_PAGE);
+		const struct memwatch_where *where = &event->where, *hint = where->page_writer;
+		CHECK_EQ(where->attribution, MEMWATCH_ATTRIBUTION_PAGE);
+		CHECK_TEXT(where->symbol, "");
+		CHECK_TEXT(where->thread_name, "");
+		CHECK(!where->fault_ip && !where->fault_address && !where->thread_id && !where->n_frames);
+		CHECK(hint && !hint->page_writer);
+		CHECK_TEXT(hint->symbol, "write_first");
+		CHECK_EQ(hint->thread_id, gettid());
+		CHECK_EQ(event->time_ns, event->detected_ns);
 		memwatch_event_unref(event);
 	}
 	memwatch_close(watcher);

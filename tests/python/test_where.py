@@ -382,7 +382,7 @@ def test_where_reads_both_ways(data, last):
     where = last().where
     assert set(where) >= {
         "file", "function", "line", "fault_ip", "fault_address", "attribution", "reason", "frames", "symbol", "object",
-        "offset", "native_file", "native_line",
+        "offset", "native_file", "native_line", "thread_id", "thread_name", "page_writer",
     }  # fmt: skip
     for key in where:
         assert where[key] == getattr(where, key)
@@ -393,6 +393,35 @@ def test_where_reads_both_ways(data, last):
     with pytest.raises(AttributeError):
         where.line = 5
     assert str(where) == f"test_where_reads_both_ways ({os.path.basename(FILE)}:{where.line})"
+
+
+def test_a_guess_is_not_a_fact(recorder):
+    """The first writer on the page changed nothing: what the other one changed is not shown as its work."""
+    with memwatch.MemoryWatcher(window_ms=10000, attribution_budget=1) as watcher:
+        if not watcher.get_stats()["attribution"]["available"]:
+            pytest.skip("no authors here")
+        data = memwatch.buffer(64)
+        watcher.watch(data, "data")
+        watcher.set_callback(recorder)
+
+        def change_nothing():
+            data[0] = 0
+
+        def change():
+            data[32] = 1
+
+        change_nothing()
+        change()
+        assert watcher.flush()
+    where = recorder[0].where
+    assert (where.attribution, where.reason) == ("page", None)
+    known = set(where) - {"attribution", "page_writer"}
+    assert {where[key] for key in known} == {None, ()}
+    assert (recorder[0].thread_id, recorder[0].thread_name) == (0, "")
+    assert where.page_writer.function.endswith("change_nothing")
+    assert where.page_writer.line and where.page_writer.thread_id and where.page_writer.page_writer is None
+    assert "change_nothing" not in repr(recorder[0]) and str(where) == "unknown (page)"
+    assert "attribution_budget" in where.hint and "memwatch.buffer()" in where.hint
 
 
 def read_v(data, source):

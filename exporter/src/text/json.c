@@ -230,13 +230,9 @@ static void json_frame(struct text *text, const struct memwatch_frame *frame)
 	json_u64_or_null(text, "line", frame->line > 0 ? (uint64_t)frame->line : 0);
 }
 
-void json_where(struct text *text, const struct memwatch_where *where)
+static void json_writer(struct text *text, const struct memwatch_where *where)
 {
 	const struct memwatch_frame native = { where->native.file, where->symbol, where->native.line };
-	json_key(text, "where");
-	text_char(text, '{');
-	json_string(text, "attribution", memwatch_attribution_text(where->attribution));
-	json_string_or_null(text, "reason", memwatch_reason_text(where->reason));
 	json_hex_or_null(text, "fault_ip", where->fault_ip);
 	json_hex_or_null(text, "fault_address", where->fault_address);
 	json_frame(text, where->n_frames > 0 ? &where->frames[0] : &native);
@@ -255,6 +251,23 @@ void json_where(struct text *text, const struct memwatch_where *where)
 	json_u64_or_null(text, "native_line", where->native.line > 0 ? (uint64_t)where->native.line : 0);
 	json_u64_or_null(text, "thread_id", where->thread_id > 0 ? (uint64_t)where->thread_id : 0);
 	json_string_or_null(text, "thread_name", where->thread_name);
+}
+
+void json_where(struct text *text, const struct memwatch_where *where)
+{
+	json_key(text, "where");
+	text_char(text, '{');
+	json_string(text, "attribution", memwatch_attribution_text(where->attribution));
+	json_string_or_null(text, "reason", memwatch_reason_text(where->reason));
+	json_writer(text, where);
+	json_key(text, "page_writer");
+	if (where->page_writer) {
+		text_char(text, '{');
+		json_writer(text, where->page_writer);
+		text_char(text, '}');
+	} else {
+		text_string(text, "null");
+	}
 	text_char(text, '}');
 }
 

@@ -9,7 +9,7 @@
 #include <memwatch/memwatch.h>
 
 enum {
-	JSON_SCHEMA = 1,
+	JSON_SCHEMA = 2,
 	JSON_VALUE_MAX = 64 * 1024, /* values longer than this are left out of an event, its previews stay */
 	JSON_ELEMENTS_MAX = 16      /* changed items that an event lists decoded */
 };

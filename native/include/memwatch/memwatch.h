@@ -322,12 +322,11 @@ enum memwatch_event_kind {
 /* How well the writer is known. Never a guess shown as a fact. */
 enum memwatch_attribution {
 	MEMWATCH_ATTRIBUTION_NONE, /* see reason */
+	MEMWATCH_ATTRIBUTION_PAGE, /* somebody wrote to the page, elsewhere or at another time: see page_writer */
 	/*
-	 * The first write to that page in the window, elsewhere on it; of a region with a watchpoint: a write to it at
-	 * that time, but the value may be another thread's.
+	 * This store, in the window that the event tells, overlaps bytes that changed: of several writers the first. An
+	 * event that holds the writes of one author never names another.
 	 */
-	MEMWATCH_ATTRIBUTION_PAGE,
-	/* the store at fault_address, the window's first there, overlaps the changed bytes */
 	MEMWATCH_ATTRIBUTION_EXACT
 };
 
@@ -358,6 +357,7 @@ struct memwatch_frame {
 	int line;
 };
 
+/* Who wrote. Only of MEMWATCH_ATTRIBUTION_EXACT is anything known beyond the reason; what `page` knows stands in `page_writer`. */
 struct memwatch_where {
 	enum memwatch_attribution attribution;
 	enum memwatch_reason reason;
@@ -371,6 +371,8 @@ struct memwatch_where {
 	const char *object;           /* the file that holds it, "" when unknown */
 	uint64_t offset;              /* of fault_ip from the symbol, or from the object when there is no symbol */
 	struct memwatch_frame native; /* its file and line, where it has debug information */
+	/* Of MEMWATCH_ATTRIBUTION_PAGE: who wrote to the page. A hint, and often not who made this change. Else NULL. */
+	const struct memwatch_where *page_writer;
 };
 
 struct memwatch_range {

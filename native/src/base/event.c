@@ -19,10 +19,20 @@ struct event *event_new(size_t n_ranges, size_t room)
 	struct memwatch_event *shown = &event->shown;
 	shown->changes = event->ranges;
 	shown->name = shown->format = "";
-	shown->where.frames = event->frames;
-	shown->where.thread_name = shown->where.symbol = shown->where.object = "";
-	shown->where.native = (struct memwatch_frame){ "", "", 0 };
+	shown->where = event->page_writer = (struct memwatch_where){
+		.frames = event->frames, .thread_name = "", .symbol = "", .object = "", .native = { "", "", 0 }
+	};
 	return event;
+}
+
+struct memwatch_where *event_writer(struct event *event)
+{
+	struct memwatch_where *where = &event->shown.where;
+	if (where->attribution != MEMWATCH_ATTRIBUTION_PAGE)
+		return where;
+	event->page_writer.attribution = MEMWATCH_ATTRIBUTION_PAGE;
+	where->page_writer = &event->page_writer;
+	return &event->page_writer;
 }
 
 void *event_room(struct event *event, size_t n)

@@ -65,7 +65,7 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 
 static void fill_where(struct engine *engine, struct event *event, const struct taken *note, bool ip_is_after)
 {
-	struct memwatch_where *where = &event->shown.where;
+	struct memwatch_where *where = event_writer(event);
 	where->fault_ip = note->ip;
 	where->fault_address = note->address;
 	where->thread_id = note->thread_id;
@@ -121,9 +121,10 @@ void attribute_event(struct engine *engine, struct memwatch *watcher, const stru
 	where->reason = author->reason;
 	const struct taken *note = author->by_notes ? ask_notes(engine, region, where) : author->note;
 	event->shown.detected_ns = event->shown.time_ns = time_realtime_ns();
-	if (note) {
+	if (note)
 		fill_where(engine, event, note, author->ip_is_after);
-		event->shown.time_ns = note->time_ns;
+	if (note && (!author->by_notes || where->attribution == MEMWATCH_ATTRIBUTION_EXACT)) {
+		event->shown.time_ns = note->time_ns; /* another write's time may be long before this change */
 		histogram_add(&watcher->latency,
 			      event->shown.detected_ns - min_u64(note->time_ns, event->shown.detected_ns));
 	}

@@ -18,6 +18,7 @@ static void fill_where(struct event *event, const struct memwatch_post *post)
 	struct memwatch_where *where = &event->shown.where;
 	where->attribution = post->attribution;
 	where->reason = post->reason;
+	where = event_writer(event);
 	where->thread_id = post->thread_id;
 	where->thread_name = event_text(event, post->thread_name ? post->thread_name : "");
 	where->n_frames = n_frames_of(post);
