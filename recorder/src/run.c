@@ -184,9 +184,15 @@ static struct known_key location_key(const struct memwatch_where *where)
 	return key_of(numbers, sizeof numbers);
 }
 
+/* Who wrote the change, or by the attribution the page: `events` shows the first one only. */
+static const struct memwatch_where *writer_told(const struct memwatch_event *event)
+{
+	return event->where.page_writer ? event->where.page_writer : &event->where;
+}
+
 static struct known_key writer_key(const struct memwatch_event *event)
 {
-	const struct memwatch_where *where = &event->where;
+	const struct memwatch_where *where = writer_told(event);
 	struct known_key location = location_key(where);
 	const uint64_t numbers[] = { location.low,
 				     location.high,
@@ -236,7 +242,7 @@ static int location_of(struct run *run, const struct memwatch_where *where, int6
 
 static int add_writer(struct run *run, const struct memwatch_event *event, int64_t id)
 {
-	const struct memwatch_where *where = &event->where;
+	const struct memwatch_where *where = writer_told(event);
 	int64_t location = 0;
 	int error = location_of(run, where, &location, id);
 	run->new_bytes += 256;
@@ -337,8 +343,8 @@ static int add_change(struct run *run, const struct memwatch_event *event, int64
 	sqlite3_bind_int64(row, 3, writer);
 	sqlite3_bind_int64(row, 4, (int64_t)event->time_ns);
 	sqlite3_bind_int64(row, 5, (int64_t)(event->detected_ns - event->time_ns));
-	if (event->where.fault_address)
-		sqlite3_bind_int64(row, 6, (int64_t)event->where.fault_address);
+	if (writer_told(event)->fault_address)
+		sqlite3_bind_int64(row, 6, (int64_t)writer_told(event)->fault_address);
 	else
 		sqlite3_bind_null(row, 6);
 	sqlite3_bind_int64(row, 7, event->kind);

@@ -41,7 +41,7 @@ const char schema_sql[] =
 	"  CASE attribution WHEN 'exact' THEN coalesce(function, symbol) END AS who, "
 	"  CASE attribution WHEN 'exact' THEN coalesce(file, native_file) END AS file, "
 	"  CASE attribution WHEN 'exact' THEN coalesce(line, native_line) END AS line, "
-	"  attribution, reason, thread_name AS thread, "
+	"  attribution, reason, CASE attribution WHEN 'exact' THEN thread_name END AS thread, "
 	"  CASE kind WHEN 0 THEN 'change' ELSE 'lost' END AS kind, "
 	"  (SELECT max(count(*) - 1, 0) FROM patches WHERE patches.id = changes.id) AS more, "
 	"  variables.run AS run, changes.id - seq_offset AS seq, changes.id AS id, time_ns "
