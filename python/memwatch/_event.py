@@ -308,7 +308,7 @@ class ChangeEvent:
 
     @property
     def merged(self) -> int:
-        """Earlier detections that were coalesced into this event."""
+        """Earlier detections that were coalesced into this event, which names no writer then."""
         return self._event.merged
 
     @property

@@ -202,7 +202,7 @@ struct memwatch_region_options {
 	int fortran_order;   /* the shape's first index runs fastest */
 	enum memwatch_when when;
 	double low, high; /* of `when` */
-	double max_rate; /* events a second, 0: no limit; what comes faster is merged into one event, `merged` counts */
+	double max_rate; /* events a second, 0: no limit; what comes faster is merged into one event without an exact author */
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
 	int metric; /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */
 	enum memwatch_precise precise; /* for 1, 2, 4 or 8 bytes at an address that is a multiple of the size */

@@ -2,8 +2,9 @@
  * emit.c -- DESIGN: one region's part of a pass: diff, condition, event, history, ledger. Runs on the worker under the
  * engine's lock. What the region's policy hides is never put into the event.
  *
- * With max_rate an event that comes too early is held: the next one replaces it, keeps its old value and counts it as
- * merged; when its time has come, or at a flush, it goes out. A held event counts as coalesced until it does.
+ * With max_rate an event that comes too early is held: the next one replaces it, tells what it told (merge.c) and
+ * counts it as merged; when its time has come, or at a flush, it goes out. A held event counts as coalesced until it
+ * does.
  *
  * Loss: without memory for the event the detection is `dropped` (no_memory); the shadow is up to date all the same, so
  * that the next event is right.
@@ -12,6 +13,7 @@
 #include "emit.h"
 
 #include "attribute.h"
+#include "merge.h"
 #include "when.h"
 #include "../base/memory.h"
 
@@ -230,6 +232,12 @@ void emit_held(struct engine *engine, struct region *region)
 	rules->due_ns = time_monotonic_ns() + rules->interval_ns;
 	region->meta->coalesced--;
 	watcher->ledger.coalesced--;
+	if (event->shown.merged && event->shown.old_value && !event->shown.n_changes) { /* and back again */
+		region->unchanged++;
+		watcher->ledger.unchanged++;
+		memwatch_event_unref(&event->shown);
+		return;
+	}
 	emit_append(watcher, region, event);
 }
 
@@ -239,12 +247,7 @@ static void hold(struct engine *engine, struct memwatch *watcher, struct region 
 	struct region_rules *rules = region_rules(region);
 	const struct memwatch_event *earlier = rules->held ? &rules->held->shown : NULL;
 	if (earlier) {
-		struct memwatch_event *shown = &event->shown;
-		size_t n = head_bytes(watcher, region);
-		shown->merged += earlier->merged + 1;
-		if (shown->old_preview && earlier->old_preview)
-			memcpy((uint8_t *)(uintptr_t)shown->old_preview, earlier->old_preview, n);
-		shown->old_hash = earlier->old_hash;
+		merge_event(event, earlier, &engine->diff, engine->pass.head); /* which is as large as the old value */
 		memwatch_event_unref(earlier);
 	} else if (!region_list_add(&engine->held, region)) {
 		emit_append(watcher, region, event);
@@ -291,7 +294,8 @@ static bool is_early(const struct region *region)
 static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash,
 			const struct author *author)
 {
-	struct event *event = region_meta(region) ? event_begin(watcher, region, engine->diff.n_ranges) : NULL;
+	size_t n_ranges = is_limited(region) ? MEMWATCH_CHANGES_MAX : engine->diff.n_ranges;
+	struct event *event = region_meta(region) ? event_begin(watcher, region, n_ranges) : NULL;
 	if (event && watcher->patches && region->values == MEMWATCH_VALUES_FULL)
 		fill_patch(&engine->diff, region, event);
 	if (region->meta)

@@ -1,0 +1,89 @@
+/*
+ * test_merge.c -- events that max_rate has merged: they tell the way from the first old value to the last new one, and no more.
+ */
+#include "watching.h"
+
+static uint64_t add_limited(memwatch *watcher, void *address, size_t size_bytes)
+{
+	struct memwatch_region_options options;
+	uint64_t id;
+	memwatch_region_options_init(&options);
+	options.max_rate = 0.01; /* only the first one goes out by itself; a flush lets the others go */
+	OK(memwatch_region_add(watcher, address, size_bytes, &options, &id));
+	return id;
+}
+
+/* A pass that is no flush: the window of a short watcher. */
+static void let_pass(memwatch *watcher, uint64_t id, uint64_t n_detected)
+{
+	WAIT_FOR(info_of(watcher, id).ledger.detected >= n_detected);
+}
+
+static const struct memwatch_event *merged_event(memwatch *watcher, uint64_t id, uint8_t *memory,
+						 const uint8_t (*writes)[2], unsigned n)
+{
+	poke(memory, 1);
+	const struct memwatch_event *first = last_event(watcher, id);
+	CHECK_EQ(first->merged, 0);
+	memwatch_event_unref(first);
+	for (unsigned i = 0; i < n; i++) {
+		poke(memory + writes[i][0], writes[i][1]);
+		let_pass(watcher, id, i + 2);
+	}
+	return last_event(watcher, id);
+}
+
+TEST(a_merged_event_tells_the_difference)
+{
+	static const uint8_t writes[][2] = { { 10, 2 }, { 50, 3 }, { 10, 0 }, { 20, 4 } };
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend("uffd");
+	const struct memwatch_event *event =
+		merged_event(watcher, add_limited(watcher, memory, 100), memory, writes, 4);
+	CHECK_EQ(event->merged, 3);
+	CHECK_EQ(event->changed_bytes, 2);
+	CHECK_EQ(event->n_changes, 2);
+	CHECK_EQ(event->changes[0].offset, 20);
+	CHECK_EQ(event->changes[1].offset, 50);
+	CHECK_EQ(event->old_value[20] + event->old_value[50] + event->old_value[10], 0);
+	CHECK_EQ(event->new_value[20], 4);
+	CHECK_EQ(event->new_value[50], 3);
+	CHECK(event->where.attribution != MEMWATCH_ATTRIBUTION_EXACT);
+	CHECK_TEXT(event->where.symbol, "");
+	check_ledgers(watcher);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+/* Of a large region the ranges of all changes. */
+TEST(a_merged_event_of_a_large_region_has_all_ranges)
+{
+	static const uint8_t writes[][2] = { { 100, 2 }, { 50, 3 }, { 101, 4 } };
+	uint8_t *memory = map_pages(4);
+	memwatch *watcher = open_backend("uffd");
+	const struct memwatch_event *event =
+		merged_event(watcher, add_limited(watcher, memory, 4 * PAGE), memory, writes, 3);
+	CHECK_EQ(event->merged, 2);
+	CHECK_EQ(event->n_changes, 2);
+	CHECK_EQ(event->changes[0].offset, 50);
+	CHECK_EQ(event->changes[1].offset, 100);
+	CHECK_EQ(event->changes[1].size_bytes, 2);
+	CHECK_EQ(event->changed_bytes, 3);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+/* What was changed back is no event. */
+TEST(there_and_back_is_unchanged)
+{
+	static const uint8_t writes[][2] = { { 10, 2 }, { 10, 0 } };
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id = add_limited(watcher, memory, 100);
+	const struct memwatch_event *event = merged_event(watcher, id, memory, writes, 2);
+	CHECK_EQ(event->seq, 1);
+	CHECK_EQ(info_of(watcher, id).ledger.unchanged, 1);
+	check_ledgers(watcher);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
