@@ -212,7 +212,7 @@ static int insist(struct memwatch_recorder *recorder, enum db_statement statemen
 	int error;
 	for (unsigned i = 0; (error = db_run(&recorder->run.db, statement, "")) == -EBUSY && i < BUSY_TRIES; i++) {
 		recorder_vfs_leave();
-		pause_ms(recorder, is_stopping(recorder) ? 0 : BUSY_MS);
+		nanosleep(&(struct timespec){ 0, BUSY_MS * 1000000 }, NULL); /* also when it is to stop */
 		recorder_vfs_enter();
 	}
 	return error;

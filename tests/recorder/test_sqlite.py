@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy
@@ -234,6 +235,24 @@ def test_a_reader_that_stays_holds_nothing_back_for_ever(watch, path, opened, wa
     watched.commit()
     assert watched.stats()["events_missed"] == 0
     assert [event.new_value[0] for event in opened(path).events()] == list(range(1, 20))
+
+
+def test_a_close_waits_for_a_reader(watch, path, opened):
+    watched = watch(commit_ms=1000)
+    data = bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.commit()
+    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM changes").fetchone()
+    data[0] = 2
+    watched.settle()
+    leaves = threading.Timer(0.3, reader.close)
+    leaves.start()
+    watched.close()
+    leaves.join()
+    assert opened(path).value_at("data")[0] == 2
 
 
 def test_the_golden_file_reads_as_ever():
