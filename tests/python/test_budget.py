@@ -105,7 +105,7 @@ def answers(burst, interval, n_writes):
     """Writes to a bytearray while a thread writes to its neighbours. Returns the exact share, steps, seconds."""
     arrays, page = fill_a_page()
     assert len(page) >= 4096 // BLOCK - 1, f"each has a block of {BLOCK} bytes"
-    data = page.pop(60)
+    data = page.pop(len(page) // 2)
     events, stop = [], threading.Event()
     with memwatch.MemoryWatcher(backend="uffd") as watcher:
         before = watcher.get_stats()["attribution"]

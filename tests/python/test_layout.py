@@ -49,7 +49,7 @@ def test_another_layout(run_python, moved):
     assert warning.startswith("memwatch names no lines of Python: built for Python 3.")
     assert "build memwatch again" in warning
     assert lines[0].startswith("('data', False) ('value', True)")
-    assert any(line.startswith("  - lines of Python: built for") for line in lines)
+    assert any(line.startswith("  - Lines of Python are not known: built for") for line in lines)
 
 
 @known
