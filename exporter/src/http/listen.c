@@ -133,7 +133,8 @@ static int hold_other_loopback(const struct listen_result *result)
 	const int on = 1;
 	union address address;
 	socklen_t n_bytes;
-	read_host(host, &address, &n_bytes);
+	if (read_host(host, &address, &n_bytes) < 0)
+		return -EINVAL;
 	set_port(&address, result->port);
 	int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -149,7 +150,7 @@ static int hold_other_loopback(const struct listen_result *result)
 
 int listen_tcp(const char *host, uint16_t port, struct listen_result *ret_result)
 {
-	struct listen_result result;
+	struct listen_result result = { .other_fd = -1 };
 	union address address;
 	socklen_t n_bytes;
 	int error = read_host(host, &address, &n_bytes);

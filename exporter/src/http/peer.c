@@ -76,7 +76,7 @@ static struct question question_about(const union address *peer, const union add
 static int ask_kernel(const struct question *question, struct inet_diag_msg *ret_socket)
 {
 	const struct timeval limit = { .tv_usec = ANSWER_MS * 1000 };
-	_Alignas(struct nlmsghdr) char answer[4096];
+	_Alignas(struct nlmsghdr) char answer[4096] = { 0 };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	if (fd < 0)
 		return -errno;
@@ -106,7 +106,7 @@ static int uid_of_tcp_peer(const union address *peer, const union address *own, 
 	if (!is_loopback(peer) || !is_loopback(own))
 		return -EADDRNOTAVAIL;
 	struct question question = question_about(peer, own);
-	struct inet_diag_msg found;
+	struct inet_diag_msg found = { 0 };
 	int error = ask_kernel(&question, &found);
 	if (error)
 		return error;
