@@ -158,7 +158,10 @@ static void sink_dealloc(PyObject *object)
 
 /* --- reading --- */
 
-/* As memwatch_sink_read, -EINTR with an exception when a signal's handler raised; a barrier ends it, too. Lets go of the GIL. */
+/*
+ * As memwatch_sink_read, -EINTR with an exception when a signal's handler raised; a barrier ends it, too. Lets go
+ * of the GIL.
+ */
 static int read_events(struct sink *self, const struct memwatch_event **events, size_t limit, int timeout_ms)
 {
 	int64_t deadline = deadline_of(timeout_ms);

@@ -1,5 +1,6 @@
 /*
- * test_merge.c -- events that max_rate has merged: they tell the way from the first old value to the last new one, and no more.
+ * test_merge.c -- events that max_rate has merged: they tell the way from the first old value to the last new one,
+ * and no more.
  */
 #include "watching.h"
 

@@ -27,8 +27,8 @@ pytestmark = [
 #: Functions of the C library that may run in a handler: async-signal-safe by POSIX, plain code without state, or the
 #: end of a process whose stack is overwritten (Debian builds extensions with that check).
 ALLOWED = {
-    "__errno_location", "__popcountdi2", "__stack_chk_fail", "clock_gettime", "fstat", "getpid", "gettid", "ioctl", "memchr",
-    "memcmp", "memcpy", "memmove", "memset", "mprotect", "pthread_sigmask", "sched_yield", "sigaction", "sigaddset",
+    "__errno_location", "__popcountdi2", "__stack_chk_fail", "clock_gettime", "fstat", "getpid", "gettid", "ioctl",
+    "memchr", "memcmp", "memcpy", "memmove", "memset", "mprotect", "pthread_sigmask", "sched_yield", "sigaction", "sigaddset",
     "sigemptyset", "sigfillset", "sigprocmask", "strlen", "syscall",
 }  # fmt: skip
 

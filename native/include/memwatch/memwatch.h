@@ -202,7 +202,8 @@ struct memwatch_region_options {
 	int fortran_order;   /* the shape's first index runs fastest */
 	enum memwatch_when when;
 	double low, high; /* of `when` */
-	double max_rate; /* events a second, 0: no limit; what comes faster is merged into one event without an exact author */
+	/* Events a second, 0: no limit; what comes faster is merged into one event without an exact author */
+	double max_rate;
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
 	int metric; /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */
 	enum memwatch_precise precise; /* for 1, 2, 4 or 8 bytes at an address that is a multiple of the size */
@@ -357,7 +358,10 @@ struct memwatch_frame {
 	int line;
 };
 
-/* Who wrote. Only of MEMWATCH_ATTRIBUTION_EXACT is anything known beyond the reason; what `page` knows stands in `page_writer`. */
+/*
+ * Who wrote. Only of MEMWATCH_ATTRIBUTION_EXACT is anything known beyond the reason; what `page` knows stands in
+ * `page_writer`.
+ */
 struct memwatch_where {
 	enum memwatch_attribution attribution;
 	enum memwatch_reason reason;
@@ -371,7 +375,10 @@ struct memwatch_where {
 	const char *object;           /* the file that holds it, "" when unknown */
 	uint64_t offset;              /* of fault_ip from the symbol, or from the object when there is no symbol */
 	struct memwatch_frame native; /* its file and line, where it has debug information */
-	/* Of MEMWATCH_ATTRIBUTION_PAGE: who wrote to the page. A hint, and often not who made this change. Else NULL. */
+	/*
+	 * Of MEMWATCH_ATTRIBUTION_PAGE: who wrote to the page. A hint, and often not who made this change. Else
+	 * NULL.
+	 */
 	const struct memwatch_where *page_writer;
 };
 

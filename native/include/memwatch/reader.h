@@ -38,8 +38,9 @@ MEMWATCH_API int memwatch_events_wait_or_wake(memwatch *watcher, uint64_t since,
 MEMWATCH_API void memwatch_events_wake(memwatch *watcher, int *woken);
 
 /*
- * Ends the library's threads, until memwatch_threads_start: for a program that counts its threads before it forks. What is written
- * meanwhile is told afterwards; who wrote, only as far as the ring goes. An exporter or a recorder keeps its own. Blocks.
+ * Ends the library's threads, until memwatch_threads_start: for a program that counts its threads before it forks.
+ * What is written meanwhile is told afterwards; who wrote, only as far as the ring goes. An exporter or a recorder
+ * keeps its own. Blocks.
  */
 MEMWATCH_API void memwatch_threads_stop(void);
 /* 0; -EAGAIN when the system has no thread to give: then nothing is told until it has. */

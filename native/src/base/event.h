@@ -18,7 +18,10 @@ struct event {
 
 /* An event with one reference and room for `n_ranges` ranges and `room` bytes. NULL without memory. */
 struct event *event_new(size_t n_ranges, size_t room);
-/* What is to be filled with what is known of a writer, by the attribution of the event's `where`: that, or its page_writer. */
+/*
+ * What is to be filled with what is known of a writer, by the attribution of the event's `where`: that, or its
+ * page_writer.
+ */
 struct memwatch_where *event_writer(struct event *event);
 /* Room for `n` bytes, 8-aligned; NULL when it was not asked for. */
 void *event_room(struct event *event, size_t n);

@@ -1,8 +1,8 @@
 /*
- * ring.c -- DESIGN: a producer reserves a slot by moving `head`, fills it, and publishes it by writing the time. The
- * consumer takes slots in order and stops at one that is reserved but not published. The producer wakes the worker only
- * when the worker said that it sleeps, so that a burst costs one system call. Producers are handlers, which nobody leaves half done
- * (chain.c): a slot that was reserved is published.
+ * ring.c -- DESIGN: a producer reserves a slot by moving `head`, fills it, and publishes it by writing the time.
+ * The consumer takes slots in order and stops at one that is reserved but not published. The producer wakes the
+ * worker only when the worker said that it sleeps, so that a burst costs one system call. Producers are handlers,
+ * which nobody leaves half done (chain.c): a slot that was reserved is published.
  *
  * Loss: a full ring drops the newest item and counts it.
  */
@@ -59,8 +59,10 @@ bool ring_push(struct ring *ring, const void *item)
 	_Atomic uint64_t *slot = slot_at(ring, head);
 	memcpy(&time_ns, item, sizeof time_ns);
 	memcpy(slot + 1, (const char *)item + sizeof time_ns, ring->item_bytes - sizeof time_ns);
-	/* Pairs with the load in ring_pop, and (sequentially consistent) with ring_sleep: either the worker sees this item or
-	 * ring_nudge sees that it sleeps. */
+	/*
+	 * Pairs with the load in ring_pop, and (sequentially consistent) with ring_sleep: either the worker sees
+	 * this item or ring_nudge sees that it sleeps.
+	 */
 	atomic_store(slot, time_ns);
 	return true;
 }

@@ -1,6 +1,6 @@
 /*
- * ring.h -- hands items of one size from the writers' threads to the worker: lock-free, many producers, one consumer. Notes of faults take
- * one ring, hits of watchpoints another.
+ * ring.h -- hands items of one size from the writers' threads to the worker: lock-free, many producers, one
+ * consumer. Notes of faults take one ring, hits of watchpoints another.
  *
  *   who may run together    ring_push, ring_nudge: any thread, also in handlers that interrupt one another
  *                           ring_pop, ring_sleep: the worker alone

@@ -1,8 +1,9 @@
 /*
  * merge.c -- DESIGN: see merge.h. Runs on the worker under the engine's lock; owns nothing.
  *
- * Loss: ranges of large values that are changed back are told all the same; with more ranges than an event has, the last spans the rest. A
- * patch does not reach back over several changes: it is given up, and its readers take the values.
+ * Loss: ranges of large values that are changed back are told all the same; with more ranges than an event has,
+ * the last spans the rest. A patch does not reach back over several changes: it is given up, and its readers take
+ * the values.
  */
 #include "merge.h"
 

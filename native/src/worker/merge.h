@@ -8,9 +8,9 @@
 #include "diff.h"
 
 /*
- * Makes `event`, which has room for MEMWATCH_CHANGES_MAX ranges, tell what `earlier` told, too: from its old value to the new one. Where
- * both are whole, the ranges are their difference, and may be none; `before` has room for the value, `diff` is free to use. Else they
- * are those of both. The author of several changes is a hint.
+ * Makes `event`, which has room for MEMWATCH_CHANGES_MAX ranges, tell what `earlier` told, too: from its old value
+ * to the new one. Where both are whole, the ranges are their difference, and may be none; `before` has room for
+ * the value, `diff` is free to use. Else they are those of both. The author of several changes is a hint.
  */
 void merge_event(struct event *event, const struct memwatch_event *earlier, struct diff *diff, uint8_t *before);
 
