@@ -197,6 +197,36 @@ TEST(without_debug_information_the_name_is_found)
 	symbol_table_close(table);
 }
 
+/* Another file's cold part lies before it, at an address that its unit does not end at. */
+TEST(a_neighbours_line_is_not_believed)
+{
+	enter_directory();
+	shell("printf 'int v;\n__attribute__((noinline)) void one(int x) { v = x; v += 2; v *= 3; }\n' > one.c && "
+	      "printf '#include <stdlib.h>\nint pick(const int *p, int n);\nint pick(const int *p, int n)\n{\n"
+	      "if (n < 0)\nabort();\nreturn p[n];\n}\n' > other.c && "
+	      "cc -O1 -fPIC -c one.c && cc -g -O2 -fPIC -c other.c && cc -shared one.o other.o -o one.so");
+	struct symbol_table *table = symbol_table_open();
+	const struct symbol *symbol = symbol_resolve(table, inside(load("./one.so"), "one"));
+	CHECK_TEXT(symbol->symbol, "one");
+	CHECK_TEXT(symbol->file, "");
+	CHECK_EQ(symbol->line, 0);
+	symbol_table_close(table);
+}
+
+/* The line is the inlined function's, and so is the name beside it. */
+TEST(an_inlined_function_has_its_own_name)
+{
+	enter_directory();
+	shell("printf 'int v;\nstatic inline __attribute__((always_inline)) void set_it(void)\n{ v++; v += 2; v *= 3; v ^= 5; }\n"
+	      "void one(void)\n{ set_it(); }\n' > one.c && cc -g -O1 -shared -fPIC one.c -o one.so");
+	struct symbol_table *table = symbol_table_open();
+	const struct symbol *symbol = symbol_resolve(table, inside(load("./one.so"), "one"));
+	CHECK_TEXT(symbol->symbol, "one");
+	CHECK_TEXT(symbol->function, "set_it");
+	CHECK_EQ(symbol->line, 3);
+	symbol_table_close(table);
+}
+
 /* A line of the new file for an instruction of the old one would be a lie. */
 TEST(a_replaced_file_is_not_believed)
 {

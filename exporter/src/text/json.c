@@ -232,7 +232,7 @@ static void json_frame(struct text *text, const struct memwatch_frame *frame)
 
 static void json_writer(struct text *text, const struct memwatch_where *where)
 {
-	const struct memwatch_frame native = { where->native.file, where->symbol, where->native.line };
+	const struct memwatch_frame native = { where->native.file, where->native.function, where->native.line };
 	json_hex_or_null(text, "fault_ip", where->fault_ip);
 	json_hex_or_null(text, "fault_address", where->fault_address);
 	json_frame(text, where->n_frames > 0 ? &where->frames[0] : &native);

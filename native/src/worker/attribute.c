@@ -77,7 +77,7 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 	where->symbol = symbol->symbol;
 	where->object = symbol->object;
 	where->offset = symbol->offset + ip_is_after;
-	where->native = (struct memwatch_frame){ symbol->file, symbol->symbol, symbol->line };
+	where->native = (struct memwatch_frame){ symbol->file, symbol->function, symbol->line };
 }
 
 /*

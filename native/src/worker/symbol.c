@@ -17,6 +17,7 @@
 #include "../base/descriptor.h"
 #include "../base/memory.h"
 
+#include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
@@ -69,7 +70,7 @@ static struct {
 	struct descriptor files[FILES_MAX]; /* that it has open */
 } session;
 
-static const struct symbol unknown = { .symbol = "", .object = "", .file = "" };
+static const struct symbol unknown = { .symbol = "", .object = "", .file = "", .function = "" };
 
 /* The pool: strings by value, for all tables that ever were. */
 static struct {
@@ -320,30 +321,51 @@ static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *sy
 		symbol->offset = offset;
 }
 
-/* For compilers that write no .debug_aranges: asks every compilation unit whether the address is its own. */
-static Dwarf_Line *search_line(Dwfl_Module *module, uint64_t ip)
+/*
+ * The compilation unit that holds the address. The index of units is only a hint: where a unit's end is not known, it gives the
+ * one before. Compilers that write no index leave a search over all.
+ */
+static Dwarf_Die *unit_of(Dwfl_Module *module, uint64_t ip, Dwarf_Addr *ret_bias)
 {
-	Dwarf_Addr bias;
-	for (Dwarf_Die *unit = NULL; (unit = dwfl_module_nextcu(module, unit, &bias));)
-		if (dwarf_haspc(unit, ip - bias) > 0)
-			return dwarf_getsrc_die(unit, ip - bias);
+	Dwarf_Die *unit = dwfl_module_addrdie(module, ip, ret_bias);
+	if (unit && dwarf_haspc(unit, ip - *ret_bias) > 0)
+		return unit;
+	for (unit = NULL; (unit = dwfl_module_nextcu(module, unit, ret_bias));)
+		if (dwarf_haspc(unit, ip - *ret_bias) > 0)
+			return unit;
 	return NULL;
+}
+
+/* The function that the source line is in, where it is not the one whose code it is: one that was inlined. */
+static void resolve_inlined(Dwarf_Die *unit, uint64_t pc, struct symbol *symbol)
+{
+	Dwarf_Die *scopes = NULL;
+	int n = dwarf_getscopes(unit, pc, &scopes);
+	for (int i = 0; i < n; i++) {
+		Dwarf_Attribute attribute;
+		int tag = dwarf_tag(&scopes[i]);
+		if (tag == DW_TAG_subprogram)
+			break;
+		if (tag != DW_TAG_inlined_subroutine)
+			continue;
+		const char *name = dwarf_formstring(dwarf_attr_integrate(&scopes[i], DW_AT_name, &attribute));
+		symbol->function = name ? intern(name) : symbol->function;
+		break;
+	}
+	free(scopes);
 }
 
 static void resolve_line(Dwfl_Module *module, uint64_t ip, struct symbol *symbol)
 {
-	const char *file = NULL;
+	Dwarf_Addr bias = 0;
 	int line = 0;
-	Dwfl_Line *source = dwfl_module_getsrc(module, ip);
-	if (source) {
-		file = dwfl_lineinfo(source, NULL, &line, NULL, NULL, NULL);
-	} else {
-		Dwarf_Line *searched = search_line(module, ip);
-		if (searched && dwarf_lineno(searched, &line) == 0)
-			file = dwarf_linesrc(searched, NULL, NULL);
-	}
+	Dwarf_Die *unit = unit_of(module, ip, &bias);
+	Dwarf_Line *source = unit ? dwarf_getsrc_die(unit, ip - bias) : NULL;
+	const char *file = source && dwarf_lineno(source, &line) == 0 ? dwarf_linesrc(source, NULL, NULL) : NULL;
 	symbol->file = intern(file);
 	symbol->line = *symbol->file && line > 0 ? line : 0;
+	if (symbol->line)
+		resolve_inlined(unit, ip - bias, symbol);
 }
 
 static void resolve(struct symbol_table *table, uint64_t ip, struct symbol *symbol)
@@ -358,6 +380,7 @@ static void resolve(struct symbol_table *table, uint64_t ip, struct symbol *symb
 	if (!module)
 		return;
 	resolve_function(module, ip, symbol);
+	symbol->function = symbol->symbol;
 	resolve_line(module, ip, symbol);
 }
 

@@ -13,8 +13,9 @@ struct symbol {
 	const char *symbol; /* the function as the symbol table spells it, "" when unknown */
 	const char *object; /* the file that holds it, "" when the address is in no object */
 	uint64_t offset; /* of the address from the symbol, or from the object's load address when there is no symbol */
-	const char *file; /* of the source line, "" when unknown */
-	int line;         /* 0 when unknown */
+	const char *file;     /* of the source line, "" when unknown */
+	int line;             /* 0 when unknown */
+	const char *function; /* the one that the line is in: `symbol`, or one that was inlined there */
 };
 
 struct symbol_table;
