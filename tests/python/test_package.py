@@ -92,3 +92,14 @@ def test_what_is_imported_when_it_is_asked_for(run_python):
     names = "memwatch.History, memwatch.open_history, memwatch.adapters.TraceAdapter"
     run = run_python(f"import memwatch; {names}, memwatch.x")
     assert "module 'memwatch' has no attribute 'x'" in run.stderr
+
+
+def test_the_architecture_names_every_file():
+    """A header beside its .c is named by it."""
+    trees = [ROOT / name for name in ("native", "exporter/src", "exporter/include", "recorder", "python/ext")]
+    text = (PACKAGE / "architecture.md").read_text()
+    files = [path for tree in trees for path in tree.rglob("*.[ch]")]
+    files += [path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "_built.py")]
+    assert len(files) > 200
+    unnamed = {path for path in files if not re.search(rf"\b{path.stem}\.(c|h|py)\b", text)}
+    assert not sorted(str(path.relative_to(ROOT)) for path in unnamed)
