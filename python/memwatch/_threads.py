@@ -154,7 +154,10 @@ def aside(function: Callable[[], Any]) -> Any:
         except BaseException as error:
             results.append((None, error))
 
-    _start_new_thread(run, ())
+    try:
+        _start_new_thread(run, ())
+    except RuntimeError:  # the interpreter ends, and with it every greenlet
+        return function()
     wait(lambda _: results, None)
     result, error = results[0]
     if error is not None:
