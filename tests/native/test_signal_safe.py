@@ -28,8 +28,8 @@ pytestmark = [
 #: end of a process whose stack is overwritten (Debian builds extensions with that check).
 ALLOWED = {
     "__errno_location", "__popcountdi2", "__stack_chk_fail", "clock_gettime", "fstat", "getpid", "gettid", "ioctl",
-    "memchr", "memcmp", "memcpy", "memmove", "memset", "mprotect", "pthread_sigmask", "sched_yield", "sigaction", "sigaddset",
-    "sigemptyset", "sigfillset", "sigprocmask", "strlen", "syscall",
+    "memchr", "memcmp", "memcpy", "memmove", "memset", "mprotect", "pthread_sigmask", "sched_yield", "sigaction",
+    "sigaddset", "sigemptyset", "sigfillset", "sigprocmask", "strlen", "syscall",
 }  # fmt: skip
 
 #: Handlers by the prefix of their name.
