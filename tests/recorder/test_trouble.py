@@ -57,9 +57,10 @@ def start_writer(path):
 # Writes as fast as it can: numbers count up, an array is filled; says when each number was written.
 STORM = """
 import sys, time, numpy
+from memwatch import _core_recorder
 from memwatch._native import core
 watcher = core.Watcher(patches=True)
-recorder = core.Recorder(watcher, sys.argv[1], max_bytes=1 << 22, commit_ms=100)
+recorder = _core_recorder.Recorder(watcher, sys.argv[1], max_bytes=1 << 22, commit_ms=100)
 numbers, large = numpy.zeros(50), numpy.zeros(20_000, "i8")
 for at in range(50):
     watcher.region_add(numbers[at : at + 1], f"number {at}")
