@@ -217,7 +217,8 @@ TEST(a_neighbours_line_is_not_believed)
 TEST(an_inlined_function_has_its_own_name)
 {
 	enter_directory();
-	shell("printf 'int v;\nstatic inline __attribute__((always_inline)) void set_it(void)\n{ v++; v += 2; v *= 3; v ^= 5; }\n"
+	shell("printf 'int v;\nstatic inline __attribute__((always_inline)) void set_it(void)\n"
+	      "{ v++; v += 2; v *= 3; v ^= 5; }\n"
 	      "void one(void)\n{ set_it(); }\n' > one.c && cc -g -O1 -shared -fPIC one.c -o one.so");
 	struct symbol_table *table = symbol_table_open();
 	const struct symbol *symbol = symbol_resolve(table, inside(load("./one.so"), "one"));

@@ -322,8 +322,8 @@ static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *sy
 }
 
 /*
- * The compilation unit that holds the address. The index of units is only a hint: where a unit's end is not known, it gives the
- * one before. Compilers that write no index leave a search over all.
+ * The compilation unit that holds the address. The index of units is only a hint: where a unit's end is not known, it
+ * gives the one before. Compilers that write no index leave a search over all.
  */
 static Dwarf_Die *unit_of(Dwfl_Module *module, uint64_t ip, Dwarf_Addr *ret_bias)
 {
