@@ -58,7 +58,7 @@ static void source_open(struct engine *engine, const struct backend *backend)
 int backends_begin(struct engine *engine)
 {
 	unsigned b = 0;
-	while (!all_backends[b]->turns)
+	while (b + 1 < N_BACKENDS && !all_backends[b]->turns)
 		b++;
 	engine->fallback = all_backends[b];
 	return open_nth(engine, b);
@@ -85,10 +85,10 @@ static int open_named(struct engine *engine, const char *name)
 /* Opens the first that can run without a hazard, and the fallback can: its number. */
 static int open_first(struct engine *engine)
 {
-	int b = 0;
-	while (all_backends[b]->hazard || open_nth(engine, (unsigned)b))
-		b++;
-	return b;
+	for (unsigned b = 0; b < N_BACKENDS; b++)
+		if (!all_backends[b]->hazard && open_nth(engine, b) == 0)
+			return (int)b;
+	return error_set(-ENOTSUP, "no backend can run here");
 }
 
 int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)

@@ -92,7 +92,7 @@ int descriptor_adopt(int fd, enum descriptor_kind kind, struct descriptor *ret_d
 
 bool descriptor_is_ours(const struct descriptor *descriptor)
 {
-	struct descriptor now;
+	struct descriptor now = { 0 };
 	int error = errno;
 	bool ours = descriptor->fd >= 0 && identify(descriptor->fd, descriptor->kind, descriptor, &now) == 0 &&
 		    now.number == descriptor->number;

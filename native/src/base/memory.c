@@ -69,7 +69,7 @@ static void consume(struct iovec **pieces, size_t *n_pieces, size_t n)
 {
 	for (; *n_pieces && n >= (*pieces)->iov_len; (*pieces)++, (*n_pieces)--)
 		n -= (*pieces)->iov_len;
-	if (n) {
+	if (n && *n_pieces) {
 		(*pieces)->iov_base = (char *)(*pieces)->iov_base + n;
 		(*pieces)->iov_len -= n;
 	}
