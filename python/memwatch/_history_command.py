@@ -15,6 +15,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from memwatch._errors import printable
 from memwatch._recorded import History, RecordedEvent, RecordedRegion, open_history
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -41,11 +42,6 @@ def number(text: str) -> int:
     if not text.isdecimal() or int(text) >= 1 << 62:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of a run or an event")
     return int(text)
-
-
-def printable(text: str) -> str:
-    """Text without what moves a cursor, rings, or turns the direction of reading."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def stamp(ns: int) -> str:

@@ -21,13 +21,14 @@ import threading
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
-from memwatch._errors import Error
+from memwatch._errors import Error, printable
 
 APPLICATION, VERSION = 0x6D656D77, 1
 OWNER_BYTE = 0x40000000 + 1024  # the process that records has it locked
 COPY_MAX_BYTES = 1 << 32
 WAIT_S = 10.0
 TABLES = {"runs", "variables", "locations", "frames", "writers", "changes", "patches", "details", "bases", "losses"}
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)  # the second, where SQLite's sentence quotes damaged bytes
 
 
 class RecordingFile:
@@ -76,15 +77,15 @@ class RecordingFile:
             if self._connection.execute("PRAGMA page_count").fetchone()[0] == 0:
                 raise Error(errno.EPROTO, f"{self.path} is no recording")
             found = dict(self._connection.execute("SELECT name, type FROM sqlite_master").fetchall())
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             raise self._error(error) from None
         if "trigger" in found.values() or any(found.get(name) != "table" for name in TABLES):
             raise Error(errno.EPROTO, f"{self.path} is no recording: its tables are not those of one")
 
-    def _error(self, error: sqlite3.Error) -> Error:
+    def _error(self, error: Exception) -> Error:
         if "locked" in str(error):
             return Error(errno.EBUSY, f"{self.path} is being written: try again")
-        return Error(errno.EBADMSG, f"{self.path} is damaged: {error}")
+        return Error(errno.EBADMSG, f"{self.path} is damaged: {printable(str(error))}")
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """What a query finds."""
@@ -95,8 +96,8 @@ class RecordingFile:
                 raise ValueError("the recording is closed")
             try:
                 return self._connection.execute(sql, parameters).fetchall()
-            except (sqlite3.Error, OverflowError) as error:
-                raise self._error(sqlite3.DatabaseError(error)) from None
+            except (*_DAMAGE, OverflowError) as error:
+                raise self._error(error) from None
 
     def row(self, sql: str, *parameters: Any) -> Optional[tuple[Any, ...]]:
         """The first row, if there is one."""

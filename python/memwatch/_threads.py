@@ -207,18 +207,12 @@ class Periodic:
 
     def stop(self, timeout: float = 2.0) -> None:
         """Twice is allowed. Waits for the call under way, but inside it."""
-        running = self._running
         self._ended = True
-        self._end()
-        if self._thread_id not in (0, _thread.get_native_id()):
-            wait(lambda seconds: running.acquire(timeout=seconds), timeout)
+        self._end(timeout)
 
     def pause(self) -> None:
         """Ends the thread for a while."""
-        thread_id = self._thread_id
-        self._end()
-        if thread_id:
-            await_end(thread_id)
+        self._end(_END_S)
 
     def resume(self) -> None:
         """Goes on, unless it was stopped."""
@@ -233,13 +227,19 @@ class Periodic:
         self._thread_id = 0
         start(self._run, self._name)
 
-    def _end(self) -> None:
+    def _end(self, timeout: float) -> None:
+        running = self._running
         if self._stopped.locked():
             self._stopped.release()
+        if self._thread_id == _thread.get_native_id():
+            return
+        if wait(lambda seconds: running.acquire(timeout=seconds), timeout):
+            running.release()  # for who ends it once more
+            await_end(self._thread_id)
 
     def _run(self) -> None:
         stopped, running = self._stopped, self._running
-        self._thread_id = thread_id = _thread.get_native_id()
+        self._thread_id = _thread.get_native_id()
         try:
             while not stopped.acquire(timeout=self.pause_s):
                 owner = self._owner()
@@ -250,6 +250,4 @@ class Periodic:
                 self.pause_s = max(self._interval_s, (time.thread_time() - started) / self._share)
                 del owner
         finally:
-            if self._thread_id == thread_id:
-                self._thread_id = 0
             running.release()

@@ -13,7 +13,7 @@ backend, shadow = sys.argv[1:3]
 watcher = memwatch.MemoryWatcher(backend=backend, attribution_budget=0, window_ms=10000)  # only a flush looks
 lost = []
 watcher.set_callback(lambda event: event.kind == "lost" and lost.append(event.variable_name))
-SIZE = 1 << 20
+SIZE = 4 << 20  # nothing that the interpreter maps fills a gap of this size
 
 def must_end(name, limit_s=30):
     end = time.monotonic() + limit_s

@@ -87,6 +87,7 @@ def check_chain(history, run):
     return newest_ns
 
 
+@pytest.mark.timeout(600)
 def test_kill_9_at_any_moment(path, start_writer, of_load):
     """The pause is random, so a kill hits the middle of a commit now and then; the file goes on from kill to kill."""
     generator = random.Random(20261126)
