@@ -140,7 +140,6 @@ static void compare_files(const char *pattern)
 	for (size_t i = 0; i < found.gl_pathc; i++)
 		n_read += compare_file(found.gl_pathv[i]);
 	globfree(&found);
-	printf("%u instructions of %s\n", n_read, pattern);
 	CHECK(n_read > 100000);
 }
 

@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 
-import numpy
 import pytest
 
+import memwatch
 from memwatch import _doctor
 from memwatch.__main__ import main
 from memwatch._history_command import moment
@@ -17,7 +17,7 @@ from memwatch._history_command import moment
 @pytest.fixture
 def recording(watch, path):
     watched = watch()
-    weights, data = numpy.zeros((2, 3)), bytearray(4)
+    weights, data = memwatch.empty((2, 3)), bytearray(4)  # on pages of its own: its writer is known
     watched.add(weights, "weights")
     watched.add(data, "data")
     weights[1, 2] = 0.5
