@@ -138,8 +138,8 @@ stress: ## run every test, those of load at their full length
 	@MEMWATCH_STRESS=1 $(MAKE) test
 
 .PHONY: test-pythons
-test-pythons: ## run the package's tests on the newer CPythons of a Debian tree, kept in ~/.cache/memwatch
-	@scripts/test_pythons
+test-pythons: ## run the package's tests, or TESTS, on the newer CPythons of a Debian tree, kept in ~/.cache/memwatch
+	@scripts/test_pythons $(TESTS)
 
 .PHONY: test-wheels
 test-wheels: ## install wheel and source distribution in bare Debian 12, 13 and forky, kept in ~/.cache/memwatch

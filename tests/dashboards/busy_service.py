@@ -5,6 +5,7 @@ Prints the exporter's address and runs until it is killed. The variables have th
 
 import mmap
 import sys
+import tempfile
 import threading
 import time
 
@@ -31,7 +32,10 @@ def main():
     loss = np.full((), 1.0)
     frame = bytearray(64 * 1024)  # too large for the history's budget to keep for long
     table = mmap.mmap(-1, N_PAGES * PAGE)  # more first writes at once than the ring has places
-    with MemoryWatcher(ring_capacity=16, history_budget=128 * 1024, event_capacity=64) as watcher:
+    recording = f"{tempfile.mkdtemp()}/recording"
+    with MemoryWatcher(
+        ring_capacity=16, history_budget=128 * 1024, event_capacity=64, history_path=recording
+    ) as watcher:
         watcher.watch(temperature, name="temperature")
         watcher.watch(calibration, name="calibration")
         watcher.watch(weights, name="weights", metric=True)

@@ -12,6 +12,7 @@ EMPTY = {
     "overview / annotation / Restarts": "no service restarts while the tests look",
     "variable / annotation / Restarts": "no service restarts while the tests look",
     "alert MemwatchWatcherClosed": "a service that closes its watcher closes its exporter too, except from C",
+    "alert MemwatchRecorderFailing": "the busy service's recording can be written",
     "alert MemwatchHandlerLost": "nobody in the services replaces a signal handler",
 }
 # What may have data, or not.
