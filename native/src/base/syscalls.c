@@ -116,6 +116,13 @@ static bool core_goes_to_program(void)
 	return first == '|';
 }
 
+/* ThreadSanitizer's account of the calling thread lies in the memory that a child would share, and write to. */
+#if defined(__SANITIZE_THREAD__)
+#define MAY_SHARE_MEMORY false
+#else
+#define MAY_SHARE_MEMORY true
+#endif
+
 /* Does a child that dies with a core dump leave those alive who share its memory, and can the dump be declined? */
 static bool sharing_is_safe(struct rlimit *ret_core)
 {
@@ -125,7 +132,7 @@ static bool sharing_is_safe(struct rlimit *ret_core)
 	    getrlimit(RLIMIT_CORE, ret_core) < 0 || (ret_core->rlim_max == 0 && core_goes_to_program()))
 		return false;
 	ret_core->rlim_cur = ret_core->rlim_max ? 1 : 0;
-	return major > 5 || (major == 5 && minor >= 16);
+	return MAY_SHARE_MEMORY && (major > 5 || (major == 5 && minor >= 16));
 }
 
 /* One child; it has ended when this returns. False when there could be none. */
