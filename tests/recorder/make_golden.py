@@ -3,6 +3,7 @@
 A copy of it, run elsewhere, so that no path of the machine that made it is in the file: `python service.py FOLDER`.
 """
 
+import contextlib
 import ctypes
 import json
 import sqlite3
@@ -41,7 +42,7 @@ def main():
         watcher.flush(5)
         name = watcher._core.region_add_external("name")
         watcher._core.post(name, old=b"None", new=b"'first'", frames=[("app.py", "main", 7)], backend="trace")
-    with sqlite3.connect(PLACE) as connection:
+    with contextlib.closing(sqlite3.connect(PLACE)) as connection:
         connection.execute("UPDATE runs SET host = 'host', program = 'service'")
         connection.execute("UPDATE locations SET object = '/lib/library.so', native_file = NULL, native_line = NULL")
         connection.commit()

@@ -281,7 +281,7 @@ def test_the_schema_is_the_golden_files(recording):
 
 
 def test_a_newer_file_is_refused(recording, watch, wait_for):
-    with sqlite3.connect(recording) as connection:
+    with contextlib.closing(sqlite3.connect(recording)) as connection, connection:
         connection.execute("PRAGMA user_version = 2")
     before = recording.read_bytes()
     with pytest.raises(memwatch.Error, match="newer memwatch"):
@@ -293,7 +293,7 @@ def test_a_newer_file_is_refused(recording, watch, wait_for):
 
 
 def test_another_programs_database_is_not_touched(path, watch, wait_for):
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE theirs (x)")
     before = path.read_bytes()
     watched = watch()
