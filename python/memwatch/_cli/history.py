@@ -1,4 +1,4 @@
-"""`python -m memwatch history PATH`: events, runs, regions and values of a recording, for people, as JSON or as CSV.
+"""`memwatch history PATH`: events, runs, regions and values of a recording, for people, as JSON or as CSV.
 
 Names, files and values are others' text: what a terminal would act on is shown escaped.
 """
@@ -15,6 +15,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from memwatch._cli.frame import command
 from memwatch._errors import printable
 from memwatch._recorded import History, RecordedEvent, RecordedRegion, open_history
 
@@ -177,11 +178,22 @@ def run(options: argparse.Namespace) -> int:
 
 def add(commands: Any) -> None:
     """Adds the command to the command line."""
-    history = commands.add_parser("history", help="read a recording", description="Reads a recording (history_path=).")
+    history = command(
+        commands,
+        "history",
+        run,
+        help="read a recording",
+        description="Reads a recording (history_path=): its events, runs, regions and values.",
+        examples=[
+            ("memwatch history service.mw --since 10m", "what changed in the last ten minutes"),
+            ("memwatch history service.mw --value config --at 2026-11-22T22:00", "what a variable held then"),
+            ("memwatch history service.mw --csv >events.csv", "the events as a table"),
+        ],
+    )
     history.add_argument("path", metavar="PATH")
     history.add_argument("--name", metavar="GLOB", help="events of regions with such names")
     history.add_argument("--since", type=moment, metavar="TIME", help="10m, 2h, a date and time, or seconds")
-    history.add_argument("--until", type=moment, metavar="TIME")
+    history.add_argument("--until", type=moment, metavar="TIME", help="likewise: events before that")
     history.add_argument("--run", type=number, metavar="N", help="one run only")
     form = history.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -194,4 +206,3 @@ def add(commands: Any) -> None:
     when = history.add_mutually_exclusive_group()
     when.add_argument("--seq", type=number, help="with --value: after this event")
     when.add_argument("--at", type=moment, metavar="TIME", help="with --value: at this time")
-    history.set_defaults(run_command=run, parser=history)

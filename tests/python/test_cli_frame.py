@@ -1,0 +1,117 @@
+"""The command line's frame: help that teaches, exit statuses, colours, pipes, interrupts, text of others."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from memwatch.__main__ import COMMANDS, main, parser
+from memwatch._cli import frame
+
+NAMES = [each.__name__.rpartition(".")[2] for each in COMMANDS]
+
+
+def shell(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "memwatch", *arguments],
+        capture_output=True, text=True, timeout=60, check=False, **options
+    )  # fmt: skip
+
+
+def help_of(name):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_each_command_has_examples_and_exit_statuses(name, capsys):
+    help_of(name)
+    text = capsys.readouterr().out
+    assert re.search(rf"^Examples:\n  memwatch {name}\b", text, re.M), text
+    assert "Exit status:" in text
+    assert "  -h, --help" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_option_says_what_it_does(name):
+    [commands] = [action for action in parser()._actions if action.dest == "command"]
+    for action in commands.choices[name]._actions:
+        assert action.help or not action.option_strings, f"{name} {action.option_strings} has no help"
+
+
+def test_each_example_is_understood():
+    """What the help tells to type is never a usage error."""
+    [commands] = [action for action in parser()._actions if action.dest == "command"]
+    for name, each in commands.choices.items():
+        examples = re.findall(r"^  memwatch (.*?)(?:  .*)?$", each.epilog, re.M)
+        assert examples, name
+        for example in examples:
+            words = re.sub(r"\s*[|>].*", "", example).split()
+            parser().parse_args([word.strip("'\"") for word in words])
+
+
+def test_without_a_command_the_help_comes_and_the_status_is_that_of_misuse():
+    done = shell()
+    assert done.returncode == frame.USAGE
+    assert "history" in done.stderr and "doctor" in done.stderr
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("histroy", "history"), ("docter", "doctor")])
+def test_a_word_that_is_nearly_a_command(typed, meant):
+    done = shell(typed)
+    assert done.returncode == frame.USAGE
+    assert f"did you mean '{meant}'?" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_word_that_is_no_command_names_all():
+    done = shell("\x1b]0;owned\x07")
+    assert done.returncode == frame.USAGE
+    assert "doctor" in done.stderr and "\x1b" not in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    """As of `memwatch ... | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "memwatch", "doctor", "--json"],
+        stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )  # fmt: skip
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
+    def interrupted(_options):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("memwatch._cli.doctor.run", interrupted)
+    assert main(["doctor"]) == frame.INTERRUPTED
+    assert capsys.readouterr().err == ""
+
+
+def test_colours_are_for_terminals(monkeypatch):
+    ours, theirs = pty.openpty()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(theirs, "w") as terminal, open(os.devnull, "w") as file:
+        assert frame.coloured("word", "red", terminal) == "\x1b[31mword\x1b[0m"
+        assert frame.coloured("word", "red", file) == "word"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert frame.coloured("word", "red", terminal) == "word"
+        monkeypatch.setenv("NO_COLOR", "")
+        monkeypatch.setenv("TERM", "dumb")
+        assert frame.coloured("word", "red", terminal) == "word"
+    os.close(ours)
+
+
+def test_a_table_shows_no_command_to_the_terminal():
+    lines = frame.table(["NAME", "N"], [["a\x1b[31m\nforged", 7], ["b\u202e", 1234]], right=[1])
+    assert "\x1b" not in "".join(lines) and "\u202e" not in "".join(lines)
+    assert [len(lines), lines[1].endswith("   7"), lines[2].endswith("1234")] == [3, True, True]
