@@ -66,7 +66,7 @@ BUILT_WITH = $(CC) $(C_FLAGS) $(LD_FLAGS) $(LOCALIZE)
 SO_FLAGS = -shared -Wl,-z,relro,-z,now,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
 
 NATIVE_LIBS   = -ldw -lelf -ldl -lpthread
-EXPORTER_LIBS = -lmicrohttpd -lcjson
+EXPORTER_LIBS = -lmicrohttpd -lcjson -lz
 RECORDER_LIBS = -lsqlite3
 
 LIBRARIES = memwatch memwatch_exporter memwatch_recorder

@@ -28,6 +28,7 @@ DEBIAN = {
     "xxhash.h": "libxxhash-dev",
     "microhttpd.h": "libmicrohttpd-dev",
     "cjson/": "libcjson-dev",
+    "zlib.h": "zlib1g-dev",
     "sqlite3.h": "libsqlite3-dev",
     "Python.h": "python3-dev",
     "stdio.h": "build-essential",

@@ -126,6 +126,7 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 		{ "Sec-Fetch-Mode", &headers->fetch_mode },
 		{ "Authorization", &headers->authorization },
 		{ "Accept", &headers->accept },
+		{ "Accept-Encoding", &headers->accept_encoding },
 		{ "If-None-Match", &headers->if_none_match },
 		{ "Last-Event-ID", &headers->last_event_id },
 	};

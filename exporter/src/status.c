@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { REGIONS_DEFAULT = 100, REGIONS_MAX = 1000, REGIONS_BATCH = 50 };
+enum { REGIONS_DEFAULT = 100, REGIONS_MAX = 1000, REGIONS_BATCH = 50, REGIONS_BYTES_MAX = 4 << 20 };
 
 /* --- status ----------------------------------------------------------------------------------------------------- */
 
@@ -205,21 +205,44 @@ enum MHD_Result status_reply(struct request *request)
 
 /* --- regions ---------------------------------------------------------------------------------------------------- */
 
+/* The region's last event, a reference, from the log, or else from the history; NULL: neither keeps it any more. */
+static const struct memwatch_event *last_event(memwatch *watcher, const struct memwatch_region_info *info)
+{
+	const struct memwatch_event *event = NULL;
+	struct memwatch_cursor cursor;
+	if (info->last_seq == 0)
+		return NULL;
+	if (memwatch_events_read(watcher, info->last_seq - 1, &event, 1, &cursor) == 1) {
+		if (event->region_id == info->id)
+			return event;
+		memwatch_event_unref(event);
+	}
+	return memwatch_history_read(watcher, info->id, 0, &event, 1) == 1 ? event : NULL;
+}
+
+static void add_region(memwatch *watcher, struct text *text, const struct memwatch_region_info *info)
+{
+	const struct memwatch_event *last = last_event(watcher, info);
+	json_region(text, info, last);
+	if (last)
+		memwatch_event_unref(last);
+}
+
 /*
- * Appends up to `limit` regions after *cursor, which it moves; 0 when the list has ended. Returns how many, or
- * -errno.
+ * Appends up to `limit` regions after *cursor, which it moves; 0 when the list has ended. Fewer where their text is
+ * long. Returns how many, or -errno.
  */
 static int list_regions(memwatch *watcher, struct text *text, uint64_t *cursor, uint64_t limit)
 {
 	struct memwatch_region_info *infos = malloc(REGIONS_BATCH * sizeof *infos);
 	int n = !infos ? -ENOMEM : 1, n_listed = 0;
-	while (n > 0 && (uint64_t)n_listed < limit) {
+	while (n > 0 && (uint64_t)n_listed < limit && text->n_bytes < REGIONS_BYTES_MAX) {
 		uint64_t wanted = limit - (uint64_t)n_listed;
 		n = memwatch_region_list(watcher, cursor, infos, wanted < REGIONS_BATCH ? wanted : REGIONS_BATCH);
 		for (int i = 0; i < n; i++) {
 			if (n_listed++ > 0)
 				text_char(text, ',');
-			json_region(text, &infos[i]);
+			add_region(watcher, text, &infos[i]);
 		}
 	}
 	if (n == 0)

@@ -37,7 +37,7 @@ def compile_program(source: str, *flags: str) -> Path:
         return program
     program.parent.mkdir(parents=True, exist_ok=True)
     include = ["-Iexporter/include", "-Inative/include", "-Iexporter/src", "-D_GNU_SOURCE="]
-    libraries = ["-lmicrohttpd", "-lcjson", "-ldw", "-lxxhash", "-ldl", "-lm", "-pthread"]
+    libraries = ["-lmicrohttpd", "-lcjson", "-lz", "-ldw", "-lxxhash", "-ldl", "-lm", "-pthread"]
     sanitizer = SANITIZERS.get(BUILD.name, [])
     command = ["cc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *sanitizer, *include, *flags]
     made = program.with_suffix(f".{os.getpid()}")  # another process may run the program, or make it too

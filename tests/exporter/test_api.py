@@ -34,7 +34,7 @@ def validator(name: str) -> object:
         }
         if node.get("nullable") and "type" in result:
             result["type"] = [result["type"], "null"]
-        if "pattern" in result and node.get("nullable"):
+        if node.get("nullable") and ("pattern" in result or "allOf" in result):
             result = {"anyOf": [result, {"type": "null"}]}
         return result
 

@@ -22,7 +22,7 @@ typedef struct memwatch_exporter memwatch_exporter;
 struct memwatch_exporter_options {
 	/* Set by memwatch_exporter_options_init. */
 	size_t struct_bytes;
-	/* "127.0.0.1"; another address needs a token and TLS, or `insecure`. */
+	/* "127.0.0.1"; another address needs a token and TLS, or `insecure`. "::" is all of IPv6 and of IPv4. */
 	const char *host;
 	/* 10764; 0: any free port, see memwatch_exporter_port. */
 	uint16_t port;

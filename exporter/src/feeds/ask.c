@@ -51,6 +51,21 @@ static int read_wait(const char *text, int64_t *ret_ms)
 	return *text == '\0' && ms <= WAIT_MAX_MS ? 0 : -EINVAL;
 }
 
+static const char *read_order(const struct query *query, struct ask *ask)
+{
+	const char *order = query_find(query, "order"), *before = query_find(query, "before");
+	ask->newest_first = order && strcmp(order, "newest") == 0;
+	if (order && !ask->newest_first && strcmp(order, "oldest") != 0)
+		return "order must be oldest or newest.";
+	if (before && !ask->newest_first)
+		return "before goes with order=newest: from the oldest on, since says where to go on.";
+	if (before && (query_u64(before, QUERY_SEQ_MAX, &ask->before) < 0 || ask->before == 0))
+		return "before must be a seq.";
+	if (ask->wait_ms > 0 && ask->newest_first)
+		return "order=newest does not wait: take its next as since, and wait with order=oldest.";
+	return NULL;
+}
+
 const char *ask_read(const struct query *query, struct ask *ret_ask)
 {
 	const char *since = query_find(query, "since"), *limit = query_find(query, "limit"),
@@ -71,25 +86,28 @@ const char *ask_read(const struct query *query, struct ask *ret_ask)
 		return "limit must be 1 to 1000.";
 	if (wait && read_wait(wait, &ask.wait_ms) < 0)
 		return "wait must be seconds, 0 to 30.";
+	wrong = read_order(query, &ask);
+	if (wrong)
+		return wrong;
 	*ret_ask = ask;
 	return NULL;
 }
 
-static bool name_matches(const struct filter *filter, const struct line *line)
+static bool name_matches(const struct filter *filter, const char *name, size_t name_bytes)
 {
 	for (unsigned i = 0; i < filter->n_globs; i++) {
-		if (query_glob(filter->globs[i].text, filter->globs[i].n_bytes, line_name(line), line->name_bytes))
+		if (query_glob(filter->globs[i].text, filter->globs[i].n_bytes, name, name_bytes))
 			return true;
 	}
 	return filter->n_globs == 0;
 }
 
-bool ask_matches(struct filter *filter, const struct line *line)
+bool ask_matches(struct filter *filter, uint64_t region_id, uint64_t time_ms, const char *name, size_t name_bytes)
 {
-	if (line->time_ms < filter->from_ms || line->time_ms >= filter->to_ms)
+	if (time_ms < filter->from_ms || time_ms >= filter->to_ms)
 		return false;
-	uint64_t *verdict = &filter->verdicts[line->region_id % ASK_VERDICTS];
-	if (*verdict >> 1 != line->region_id || line->region_id == 0)
-		*verdict = line->region_id << 1 | name_matches(filter, line);
+	uint64_t *verdict = &filter->verdicts[region_id % ASK_VERDICTS];
+	if (*verdict >> 1 != region_id || region_id == 0)
+		*verdict = region_id << 1 | name_matches(filter, name, name_bytes);
 	return *verdict & 1;
 }

@@ -34,11 +34,18 @@ struct ask {
 	struct filter filter;
 	uint64_t limit;
 	int64_t wait_ms;
+	bool newest_first;
+	uint64_t before; /* exclusive; 0: from the newest */
 };
 
 /* NULL, or what is wrong. */
 const char *ask_read(const struct query *query, struct ask *ret_ask);
 
-bool ask_matches(struct filter *filter, const struct line *line);
+bool ask_matches(struct filter *filter, uint64_t region_id, uint64_t time_ms, const char *name, size_t name_bytes);
+
+static inline bool ask_matches_line(struct filter *filter, const struct line *line)
+{
+	return ask_matches(filter, line->region_id, line->time_ms, line_name(line), line->name_bytes);
+}
 
 #endif

@@ -9,20 +9,13 @@
 
 #include "clock.h"
 #include "http/reply.h"
+#include "newest.h"
+#include "pages.h"
 #include "server.h"
 #include "stream.h"
 #include "text/json.h"
 
 #include <errno.h>
-
-enum { PAGE_LOOKED_AT_MAX = 65536, PAGE_BYTES_MAX = 4 << 20 };
-
-struct page {
-	struct text lines; /* joined by `separator` */
-	char separator;
-	uint64_t next, missed, n_events;
-	bool cut_short; /* there may be more, but others have their turn first */
-};
 
 /*
  * Gathers up to `limit` events after page->next. 0 or -errno. Who asks for all that is kept has missed nothing, as far
@@ -42,7 +35,7 @@ static int fill_page(struct memwatch_exporter *exporter, struct ask *ask, struct
 			break;
 		page->missed += missed;
 		page->next = line->seq;
-		if (!ask_matches(&ask->filter, line)) {
+		if (!ask_matches_line(&ask->filter, line)) {
 			page->cut_short = n_looked_at % ASK_LOOK_EVERY == 0 && clock_now_ms() >= end_ms;
 			if (page->cut_short)
 				break;
@@ -56,59 +49,6 @@ static int fill_page(struct memwatch_exporter *exporter, struct ask *ask, struct
 		exporter->feeds.n_missed += page->missed;
 	exporter->feeds.n_sent += page->n_events;
 	return more < 0 ? more : 0;
-}
-
-static void page_numbers(struct text *text, const struct memwatch_exporter *exporter,
-			 const struct memwatch_cursor *ends)
-{
-	json_u64(text, "schema", JSON_SCHEMA);
-	json_string(text, "epoch", exporter->epoch_text);
-	json_u64(text, "oldest", ends->oldest);
-	json_u64(text, "newest", ends->newest);
-}
-
-static enum MHD_Result reply_json_page(struct request *request, const struct page *page,
-				       const struct memwatch_cursor *ends)
-{
-	struct text text = { 0 };
-	text_char(&text, '{');
-	page_numbers(&text, request->exporter, ends);
-	json_u64(&text, "next", page->next);
-	json_u64(&text, "missed", page->missed);
-	json_key(&text, "events");
-	text_char(&text, '[');
-	text_bytes(&text, page->lines.data, page->lines.n_bytes);
-	text_string(&text, "]}\n");
-	text.failed |= page->lines.failed;
-	enum MHD_Result result = reply_text(request, 200, REPLY_JSON, &text);
-	text_fini(&text);
-	return result;
-}
-
-static void number_header(struct MHD_Response *response, const char *name, uint64_t value)
-{
-	struct text text = { 0 };
-	text_u64(&text, value);
-	text_char(&text, '\0');
-	if (!text.failed)
-		reply_header(response, name, text.data);
-	text_fini(&text);
-}
-
-static enum MHD_Result reply_ndjson_page(struct request *request, struct page *page, const struct memwatch_cursor *ends)
-{
-	struct MHD_Response *response = NULL;
-	if (page->n_events > 0)
-		text_char(&page->lines, '\n');
-	if (!page->lines.failed)
-		response =
-			MHD_create_response_from_buffer(page->lines.n_bytes, page->lines.data, MHD_RESPMEM_MUST_COPY);
-	reply_header(response, "Memwatch-Epoch", request->exporter->epoch_text);
-	number_header(response, "Memwatch-Oldest", ends->oldest);
-	number_header(response, "Memwatch-Newest", ends->newest);
-	number_header(response, "Memwatch-Next", page->next);
-	number_header(response, "Memwatch-Missed", page->missed);
-	return reply_queue(request, 200, REPLY_NDJSON, response);
 }
 
 static enum MHD_Result reply_gone(struct request *request, const char *sentence, const struct memwatch_cursor *ends)
@@ -145,7 +85,6 @@ static int wait_for_page(struct request *request, const struct ask *ask, const s
 static enum MHD_Result reply_page(struct request *request, struct ask *ask, uint64_t since, bool ndjson)
 {
 	struct page page = { .next = since, .separator = ndjson ? '\n' : ',' };
-	enum MHD_Result result;
 	int error, waiting;
 	do {
 		error = fill_page(request->exporter, ask, &page);
@@ -156,16 +95,11 @@ static enum MHD_Result reply_page(struct request *request, struct ask *ask, uint
 	feeds_remove(request->feed, false);
 	request->feed = NULL;
 	struct memwatch_cursor ends = feeds_ends(request->exporter->watcher);
-	if (error)
-		result = reply_error(request, 503, "The events cannot be read now.");
-	else if (waiting == -EBUSY)
-		result = reply_error(request, 503, "All feed places are taken: try again later, or poll without wait.");
-	else if (ndjson)
-		result = reply_ndjson_page(request, &page, &ends);
-	else
-		result = reply_json_page(request, &page, &ends);
-	text_fini(&page.lines);
-	return result;
+	if (!error && waiting == -EBUSY) {
+		text_fini(&page.lines);
+		return reply_error(request, 503, "All feed places are taken: try again later, or poll without wait.");
+	}
+	return page_reply(request, &page, &ends, ndjson, error);
 }
 
 /* 1: NDJSON, 0: JSON, -ENOTSUP: neither. */
@@ -179,7 +113,8 @@ static int wants_ndjson(const char *accept)
 
 enum MHD_Result poll_reply(struct request *request)
 {
-	static const char *const names[] = { "since", "epoch", "name", "from_ms", "to_ms", "limit", "wait", NULL };
+	static const char *const names[] = { "since", "epoch", "name",  "from_ms", "to_ms",
+					     "limit", "wait",  "order", "before",  NULL };
 	const char *accept = request->headers.accept, *wrong = query_check(&request->query, names, "name");
 	int ndjson = wants_ndjson(accept);
 	struct memwatch_cursor ends;
@@ -208,5 +143,7 @@ enum MHD_Result poll_reply(struct request *request)
 			request,
 			"since is ahead of the newest event: the watcher was opened anew, or the number is wrong.",
 			&ends);
+	if (ask.newest_first)
+		return newest_reply(request, &ask, ndjson);
 	return reply_page(request, &ask, ask.latest ? ends.newest : ask.since, ndjson);
 }

@@ -82,7 +82,7 @@ static int fill(struct feed *feed)
 		if (missed > 0)
 			write_gap(feed, feed->cursor + 1, missed);
 		feed->cursor = line->seq;
-		if (ask_matches(&feed->filter, line))
+		if (ask_matches_line(&feed->filter, line))
 			write_event(feed, line);
 		else if (i % ASK_LOOK_EVERY == 0 && clock_now_ms() >= end_ms)
 			break;

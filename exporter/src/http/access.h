@@ -35,7 +35,7 @@ struct access {
 /* The headers that matter; NULL: absent. */
 struct access_headers {
 	const char *host, *origin, *fetch_site, *fetch_mode, *authorization;
-	const char *accept, *if_none_match, *last_event_id;
+	const char *accept, *accept_encoding, *if_none_match, *last_event_id;
 	unsigned n_hosts, n_origins, n_authorizations;
 	bool has_body;
 	bool bad_name;  /* of a header */

@@ -70,8 +70,10 @@ static int bind_and_listen(const union address *address, socklen_t n_bytes)
 		return -errno;
 	if (!local)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (address->any.sa_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+	if (address->any.sa_family == AF_INET6) {
+		const int only = !IN6_IS_ADDR_UNSPECIFIED(&address->ipv6.sin6_addr); /* "::" is for IPv4, too */
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
+	}
 	bool bound = bind(fd, &address->any, n_bytes) == 0;
 	if (bound && (!local || chmod(address->local.sun_path, 0600) == 0) && listen(fd, BACKLOG) == 0)
 		return fd;

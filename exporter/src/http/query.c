@@ -302,6 +302,19 @@ int query_accept(const char *accept, const char *type)
 	return quality;
 }
 
+bool query_accept_gzip(const char *accept_encoding)
+{
+	struct media_range range;
+	int gzip = -1, any = 0;
+	while (accept_encoding && (accept_encoding = next_range(accept_encoding, &range))) {
+		if (specificity(&range, "gzip") == 3 || specificity(&range, "x-gzip") == 3)
+			gzip = range.quality;
+		if (range.type_bytes == 1 && *range.type == '*')
+			any = range.quality;
+	}
+	return gzip > 0 || (gzip < 0 && any > 0);
+}
+
 bool query_accept_openmetrics(const char *accept)
 {
 	struct media_range range;

@@ -50,6 +50,9 @@ bool query_glob(const char *pattern, size_t pattern_bytes, const char *text, siz
 /* How much an Accept list wants `type` ("text/html"): 0 to 1000. No list: 1000. */
 int query_accept(const char *accept, const char *type);
 
+/* Does an Accept-Encoding list want gzip? No list: no. */
+bool query_accept_gzip(const char *accept_encoding);
+
 /* Does an Accept list want OpenMetrics 1.0 at least as much as text/plain? */
 bool query_accept_openmetrics(const char *accept);
 

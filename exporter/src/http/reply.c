@@ -9,6 +9,7 @@
  */
 #include "reply.h"
 
+#include "gzip.h"
 #include "text/json.h"
 
 #include <stdio.h>
@@ -67,18 +68,42 @@ enum MHD_Result reply_queue(struct request *request, unsigned status, const char
 	return result;
 }
 
-enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text)
+/* A copy of the bytes as an answer, whose size is the request's part of what is under way. */
+static struct MHD_Response *response_of(struct request *request, const struct text *text)
 {
-	if (text->failed) {
-		text_fini(text);
-		return reply_error(request, 500, "The process is out of memory.");
-	}
 	struct MHD_Response *response =
 		MHD_create_response_from_buffer(text->n_bytes, text->data, MHD_RESPMEM_MUST_COPY);
 	request->answer_bytes += text->n_bytes;
 	request->counts->bytes_under_way += text->n_bytes;
+	return response;
+}
+
+struct MHD_Response *reply_of_text(struct request *request, struct text *text)
+{
+	struct text compressed;
+	struct MHD_Response *response;
+	if (text->failed)
+		return NULL;
+	if (text->n_bytes >= GZIP_BYTES_MIN && query_accept_gzip(request->headers.accept_encoding) &&
+	    gzip_text(text, &compressed) == 0) {
+		response = response_of(request, &compressed);
+		text_fini(&compressed);
+		reply_header(response, "Content-Encoding", "gzip");
+	} else {
+		response = response_of(request, text);
+	}
+	reply_header(response, "Vary", "Accept, Accept-Encoding");
 	text->n_bytes = 0;
-	return reply_queue(request, status, type, response);
+	return response;
+}
+
+enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text)
+{
+	struct MHD_Response *response = reply_of_text(request, text);
+	if (!text->failed)
+		return reply_queue(request, status, type, response);
+	text_fini(text);
+	return reply_error(request, 500, "The process is out of memory.");
 }
 
 enum MHD_Result reply_constant(struct request *request, unsigned status, const char *type, const char *bytes,
@@ -105,18 +130,19 @@ enum MHD_Result reply_error(struct request *request, unsigned status, const char
 		reply_header(response, "Allow", "GET, HEAD");
 	if (status == 401)
 		reply_header(response, "WWW-Authenticate", "Bearer realm=\"memwatch\"");
-	if (status == 503)
-		reply_header(response, "Retry-After", "5");
+	if (status == 429 || status == 503)
+		reply_header(response, "Retry-After", REPLY_RETRY_S);
 	return reply_queue(request, status, REPLY_JSON, response);
 }
 
 size_t reply_raw(char *out, size_t n_bytes, unsigned status, const char *sentence)
 {
 	int n = snprintf(out, n_bytes,
-			 "HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Type: " REPLY_JSON "\r\n"
+			 "HTTP/1.1 %u %s\r\nConnection: close\r\n%sContent-Type: " REPLY_JSON "\r\n"
 			 "Content-Length: %zu\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n"
 			 "{\"error\":\"%s\"}\n",
-			 status, MHD_get_reason_phrase_for(status), strlen(sentence) + strlen("{\"error\":\"\"}\n"),
-			 sentence);
+			 status, MHD_get_reason_phrase_for(status),
+			 status == 503 ? "Retry-After: " REPLY_RETRY_S "\r\n" : "",
+			 strlen(sentence) + strlen("{\"error\":\"\"}\n"), sentence);
 	return n < 0 || (size_t)n >= n_bytes ? 0 : (size_t)n;
 }

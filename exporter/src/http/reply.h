@@ -10,6 +10,7 @@
 #define REPLY_JSON "application/json; charset=utf-8"
 #define REPLY_NDJSON "application/x-ndjson; charset=utf-8"
 #define REPLY_SSE "text/event-stream; charset=utf-8"
+#define REPLY_RETRY_S "5" /* when to try again, in seconds */
 #define REPLY_TEXT "text/plain; charset=utf-8"
 
 /*
@@ -23,6 +24,9 @@ void reply_done(struct request *request);
 
 /* Sends the text, copied, and leaves it empty. One whose memory ran out becomes a 500. */
 enum MHD_Result reply_text(struct request *request, unsigned status, const char *type, struct text *text);
+
+/* The text as an answer for reply_queue, compressed where the client asks for that; NULL: its memory ran out. */
+struct MHD_Response *reply_of_text(struct request *request, struct text *text);
 
 /* `{"error": sentence}`. Closes the connection of a request with a body. */
 enum MHD_Result reply_error(struct request *request, unsigned status, const char *sentence);

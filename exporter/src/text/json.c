@@ -271,11 +271,11 @@ void json_where(struct text *text, const struct memwatch_where *where)
 	text_char(text, '}');
 }
 
-static void json_event_values(struct text *text, const struct memwatch_event *event)
+static void json_event_values(struct text *text, const struct memwatch_event *event, uint64_t value_max)
 {
 	uint64_t n_preview = event->preview_bytes;
-	json_bytes(text, "old", event->old_bytes <= JSON_VALUE_MAX ? event->old_value : NULL, event->old_bytes);
-	json_bytes(text, "new", event->new_bytes <= JSON_VALUE_MAX ? event->new_value : NULL, event->new_bytes);
+	json_bytes(text, "old", event->old_bytes <= value_max ? event->old_value : NULL, event->old_bytes);
+	json_bytes(text, "new", event->new_bytes <= value_max ? event->new_value : NULL, event->new_bytes);
 	json_decoded(text, event);
 	json_bytes(text, "old_preview", event->old_preview,
 		   event->old_bytes < n_preview ? event->old_bytes : n_preview);
@@ -304,7 +304,7 @@ static void json_changes(struct text *text, const struct memwatch_event *event)
 	text_char(text, ']');
 }
 
-void json_event(struct text *text, const struct memwatch_event *event)
+static void write_event(struct text *text, const struct memwatch_event *event, uint64_t value_max)
 {
 	text_char(text, '{');
 	json_u64(text, "schema", JSON_SCHEMA);
@@ -319,11 +319,21 @@ void json_event(struct text *text, const struct memwatch_event *event)
 	json_string_or_null(text, "format", event->format);
 	json_shape(text, event->shape, event->n_dims);
 	json_string(text, "values", json_values_text(event->values));
-	json_event_values(text, event);
+	json_event_values(text, event, value_max);
 	json_changes(text, event);
 	json_u64(text, "merged", event->merged);
 	json_where(text, &event->where);
 	text_char(text, '}');
+}
+
+void json_event(struct text *text, const struct memwatch_event *event)
+{
+	write_event(text, event, JSON_VALUE_MAX);
+}
+
+void json_event_short(struct text *text, const struct memwatch_event *event)
+{
+	write_event(text, event, event->preview_bytes < JSON_VALUE_MAX ? event->preview_bytes : JSON_VALUE_MAX);
 }
 
 /* --- regions ---------------------------------------------------------------------------------------------------- */
@@ -349,7 +359,7 @@ static void json_ledger(struct text *text, const struct memwatch_ledger *ledger)
 	text_char(text, '}');
 }
 
-void json_region(struct text *text, const struct memwatch_region_info *info)
+void json_region(struct text *text, const struct memwatch_region_info *info, const struct memwatch_event *last)
 {
 	text_char(text, '{');
 	json_u64_string(text, "region_id", info->id);
@@ -365,5 +375,10 @@ void json_region(struct text *text, const struct memwatch_region_info *info)
 	json_u64_string(text, "last_time_ns", info->last_time_ns);
 	json_u64(text, "last_time_ms", info->last_time_ns / ns_per_ms);
 	json_ledger(text, &info->ledger);
+	json_key(text, "last");
+	if (last)
+		json_event_short(text, last);
+	else
+		text_string(text, "null");
 	text_char(text, '}');
 }

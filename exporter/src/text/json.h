@@ -17,11 +17,14 @@ enum {
 /* One event, without a line end. */
 void json_event(struct text *text, const struct memwatch_event *event);
 
+/* The same for a list of what is watched: of values longer than the previews only these. */
+void json_event_short(struct text *text, const struct memwatch_event *event);
+
 /* `"where":{…}`, a member. */
 void json_where(struct text *text, const struct memwatch_where *where);
 
-/* One region. */
-void json_region(struct text *text, const struct memwatch_region_info *info);
+/* One region, with its last event; NULL: none is kept. */
+void json_region(struct text *text, const struct memwatch_region_info *info, const struct memwatch_event *last);
 
 /* `"name":`, with a comma before it unless it is the first of its object. */
 void json_key(struct text *text, const char *name);
