@@ -11,10 +11,13 @@ enum { BLOCK = 16 << 10, BLOCKS = 4096, HOT_MOST = 256 };
 
 static const uint64_t base_address = UINT64_C(1) << 32; /* nothing is read there: the schedule looks at no memory */
 static const double budget = 0.01;
-static double ns_per_byte = 0.14;
 
 /* A machine that compares at a fixed speed. */
 static struct {
+	double ns_per_byte;
+	uint64_t wake_ns, change_ns; /* what a wake-up and the telling of a change cost */
+	unsigned n_changes;          /* to be found by the next look */
+	unsigned changed[2 * HOT_MOST];
 	uint64_t now_ns, spent_ns, bytes, worst_gap_ns;
 	uint64_t seen_ns[BLOCKS];
 	uint64_t n_takes;
@@ -28,7 +31,7 @@ static uint64_t address_of(unsigned block)
 static void begin(unsigned n_blocks)
 {
 	char note[200];
-	sim = (typeof(sim)){ .now_ns = 1000 * MS };
+	sim = (typeof(sim)){ .now_ns = 1000 * MS, .ns_per_byte = 0.14 };
 	OK(fault_poll.open(NULL, note, sizeof note));
 	OK(fault_poll.arm((struct span){ base_address, address_of(n_blocks) }));
 	for (unsigned i = 0; i < BLOCKS; i++)
@@ -45,16 +48,24 @@ static void look_at(const struct span *span)
 	}
 }
 
+static void change(unsigned block)
+{
+	fault_poll.turns->changed(address_of(block) + 100, address_of(block) + 101, sim.now_ns);
+}
+
 /* One look; time goes on to the next. */
 static void tick(void)
 {
 	struct span_list looks = { 0 };
-	uint64_t next_ns = fault_poll.turns->take(sim.now_ns, budget, 5 * MS, &looks), before = sim.bytes;
+	uint64_t before = sim.bytes, look_ns;
+	CHECK(fault_poll.turns->take(sim.now_ns, budget, &looks));
 	for (size_t i = 0; i < looks.n; i++)
 		look_at(&looks.spans[i]);
-	uint64_t cost_ns = (uint64_t)((double)(sim.bytes - before) * ns_per_byte);
-	fault_poll.turns->charge(cost_ns);
-	sim.spent_ns += cost_ns;
+	look_ns = (uint64_t)((double)(sim.bytes - before) * sim.ns_per_byte) + sim.n_changes * sim.change_ns;
+	while (sim.n_changes)
+		change(sim.changed[--sim.n_changes]);
+	uint64_t next_ns = fault_poll.turns->charge(sim.now_ns, budget, 5 * MS, sim.wake_ns, look_ns);
+	sim.spent_ns += sim.wake_ns + look_ns;
 	sim.n_takes++;
 	span_list_fini(&looks);
 	CHECK_OP(next_ns, >, sim.now_ns);
@@ -65,11 +76,6 @@ static void run_for(uint64_t ms)
 {
 	for (uint64_t end_ns = sim.now_ns + ms * MS; sim.now_ns < end_ns;)
 		tick();
-}
-
-static void change(unsigned block)
-{
-	fault_poll.turns->changed(address_of(block) + 100, address_of(block) + 101, sim.now_ns);
 }
 
 static double share_of(uint64_t since_ns, uint64_t spent_before_ns)
@@ -122,8 +128,8 @@ TEST(hot_blocks_leave_half_of_the_budget_to_the_others)
 /* The promise follows the machine: an emulated one, or one whose CPUs are busy elsewhere. */
 TEST(a_slow_machine_promises_less)
 {
-	ns_per_byte = 30;
 	begin(64);
+	sim.ns_per_byte = 30;
 	run_for(1500); /* no round is over */
 	CHECK_OP(fault_poll.turns->round_ns(budget) / MS, >, 2500);
 	run_for(20000);
@@ -133,6 +139,54 @@ TEST(a_slow_machine_promises_less)
 	CHECK(share_of(1000 * MS, 0) <= budget * 1.05);
 	CHECK_OP(promised_ms, >, 2500);
 	CHECK_OP(sim.worst_gap_ns / MS, <=, promised_ms + 100);
+}
+
+/* Neither the wake-ups nor the telling of changes make bytes seem dear: looks would become smaller and smaller. */
+TEST(a_small_watch_that_changes_is_looked_at_in_large_parts)
+{
+	begin(64);
+	sim.wake_ns = 40000;
+	sim.change_ns = 100000;
+	uint64_t round_ns = 0;
+	for (uint64_t end_ns = sim.now_ns + 30000 * MS, due_ns = 0; sim.now_ns < end_ns;) {
+		if (sim.now_ns >= due_ns) {
+			sim.changed[sim.n_changes++] = (unsigned)(due_ns / MS * 7 % 64);
+			due_ns = sim.now_ns + 50 * MS;
+		}
+		tick();
+		round_ns = fault_poll.turns->round_ns(budget) > round_ns ? fault_poll.turns->round_ns(budget)
+									 : round_ns;
+	}
+	CHECK(share_of(1000 * MS, 0) <= budget * 1.05);
+	CHECK_OP(sim.worst_gap_ns / MS, <=, 150);
+	CHECK_OP(round_ns / MS, <=, 150);
+}
+
+/* One look that took long is paid for at the budget's rate: neither sooner nor much later. */
+TEST(a_debt_is_paid_back_in_time)
+{
+	begin(64);
+	run_for(1000);
+	uint64_t start_ns = sim.now_ns;
+	sim.change_ns = 20 * MS;
+	sim.changed[sim.n_changes++] = 3;
+	tick();
+	sim.bytes = 0;
+	while (!sim.bytes)
+		tick();
+	CHECK_OP((sim.now_ns - start_ns) / MS, >=, 1900);
+	CHECK_OP((sim.now_ns - start_ns) / MS, <=, 3200);
+}
+
+TEST(where_wake_ups_are_dear_there_are_few)
+{
+	begin(64);
+	sim.wake_ns = MS;
+	change(3);
+	run_for(30000);
+	CHECK(share_of(1000 * MS, 0) <= budget * 1.1);
+	CHECK_OP(sim.n_takes, <=, 180);
+	CHECK_OP(sim.n_takes, >=, 120);
 }
 
 TEST(at_rest_the_ticks_come_more_rarely)
@@ -154,7 +208,7 @@ TEST(without_memory_nothing_is_looked_at)
 	begin(8);
 	tick();
 	fault_poll.disarm((struct span){ base_address, address_of(8) });
-	CHECK_EQ(fault_poll.turns->take(sim.now_ns, budget, 5 * MS, &looks), 0);
+	CHECK(!fault_poll.turns->take(sim.now_ns, budget, &looks));
 	CHECK_EQ(looks.n, 0);
 	CHECK_EQ(fault_poll.turns->round_ns(budget), 0);
 }

@@ -59,13 +59,13 @@ struct source {
  * by `collect`. On the worker, under the engine's lock.
  */
 struct turns {
+	/* Appends what is to be looked at now; `share`: of one core. False: there is nothing, and nothing to come. */
+	bool (*take)(uint64_t now_ns, double share, struct span_list *looks);
 	/*
-	 * Appends what is to be looked at now. `share`: of one core; `least_ns`: no look follows sooner. When to come
-	 * again, 0: never.
+	 * What the looks of one `take` cost, in CPU time: the wake-up with all that is no look, and the looks. Returns
+	 * when the next is due, `least_ns` from now at least.
 	 */
-	uint64_t (*take)(uint64_t now_ns, double share, uint64_t least_ns, struct span_list *looks);
-	/* What the looks of one `take` cost. */
-	void (*charge)(uint64_t cpu_ns);
+	uint64_t (*charge)(uint64_t now_ns, double share, uint64_t least_ns, uint64_t wake_ns, uint64_t look_ns);
 	/* A look found bytes of [start, end) changed. */
 	void (*changed)(uint64_t start, uint64_t end, uint64_t now_ns);
 	/* How long it may take until each byte has been looked at. */

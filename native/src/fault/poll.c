@@ -9,6 +9,10 @@
  * blocks. So a block waits for its turn at most twice as long as a round would take without hot ones. At rest the ticks
  * come more rarely, with as much to spend.
  *
+ * What a look costs has two parts, learned apart: the wake-up, whatever is compared, and each byte. Were they one
+ * price, a small look would make bytes seem dear, and so the next look smaller still. A look compares for as long as
+ * its wake-up took at least, and wake-ups come so rarely that they take half of the budget at most.
+ *
  * Loss: what is undone before its block's turn is not seen. Without memory for the list of looks the next tick takes
  * the same.
  */
@@ -22,10 +26,12 @@ enum {
 	REST_MS = 2000,
 	HOT_FIRST_MS = 500, /* how long a block is hot after its first change; doubled with each further one */
 	HOT_MOST_MS = 4000,
-	EARNED_MAX_MS = 100 /* of time: a worker that was kept from looking does not make up for all of it */
+	SAVED_MAX_MS = 100,  /* or two ticks; a worker that was kept from looking does not make up for more */
+	COSTS_KEPT = 16,     /* about so many looks make the prices */
+	TOLD_BYTES = 1 << 20 /* a look at less in which a change was found is no measure of what bytes cost */
 };
 
-static const double FIRST_NS_PER_BYTE = 0.15, MOST_NS_PER_BYTE = 1000, LEAST_NS_PER_BYTE = 0.01;
+static const double FIRST_NS_PER_BYTE = 0.15, FIRST_WAKE_NS = 20000;
 
 struct hot_block {
 	uint64_t start, until_ns, keep_ns;
@@ -39,17 +45,22 @@ static struct {
 	unsigned n_hot, next_hot;
 	uint64_t next; /* where the round goes on */
 	uint64_t last_take_ns, round_start_ns, last_round_ns, last_change_ns;
-	uint64_t taken_bytes; /* by the last take */
+	uint64_t taken_bytes; /* by the last take, */
+	bool has_changed;     /* which found a change */
 	uint64_t tick_ns;
-	double credit_ns;   /* CPU time that looks may cost now; below 0: owed */
-	bool is_measured;   /* ns_per_byte is no guess any more */
-	double ns_per_byte; /* what looks cost of late */
-} turn = { .ns_per_byte = FIRST_NS_PER_BYTE };
+	double credit_ns;               /* CPU time that looks may cost now; below 0: owed */
+	double wake_ns;                 /* what a look costs of late beside its bytes, */
+	double bytes_ns, bytes_counted; /* and for how many bytes it took how long: sums that fade */
+} turn;
 
 static int open_poll(struct ring *ring, char *note, size_t note_size)
 {
 	(void)ring, (void)note, (void)note_size;
-	turn = (typeof(turn)){ .ns_per_byte = FIRST_NS_PER_BYTE };
+	turn = (typeof(turn)){
+		.wake_ns = FIRST_WAKE_NS,
+		.bytes_ns = FIRST_NS_PER_BYTE * BLOCK_BYTES,
+		.bytes_counted = BLOCK_BYTES,
+	};
 	return 0;
 }
 
@@ -75,6 +86,12 @@ static int collect(struct span span, struct span_list *written)
 static uint64_t block_of(uint64_t address)
 {
 	return address & ~(uint64_t)(BLOCK_BYTES - 1);
+}
+
+/* The first block that begins at or after the address. */
+static uint64_t block_after(uint64_t address)
+{
+	return block_of(address + BLOCK_BYTES - 1);
 }
 
 static uint64_t watched_bytes(void)
@@ -115,70 +132,81 @@ static void end_round(uint64_t now_ns)
 	turn.round_start_ns = now_ns;
 }
 
-/* Blocks from where the last take stopped, once round at most. */
+/* From where the last take stopped, in whole blocks, once round at most. */
 static void take_round(uint64_t now_ns, uint64_t most_bytes, struct span_list *looks)
 {
 	struct span run;
 	uint64_t all = watched_bytes(), before = turn.taken_bytes;
 	for (uint64_t taken = 0; taken < all && turn.taken_bytes < most_bytes; taken = turn.taken_bytes - before) {
-		if (!page_set_next(&pages, turn.next, ADDRESS_END, &run)) {
+		uint64_t want = min_u64(most_bytes - turn.taken_bytes, all - taken);
+		/* Where the next page is known, no more of its run is looked up than is wanted: runs are long. */
+		uint64_t end = page_set_has(&pages, turn.next) ? block_after(turn.next + want) : ADDRESS_END;
+		if (!page_set_next(&pages, turn.next, end, &run)) {
 			end_round(now_ns);
 			turn.next = 0;
 			continue;
 		}
-		uint64_t end = min_u64(run.end, block_of(run.start) + BLOCK_BYTES);
-		if (span_list_add(looks, run.start, end))
+		run.end = min_u64(run.end, block_after(run.start + want));
+		if (span_list_add(looks, run.start, run.end))
 			return;
-		turn.taken_bytes += end - run.start;
-		turn.next = end;
+		turn.taken_bytes += run.end - run.start;
+		turn.next = run.end;
 	}
+}
+
+static double ns_per_byte(void)
+{
+	return turn.bytes_ns / turn.bytes_counted;
 }
 
 /* What has been earned since the last take. */
 static void earn(uint64_t now_ns, double share)
 {
 	uint64_t passed_ns = turn.last_take_ns ? now_ns - turn.last_take_ns : TICK_MS * NS_PER_MS;
-	turn.credit_ns += (double)min_u64(passed_ns, EARNED_MAX_MS * NS_PER_MS) * share;
-	turn.credit_ns = turn.credit_ns < EARNED_MAX_MS * (double)NS_PER_MS * share
-				 ? turn.credit_ns
-				 : EARNED_MAX_MS * (double)NS_PER_MS * share;
+	double most_ns = (double)max_u64(SAVED_MAX_MS * NS_PER_MS, 2 * turn.tick_ns) * share;
+	turn.credit_ns += (double)passed_ns * share;
+	turn.credit_ns = turn.credit_ns < most_ns ? turn.credit_ns : most_ns;
 	turn.last_take_ns = now_ns;
 }
 
-/* When the next look is due: with the next tick, and not before it is paid for. */
-static uint64_t next_take(uint64_t now_ns, double share, uint64_t least_ns)
-{
-	bool rests = now_ns - turn.last_change_ns > REST_MS * NS_PER_MS;
-	uint64_t owed_ns = turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
-	turn.tick_ns = max_u64(least_ns, (rests ? REST_TICK_MS : TICK_MS) * NS_PER_MS);
-	return now_ns + max_u64(turn.tick_ns, min_u64(owed_ns, NS_PER_S));
-}
-
-static uint64_t take(uint64_t now_ns, double share, uint64_t least_ns, struct span_list *looks)
+static bool take(uint64_t now_ns, double share, struct span_list *looks)
 {
 	turn.taken_bytes = 0;
+	turn.has_changed = false;
 	if (!watched_bytes()) {
 		turn.last_take_ns = turn.round_start_ns = 0;
-		return 0;
+		return false;
 	}
 	earn(now_ns, share);
 	if (turn.credit_ns > 0) {
-		uint64_t most_bytes = (uint64_t)(turn.credit_ns / turn.ns_per_byte) + 1;
+		double left_ns = turn.credit_ns - turn.wake_ns;
+		left_ns = left_ns < turn.wake_ns ? turn.wake_ns : left_ns;
+		uint64_t most_bytes = (uint64_t)(left_ns / ns_per_byte()) + 1;
 		take_hot(now_ns, most_bytes / 2, looks);
 		take_round(now_ns, most_bytes, looks);
 	}
-	return next_take(now_ns, share, least_ns);
+	return true;
 }
 
-static void charge(uint64_t cpu_ns)
+/* To tell of a change costs as much as to compare many bytes: it is paid for, and makes them no dearer. */
+static void learn(uint64_t wake_ns, uint64_t look_ns)
 {
-	turn.credit_ns -= (double)cpu_ns;
-	if (!turn.taken_bytes)
+	turn.wake_ns += ((double)wake_ns - turn.wake_ns) / COSTS_KEPT;
+	if (!turn.taken_bytes || (turn.has_changed && turn.taken_bytes < TOLD_BYTES))
 		return;
-	double cost = (double)cpu_ns / (double)turn.taken_bytes;
-	cost = cost < LEAST_NS_PER_BYTE ? LEAST_NS_PER_BYTE : cost > MOST_NS_PER_BYTE ? MOST_NS_PER_BYTE : cost;
-	turn.ns_per_byte += (cost - turn.ns_per_byte) / (turn.is_measured ? 8 : 1);
-	turn.is_measured = true;
+	turn.bytes_ns += (double)look_ns - turn.bytes_ns / COSTS_KEPT;
+	turn.bytes_counted += (double)turn.taken_bytes - turn.bytes_counted / COSTS_KEPT;
+}
+
+static uint64_t charge(uint64_t now_ns, double share, uint64_t least_ns, uint64_t wake_ns, uint64_t look_ns)
+{
+	learn(wake_ns, look_ns);
+	turn.credit_ns -= (double)(wake_ns + look_ns);
+	bool rests = now_ns - turn.last_change_ns > REST_MS * NS_PER_MS;
+	uint64_t worth_ns = (uint64_t)(2 * turn.wake_ns / share);
+	uint64_t owed_ns = turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
+	turn.tick_ns = max_u64(max_u64(least_ns, worth_ns), (rests ? REST_TICK_MS : TICK_MS) * NS_PER_MS);
+	return now_ns + max_u64(turn.tick_ns, min_u64(owed_ns, NS_PER_S));
 }
 
 static void heat(uint64_t block, uint64_t now_ns)
@@ -204,6 +232,7 @@ static void changed(uint64_t start, uint64_t end, uint64_t now_ns)
 	for (uint64_t at = start; n < HOT_BLOCKS && page_set_next(&pages, page_floor(at), end, &run);) {
 		heat(block_of(run.start), now_ns);
 		turn.last_change_ns = now_ns;
+		turn.has_changed = true;
 		at = block_of(run.start) + BLOCK_BYTES;
 		n++;
 	}
@@ -211,7 +240,8 @@ static void changed(uint64_t start, uint64_t end, uint64_t now_ns)
 
 static uint64_t round_ns(double share)
 {
-	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * turn.ns_per_byte / share) * (turn.n_hot ? 2 : 1);
+	double bytes_share = turn.tick_ns ? share - turn.wake_ns / (double)turn.tick_ns : share;
+	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * ns_per_byte() / bytes_share) * (turn.n_hot ? 2 : 1);
 	uint64_t under_way_ns = turn.round_start_ns ? turn.last_take_ns - turn.round_start_ns : 0;
 	uint64_t known_ns = max_u64(turn.last_round_ns, under_way_ns);
 	return watched_bytes() ? max_u64(max_u64(paid_ns, known_ns), turn.tick_ns) : 0;

@@ -49,6 +49,7 @@ struct plan {
 	uint64_t due_ns;        /* when an event that max_rate holds back may go, 0: none */
 	uint64_t tick_ns;       /* when the source wants to be asked again, 0: no wish */
 	uint64_t next_poll_ns;  /* when polled memory is looked at, 0: there is none */
+	uint64_t spent_ns;      /* the thread's CPU time that is no look's */
 };
 
 /* --- collecting --- */
@@ -286,25 +287,31 @@ static bool has_polled(const struct engine *engine)
 	return engine->n_backends && atomic_load(&engine->fallback->pages->n_pages);
 }
 
-/* Under both locks: looks at what of the polled memory has its turn. Returns when the next has. */
-static uint64_t poll_in_turn(struct engine *engine)
+static void compare_polled(struct engine *engine)
 {
-	uint64_t cpu_ns = time_cpu_ns();
-	if (!has_polled(engine))
-		return 0;
+	memset(engine->pass.names, 0, sizeof engine->pass.names);
+	who_index(&engine->who);
+	touch_spans(engine);
+	emit_touched(engine);
+	announce(engine);
+	atomic_fetch_add(&engine->n_passes, 1);
+}
+
+/*
+ * Under both locks: looks at what of the polled memory has its turn. Returns when the next has. `cpu_ns`: the thread's
+ * CPU time when what this costs began, the wake-up included.
+ */
+static uint64_t poll_in_turn(struct engine *engine, uint64_t cpu_ns)
+{
 	const struct turns *turns = engine->fallback->turns;
-	uint64_t next_ns =
-		turns->take(time_monotonic_ns(), engine->poll_budget, engine->window_ns, &engine->pass.polled);
-	if (engine->pass.polled.n) {
-		memset(engine->pass.names, 0, sizeof engine->pass.names);
-		who_index(&engine->who);
-		touch_spans(engine);
-		emit_touched(engine);
-		announce(engine);
-		atomic_fetch_add(&engine->n_passes, 1);
-	}
-	turns->charge(time_cpu_ns() - cpu_ns);
-	return next_ns;
+	if (!has_polled(engine) || !turns->take(time_monotonic_ns(), engine->poll_budget, &engine->pass.polled))
+		return 0;
+	uint64_t look_ns = time_cpu_ns();
+	if (engine->pass.polled.n)
+		compare_polled(engine);
+	uint64_t end_ns = time_cpu_ns();
+	return turns->charge(time_monotonic_ns(), engine->poll_budget, engine->window_ns, look_ns - cpu_ns,
+			     end_ns - look_ns);
 }
 
 /* --- when --- */
@@ -390,7 +397,8 @@ static bool work(struct engine *engine, struct plan *plan)
 	uint64_t start_ns = time_monotonic_ns(), cpu_ns = time_cpu_ns();
 	bool sweep = start_ns >= plan->next_sweep_ns;
 	bool window = plan->first_note_ns && start_ns >= window_end(plan);
-	if (request.flush || sweep || window) {
+	bool passes = request.flush || sweep || window;
+	if (passes) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
 		uint64_t n_notes = engine->who.n;
@@ -408,11 +416,12 @@ static bool work(struct engine *engine, struct plan *plan)
 	if (plan->next_poll_ns && start_ns >= plan->next_poll_ns) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
-		plan->next_poll_ns = poll_in_turn(engine);
+		plan->next_poll_ns = poll_in_turn(engine, passes ? time_cpu_ns() : plan->spent_ns);
 		plan->due_ns = emit_due(engine, false);
 		pthread_mutex_unlock(&engine->lock);
 		pthread_mutex_unlock(&engine->pass_lock);
 	}
+	plan->spent_ns = time_cpu_ns();
 	return !request.stop;
 }
 
