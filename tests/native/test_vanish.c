@@ -6,6 +6,7 @@
 #include "watching.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 
 #ifndef MADV_GUARD_INSTALL /* Linux 6.13 */
 #define MADV_GUARD_INSTALL 102
@@ -145,6 +146,35 @@ BACKEND_TEST(a_hole_in_memory_that_rests_is_found)
 	uint64_t id = add_region(watcher, memory, 9 * PAGE, "hole");
 	CHECK(munmap(memory + 4 * PAGE, PAGE) == 0);
 	WAIT_FOR(has_lost(watcher, id));
+	memwatch_close(watcher);
+}
+
+static void write_all(uint8_t *memory, size_t n_pages)
+{
+	for (size_t i = 0; i < n_pages; i++)
+		poke(memory + i * PAGE, (uint8_t)(i + 1));
+}
+
+/* What is left of a region with a hole can be written by everybody when it is given back, and by a forked child. */
+BACKEND_TEST(what_is_left_behind_a_hole_can_be_written)
+{
+	SKIP_UNDER(UNDER_TSAN || UNDER_ASAN);
+	uint8_t *memory = map_pages(9);
+	memwatch *watcher = open_backend(backend);
+	uint64_t id = add_region(watcher, memory, 9 * PAGE, "hole");
+	CHECK(munmap(memory, PAGE) == 0 && munmap(memory + 4 * PAGE, PAGE) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		write_all(memory + PAGE, 3);
+		write_all(memory + 5 * PAGE, 4);
+		_exit(0);
+	}
+	int status;
+	CHECK(waitpid(child, &status, 0) == child);
+	CHECK_EQ(status, 0);
+	OK(memwatch_region_remove(watcher, id));
+	write_all(memory + PAGE, 3);
+	write_all(memory + 5 * PAGE, 4);
 	memwatch_close(watcher);
 }
 

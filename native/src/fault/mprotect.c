@@ -55,6 +55,15 @@ static int open_span(struct span span)
 	return mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ | PROT_WRITE);
 }
 
+/* One call stops where memory has vanished; what lies behind the hole must be open all the same. */
+static void open_whole_span(struct span span)
+{
+	if (open_span(span) == 0)
+		return;
+	for (uint64_t page = span.start; page < span.end; page += PAGE_BYTES)
+		open_span((struct span){ page, page + PAGE_BYTES });
+}
+
 static int close_span(struct span span)
 {
 	return mprotect((void *)(uintptr_t)span.start, span.end - span.start, PROT_READ);
@@ -91,7 +100,7 @@ static void before_change(void)
 	atomic_fetch_add(&n_changes, 1);
 	for (uint64_t at = 0; page_set_next(&pages, at, ADDRESS_END, &run); at = run.end) {
 		mark_all(run);
-		open_span(run);
+		open_whole_span(run);
 	}
 }
 
@@ -183,7 +192,7 @@ static bool may_protect(struct span span)
 static void disarm(struct span span)
 {
 	atomic_fetch_add(&n_changes, 1);
-	open_span(span);
+	open_whole_span(span);
 	/* In this order: a handler that does not find the page among ours finds it among the former ones. */
 	page_set_add(&former_pages, span);
 	page_set_remove(&pages, span);
