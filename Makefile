@@ -215,7 +215,7 @@ bench: ## measure what watching costs, beside the bare mechanisms
 .PHONY: all-files libraries test-programs stress-programs fuzz-programs bench-programs
 all-files: libraries $(call programs,$(EXAMPLE_C)) $(if $(wildcard setup.py),$(B)/extension.stamp)
 libraries: $(foreach name,$(LIBRARIES),$(B)/lib$(name).a $(B)/lib$(name).so $(B)/$(name).pc)
-test-programs: $(call programs,$(TEST_C))
+test-programs: $(call programs,$(TEST_C) $(STRESS_C))
 stress-programs: $(call programs,$(STRESS_C))
 fuzz-programs: $(call programs,$(FUZZ_C))
 bench-programs: $(call programs,$(BENCH_C))

@@ -3,49 +3,22 @@
  * argument says (10). Every ten seconds all writers pause: then the shadow must be the memory and the ledger must
  * balance. Memory must not grow from the first pause to the last beyond what the budgets allow.
  */
-#include <memwatch/memwatch.h>
+#include "stress.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { PAGES = 512, PAGE = 4096, WRITERS = 3, SLACK_BYTES = 16 << 20 };
+enum { PAGES = 512, WRITERS = 3, SLACK_BYTES = 16 << 20 };
 
 static uint8_t *memory;
 static memwatch *watcher;
 static _Atomic bool stop, pause_now;
 static _Atomic int n_paused;
 static _Atomic uint64_t n_events, n_writes;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s is false (%s)\n", __FILE__, __LINE__, #condition,                   \
-				memwatch_error());                                                                     \
-			exit(1);                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-static double now_s(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static uint64_t next(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return *state >> 20;
-}
 
 static void *write_words(void *arg)
 {
@@ -57,10 +30,10 @@ static void *write_words(void *arg)
 				usleep(1000);
 			atomic_fetch_sub(&n_paused, 1);
 		}
-		uint64_t word = next(&state) % (PAGES * PAGE / 8);
+		uint64_t word = next_random(&state) % (PAGES * PAGE / 8);
 		__atomic_store_n((uint64_t *)(void *)memory + word, state, __ATOMIC_RELAXED);
 		if (atomic_fetch_add(&n_writes, 1) % 4096 == 0)
-			usleep((unsigned)(next(&state) % 2000));
+			usleep((unsigned)(next_random(&state) % 2000));
 	}
 	return NULL;
 }
@@ -70,7 +43,8 @@ static void *change_regions(void *arg)
 	uint64_t state = 77, ids[16] = { 0 };
 	(void)arg;
 	for (unsigned i = 0; !atomic_load(&stop); i++) {
-		uint64_t offset = next(&state) % ((PAGES - 2) * PAGE), size = 1 + next(&state) % (2 * PAGE);
+		uint64_t offset = next_random(&state) % ((PAGES - 2) * PAGE),
+			 size = 1 + next_random(&state) % (2 * PAGE);
 		if (ids[i % 16])
 			CHECK(memwatch_region_remove(watcher, ids[i % 16]) == 0);
 		CHECK(memwatch_region_add(watcher, memory + offset, size, NULL, &ids[i % 16]) == 0);
@@ -115,11 +89,6 @@ static void *fork_children(void *arg)
 		usleep(200 * 1000);
 	}
 	return NULL;
-}
-
-static void check_ledger(const struct memwatch_ledger *l)
-{
-	CHECK(l->detected == l->delivered + l->coalesced + l->unchanged + l->filtered + l->dropped);
 }
 
 /* All writers rest: the shadow is the memory, the ledger balances. Returns the bytes that the library uses. */
