@@ -31,7 +31,7 @@ def forget(watcher: Closable) -> None:
     _open.pop(id(watcher), None)
 
 
-def _close_all() -> None:
+def close_all() -> None:
     """All of them together wait for callbacks no longer than one would."""
     deadline: Optional[float] = None
     for watcher in list(_open.values()):
@@ -62,7 +62,7 @@ def _forked() -> None:
     _paused.clear()
 
 
-atexit.register(_close_all)
+atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
     if sys.version_info >= (3, 12):

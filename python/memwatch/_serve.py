@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Optional
 
+from memwatch import _sigterm
 from memwatch._native import core, exporter
 
 OPTIONS = frozenset(
@@ -24,6 +25,7 @@ OPTIONS = frozenset(
         "allowed_host",
         "runtime_dir",
         "service",
+        "sigterm",
     )
 )
 
@@ -38,6 +40,8 @@ class Server:
         users = options.get("metrics_users")
         if users is not None and not isinstance(users, str):
             options["metrics_users"] = ",".join(str(user) for user in users)
+        if options.pop("sigterm", False):
+            _sigterm.install()
         self._exporter = exporter()(watcher, host=host, port=port, **options)
 
     @property

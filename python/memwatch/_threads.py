@@ -47,6 +47,11 @@ def _original_sleep() -> Callable[[float], None]:
     return time.sleep
 
 
+def real_lock() -> Any:
+    """A lock that blocks the thread, also where gevent has replaced those of `threading`."""
+    return _allocate_lock()
+
+
 def is_patched() -> bool:
     """Whether threading.Thread makes greenlets."""
     monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")

@@ -383,6 +383,9 @@ class MemoryWatcher:
 
         Options: unix_socket, token, metrics_need_token, metrics_open, metrics_users, tls_cert_file, tls_key_file,
         insecure, allowed_host, connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir, service.
+
+        `sigterm=True`, on the main thread: SIGTERM first delivers what was written, closes the watchers and removes the
+        discovery file, and then ends the process as it would have. A program with a handler of its own keeps that.
         """
         server = Server(self._core, host, port, options)
         self._servers.append(server)

@@ -47,7 +47,7 @@ del watcher
 for data in kept:
     data[0] = 1
 import atexit, memwatch._lifetime
-memwatch._lifetime._close_all()
+memwatch._lifetime.close_all()
 assert sorted(seen) == list(range(10)), seen
 """
     run = run_python(code)
