@@ -309,9 +309,12 @@ function takeStatus(status) {
     state.seq = status.newest;
   }
   state.status = status;
-  setText($("service"), status.service);
-  document.title = spelt(`${status.service} · memwatch`);
-  setText($("about"), `pid ${status.pid} · backend ${status.backend} · version ${status.version}`);
+  const who = status.worker === null ? status.service : `${status.service} / ${status.worker}`;
+  setText($("service"), who);
+  document.title = spelt(`${who} · memwatch`);
+  const labels = Object.entries(status.labels).map(([name, value]) => `${name}=${value} · `).join("");
+  const forks = status.forks_unwatched === 0 ? "" : ` · forked ${status.forks_unwatched} times, the children are not watched`;
+  setText($("about"), `${labels}pid ${status.pid} · backend ${status.backend} · version ${status.version}${forks}`);
 }
 
 async function pollStatus() {

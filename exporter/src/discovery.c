@@ -6,10 +6,12 @@
  * is made and removed in that very directory, whatever its path leads to by then.
  *
  * XDG_RUNTIME_DIR is used only if it is this user's: after `sudo -E` it is somebody else's, in which root's files would
- * keep the owner's own exporters out. After a crash the file stays; who reads it compares the epoch with what answers.
+ * keep the owner's own exporters out. After a crash the file stays, until somebody comes (stale.c); who reads it
+ * compares the epoch with what answers.
  */
 #include "discovery.h"
 
+#include "stale.h"
 #include "text/json.h"
 
 #include <errno.h>
@@ -61,7 +63,9 @@ static void describe(const struct discovery_facts *facts, struct text *text)
 	text_char(text, '{');
 	json_u64(text, "schema", JSON_SCHEMA);
 	json_u64(text, "pid", (uint64_t)facts->pid);
-	json_string(text, "service", facts->service);
+	json_u64(text, "process_start_ticks", stale_process_start(facts->pid));
+	json_u64(text, "pid_namespace", stale_pid_namespace());
+	identity_write_json(facts->identity, text);
 	json_string_or_null(text, "url", facts->address);
 	json_u64(text, "port", facts->port);
 	json_string_or_null(text, "unix_socket", facts->unix_socket);
@@ -106,6 +110,7 @@ static int announce(struct discovery *discovery, const struct discovery_facts *f
 	int dir_fd = make_dir(dir);
 	if (dir_fd < 0)
 		return dir_fd;
+	stale_remove(dir_fd);
 	if (facts->port != 0)
 		snprintf(discovery->name, sizeof discovery->name, "%d-%u.json", (int)facts->pid, facts->port);
 	else

@@ -4,6 +4,8 @@
 #ifndef DISCOVERY_H
 #define DISCOVERY_H
 
+#include "identity.h"
+
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -21,7 +23,8 @@ struct discovery_facts {
 	pid_t pid;
 	unsigned port; /* 0: a Unix socket */
 	uint64_t socket_ino;
-	const char *service, *address, *unix_socket, *token, *epoch;
+	const struct identity *identity;
+	const char *address, *unix_socket, *token, *epoch;
 };
 
 /*

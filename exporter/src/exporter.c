@@ -123,8 +123,6 @@ static int take_secrets(struct memwatch_exporter *exporter, const struct memwatc
 
 static void take_names(struct memwatch_exporter *exporter, const struct memwatch_exporter_options *options)
 {
-	const char *service = options->service ? options->service : program_invocation_short_name;
-	snprintf(exporter->service, sizeof exporter->service, "%s", service);
 	if (options->allowed_host)
 		snprintf(exporter->access.allowed, sizeof exporter->access.allowed, "%s", options->allowed_host);
 	exporter->epoch = memwatch_epoch(exporter->watcher);
@@ -140,9 +138,11 @@ static int listen_somewhere(struct memwatch_exporter *exporter, const struct mem
 		error = listen_unix(options->unix_socket, &result);
 	else
 		error = listen_tcp(options->host, options->port, &result);
+	if (error == -EADDRINUSE && !options->unix_socket && exporter_options_any_port(options))
+		error = listen_tcp(options->host, 0, &result);
 	if (error == -EADDRINUSE && !options->unix_socket)
-		return exporter_error(error, "port %u of %s is in use: take another, or 0 for any", options->port,
-				      options->host);
+		return exporter_error(error, "port %u of %s is in use: take another, or 0 for any free one",
+				      options->port, options->host);
 	if (error)
 		return exporter_error(error, "cannot listen on %s: %s",
 				      options->unix_socket ? options->unix_socket : options->host, strerror(-error));
@@ -225,6 +225,8 @@ static int start(struct memwatch_exporter *exporter, const struct memwatch_expor
 	int error = take_rights(&exporter->access, options);
 	if (!error)
 		error = take_secrets(exporter, options);
+	if (!error)
+		error = identity_take(&exporter->identity, options);
 	if (error)
 		return error;
 	take_names(exporter, options);
@@ -252,7 +254,7 @@ static int announce(struct memwatch_exporter *exporter, const char *runtime_dir)
 		.pid = exporter->pid,
 		.port = exporter->access.port,
 		.socket_ino = exporter->socket_ino,
-		.service = exporter->service,
+		.identity = &exporter->identity,
 		.address = exporter->address,
 		.unix_socket = exporter->unix_socket,
 		.token = exporter->access.token,

@@ -91,6 +91,11 @@ int exporter_options_check(const struct memwatch_exporter_options *options)
 	return error ? error : check_names(options);
 }
 
+bool exporter_options_any_port(const struct memwatch_exporter_options *options)
+{
+	return options->port == PORT_DEFAULT && !options->port_exact;
+}
+
 static int read_file(FILE *file, char *text)
 {
 	size_t n_bytes = fread(text, 1, PEM_MAX, file);

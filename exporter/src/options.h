@@ -5,9 +5,13 @@
 #define OPTIONS_H
 
 #include <memwatch/exporter.h>
+#include <stdbool.h>
 
 /* 0, or -EINVAL, -EACCES with a sentence. */
 int exporter_options_check(const struct memwatch_exporter_options *options);
+
+/* May it be another port, since nobody chose this one? */
+bool exporter_options_any_port(const struct memwatch_exporter_options *options);
 
 /* The whole file as a string, which the caller frees. 0 or -errno with a sentence; -EFBIG: no PEM file is that long. */
 int exporter_options_read_pem(const char *path, char **ret_text);

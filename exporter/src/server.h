@@ -4,7 +4,7 @@
  *   exporter.c options.c error.c clock.c   open and close                        any thread
  *   routes.c                               libmicrohttpd, routing, checks        HTTP thread
  *   status.c values.c                      what is watched, its past             HTTP thread
- *   discovery.c                            the file by which tools find us       opening thread
+ *   discovery.c stale.c identity.c         how tools find us, and our names      opening thread
  *   metrics/                               /metrics                              HTTP thread
  *   feeds/                                 /api/v1/events and its stream         HTTP thread, woken by the pump
  *   feeds/pump.c                           waits, wakes feeds, cuts clients      its own thread
@@ -17,6 +17,7 @@
 #define SERVER_H
 
 #include "discovery.h"
+#include "identity.h"
 #include "feeds/feeds.h"
 #include "feeds/lines.h"
 #include "feeds/pump.h"
@@ -43,7 +44,7 @@ struct memwatch_exporter {
 	struct memwatch_exporter *next; /* in the list of exporter.c, for fork */
 	pid_t pid;                      /* that opened it: in a forked child everything here is inert */
 	struct access access;
-	char service[128];
+	struct identity identity;
 	char address[400];         /* of the page; "" for a Unix socket */
 	char urls[CODES_MAX][480]; /* with a one-time code each; guarded by url_mutex */
 	unsigned next_url;         /* likewise */

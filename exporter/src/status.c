@@ -58,6 +58,18 @@ static void add_now(cJSON *root)
 	add_u64(root, "now_ms", (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
 
+static void add_identity(const struct identity *identity, cJSON *root)
+{
+	add_string(root, "service", identity->service);
+	if (identity->worker[0])
+		add_string(root, "worker", identity->worker);
+	else
+		cJSON_AddNullToObject(root, "worker");
+	cJSON *labels = cJSON_AddObjectToObject(root, "labels");
+	for (unsigned i = 0; i < identity->n_labels; i++)
+		add_string(labels, identity->labels[i].name, identity->labels[i].value);
+}
+
 static void add_backends(const struct memwatch_exporter *exporter, cJSON *root)
 {
 	cJSON *list = cJSON_AddArrayToObject(root, "backends");
@@ -152,7 +164,7 @@ static cJSON *build_status(const struct memwatch_exporter *exporter, const struc
 {
 	cJSON *root = cJSON_CreateObject();
 	add_u64(root, "schema", JSON_SCHEMA);
-	add_string(root, "service", exporter->service);
+	add_identity(&exporter->identity, root);
 	add_u64(root, "pid", (uint64_t)exporter->pid);
 	add_string(root, "version", memwatch_version());
 	if (exporter->discovery.path[0])
@@ -174,6 +186,7 @@ static cJSON *build_status(const struct memwatch_exporter *exporter, const struc
 	add_u64(root, "polled_bytes", stats->polled_bytes);
 	add_u64(root, "poll_round_ms", stats->poll_round_ms);
 	add_u64(root, "faults", stats->faults);
+	add_u64(root, "forks_unwatched", stats->forks_unwatched);
 	add_ledger(stats, root);
 	add_attribution(stats, root);
 	add_log(stats, root);

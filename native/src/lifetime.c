@@ -48,6 +48,8 @@ static void before_fork(void)
 
 static void in_parent(void)
 {
+	if (fork_has_life && the_engine)
+		atomic_fetch_add_explicit(&the_engine->n_forks, 1, memory_order_relaxed);
 	if (fork_has_pass)
 		pthread_mutex_unlock(&the_engine->pass_lock);
 	if (fork_has_life)
@@ -242,6 +244,7 @@ int lifetime_join(const struct memwatch_options *options, struct memwatch *watch
 			error = slot_take(the_engine, watcher);
 		engine_unlock(the_engine);
 		watcher->engine = the_engine;
+		watcher->forks_before = atomic_load(&the_engine->n_forks);
 		if (error && !the_engine->n_watchers)
 			engine_end(the_engine);
 	}

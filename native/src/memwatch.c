@@ -40,6 +40,7 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	watcher->preview_size = options.preview_size;
 	watcher->history.budget = options.history_budget;
 	watcher->patches = options.patches != 0;
+	watcher->follows_forks = options.follows_forks != 0;
 	watcher->epoch = random_number();
 	watcher->hash_key = siphash_key_make();
 	watcher->start_time_ns = time_realtime_ns();

@@ -18,6 +18,8 @@ static void fill_watcher(struct memwatch *watcher, struct memwatch_stats *stats)
 	stats->epoch = watcher->epoch;
 	stats->start_time_ns = watcher->start_time_ns;
 	stats->n_regions = watcher->n_regions;
+	if (!watcher->follows_forks)
+		stats->forks_unwatched = atomic_load(&watcher->engine->n_forks) - watcher->forks_before;
 	stats->tracked_bytes = watcher->tracked_bytes;
 	stats->ledger = watcher->ledger;
 	memcpy(stats->dropped_by, watcher->dropped_by, sizeof stats->dropped_by);

@@ -41,6 +41,9 @@ static const struct option options_table[] = {
 	{ "allowed_host", OPTION_TEXT, AT(allowed_host) },
 	{ "runtime_dir", OPTION_TEXT, AT(runtime_dir) },
 	{ "service", OPTION_TEXT, AT(service) },
+	{ "worker", OPTION_TEXT, AT(worker) },
+	{ "labels", OPTION_TEXT, AT(labels) },
+	{ "port_exact", OPTION_BOOL, AT(port_exact) },
 	{ NULL, OPTION_BOOL, 0 },
 };
 

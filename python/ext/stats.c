@@ -10,6 +10,7 @@ static const struct field stats_fields[] = {
 	{ "backend", FIELD_TEXT, AT(backend) },
 	{ "epoch", FIELD_U64, AT(epoch) },
 	{ "start_time_ns", FIELD_U64, AT(start_time_ns) },
+	{ "forks_unwatched", FIELD_U64, AT(forks_unwatched) },
 	{ "tracked_regions", FIELD_U64, AT(n_regions) },
 	{ "tracked_bytes", FIELD_U64, AT(tracked_bytes) },
 	{ "native_memory_bytes", FIELD_U64, AT(native_memory_bytes) },

@@ -155,6 +155,7 @@ static const struct option options_table[] = {
 	{ "event_budget", OPTION_U64, AT(event_budget) },
 	{ "history_budget", OPTION_U64, AT(history_budget) },
 	{ "patches", OPTION_BOOL, AT(patches) },
+	{ "follows_forks", OPTION_BOOL, AT(follows_forks) },
 	{ NULL, OPTION_BOOL, 0 },
 };
 

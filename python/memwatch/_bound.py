@@ -66,6 +66,16 @@ class Bound:
                     region_id = watcher._watch_behind(self, buffer, self._name + path, **self._arguments)
                     self._watched[path] = _Watched(region_id, held)
 
+    def moved(self, ids: dict[int, int]) -> None:
+        """After a fork: the regions have other ids."""
+        self._lock = RLock()
+        self.binding_id = ids.get(self.binding_id, self.binding_id)
+        self._watched = {
+            path: _Watched(ids[watched.region_id], watched.value)
+            for path, watched in self._watched.items()
+            if watched.region_id in ids
+        }
+
     def end(self) -> None:
         """Watches nothing more."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Mapping, Optional, Union
 
-Value = Union[str, int, float]
+Value = Union[str, int, float, bool]
 
 _SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -21,6 +21,16 @@ def _size(text: str) -> int:
     return int(number[:-1] if factor > 1 else number) * factor
 
 
+def _flag(text: str) -> bool:
+    """1, true, yes, on; 0, false, no, off."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
 OPTIONS: Mapping[str, Callable[[str], Value]] = {
     "backend": str,
     "window_ms": int,
@@ -33,6 +43,7 @@ OPTIONS: Mapping[str, Callable[[str], Value]] = {
     "event_capacity": _size,
     "event_budget": _size,
     "history_budget": _size,
+    "follow_fork": _flag,
     "history_path": str,
     "history_path_bytes": _size,
 }

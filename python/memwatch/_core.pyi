@@ -39,6 +39,7 @@ class Watcher:
         event_budget: Optional[int] = None,
         history_budget: Optional[int] = None,
         patches: bool = False,
+        follows_forks: bool = False,
     ) -> None: ...
     @property
     def epoch(self) -> int: ...

@@ -27,6 +27,9 @@ class Exporter:
         allowed_host: Optional[str] = None,
         runtime_dir: Optional[str] = None,
         service: Optional[str] = None,
+        worker: Optional[str] = None,
+        labels: Optional[str] = None,
+        port_exact: bool = False,
         metrics_open: bool = False,
         metrics_users: Optional[str] = None,
     ) -> None: ...

@@ -1,24 +1,35 @@
-"""Keeps open watchers alive until they are closed, closes them at exit, and leaves a forked child without any."""
+"""Keeps open watchers alive until they are closed, closes them at exit, and says what a forked child has of them."""
 
 from __future__ import annotations
 
 import atexit
+import logging  # before our hooks: its own, which make its locks anew in a child, run first
 import os
 import sys
-from typing import Any, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 from memwatch import _threads
 from memwatch._native import core
+
+logger = logging.getLogger("memwatch")
 
 
 class Closable(Protocol):
     """What is kept: a watcher."""
 
+    _follows: bool
+    _regions: dict[int, Any]
+
     def close(self) -> None: ...
     def _close_until(self, deadline: Optional[float]) -> float: ...
+    def _follow_fork(self) -> list[str]: ...
 
 
 _open: dict[int, Closable] = {}
+_pid = os.getpid()
+_told = False
+forked_first: list[Callable[[], None]] = []
+"""What a forked child does before its watchers are opened again."""
 
 
 def keep(watcher: Closable) -> None:
@@ -57,13 +68,49 @@ def _after_fork() -> None:
         _paused.pop().resume()
 
 
+def _after_in_parent() -> None:
+    """The first child has told of it. The others, of which a server may make thousands, need not."""
+    global _told
+    _told = _told or any(watcher._regions and not watcher._follows for watcher in _open.values())
+
+
 def _forked() -> None:
+    """In a forked child, before `os.fork()` returns."""
+    global _pid
+    parent, _pid = _pid, os.getpid()
+    watchers = list(_open.values())
     _open.clear()
     _paused.clear()
+    for call in forked_first:
+        call()
+    if not _told and any(watcher._regions and not watcher._follows for watcher in watchers):
+        logger.warning(
+            "process %d was forked from %d, whose variables are watched; here they are not: "
+            "open the watcher after the fork, or with MemoryWatcher(follow_fork=True)",
+            _pid,
+            parent,
+        )
+    for watcher in watchers:
+        if watcher._follows:
+            _follow(watcher)
+
+
+def _follow(watcher: Closable) -> None:
+    try:
+        for sentence in watcher._follow_fork():
+            logger.warning("in the forked process %d %s", _pid, sentence)
+    except Exception:  # the child has work to do, watched or not
+        logger.exception("the forked process %d is not watched", _pid)
+
+
+def forked_silently() -> None:
+    """After a fork that was made in C, without Python's hooks. Twice is allowed."""
+    if os.getpid() != _pid:
+        _forked()
 
 
 atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_forked, after_in_parent=_after_in_parent)
     if sys.version_info >= (3, 12):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

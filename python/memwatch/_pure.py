@@ -506,6 +506,7 @@ _ENGINE_STATS: dict[str, Any] = {
     "native_memory_bytes": 0, "faults": 0, "ring_capacity": 0, "ring_depth": 0, "ring_high_water": 0,
     "ring_dropped": 0, "armed_pages": 0, "passes": 0, "pages_written": 0, "sweep_ms": 0,
     "polled_bytes": 0, "poll_round_ms": 0, "poll_budget": 0.0,
+    "forks_unwatched": 0,
 }  # fmt: skip
 _ATTRIBUTION_STATS: dict[str, Any] = {
     "available": False, "filtered": False, "note": _NOTE, "budget": 0.0, "signals": 0, "ours": 0, "foreign": 0,

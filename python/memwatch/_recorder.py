@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 START_S = 1.0  # the recorder opens its file on a thread of its own; a disk that is slower is not waited for
 
 
-def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int]) -> Recorder:
+def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int], *, warn: bool = True) -> Recorder:
     """A recorder that tries for ever. RuntimeWarning, for the caller's caller, when its first attempt failed."""
     opened = recorder()(watcher, path, max_bytes=max_bytes)
     deadline = time.monotonic() + START_S
@@ -22,7 +22,7 @@ def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int]) ->
     while stats["state"] == "starting" and time.monotonic() < deadline:
         time.sleep(0.001)
         stats = opened.stats()
-    if stats["state"] == "failing":
+    if stats["state"] == "failing" and warn:
         warnings.warn(
             f"nothing is recorded, though it is tried again every second: {stats['message']}",
             RuntimeWarning,

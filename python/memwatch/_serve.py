@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Optional
 
@@ -26,23 +27,47 @@ OPTIONS = frozenset(
         "runtime_dir",
         "service",
         "sigterm",
+        "worker",
+        "labels",
     )
 )
+
+
+def _labels(labels: Mapping[str, object]) -> str:
+    for name, value in labels.items():
+        if not isinstance(name, str) or "," in str(value):
+            raise ValueError(f"labels: {name!r}: {value!r}: names are strings, and values hold no comma")
+    return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 class Server:
     """A running exporter: `/metrics`, the JSON feeds and the live page. A context manager."""
 
-    def __init__(self, watcher: core.Watcher, host: str, port: int, options: dict[str, Any]) -> None:
+    def __init__(self, watcher: core.Watcher, host: str, port: Optional[int], options: dict[str, Any]) -> None:
         unknown = set(options) - OPTIONS
         if unknown:
             raise TypeError(f"serve() has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(OPTIONS))}")
         users = options.get("metrics_users")
         if users is not None and not isinstance(users, str):
             options["metrics_users"] = ",".join(str(user) for user in users)
-        if options.pop("sigterm", False):
+        self._sigterm = bool(options.pop("sigterm", False))
+        if self._sigterm:
             _sigterm.install()
-        self._exporter = exporter()(watcher, host=host, port=port, **options)
+        if isinstance(options.get("labels"), Mapping):
+            options["labels"] = _labels(options["labels"])
+        self._options = {"host": host, "port": port, "port_exact": port is not None, **options}
+        self._exporter = exporter()(watcher, **self._options)
+
+    def _follow(self, watcher: core.Watcher, pid: int) -> None:
+        """In a forked child: serves its watcher, at an address of its own. The token is as it was asked for."""
+        options = dict(self._options)
+        if options.get("unix_socket"):
+            options["unix_socket"] = f"{options['unix_socket']}.{pid}"
+        elif options["port"]:
+            options["port"] = 0
+        if self._sigterm:
+            _sigterm.install()
+        self._exporter = exporter()(watcher, **options)
 
     @property
     def url(self) -> str:

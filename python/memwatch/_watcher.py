@@ -7,13 +7,14 @@ import sys
 import time
 import warnings
 from types import TracebackType
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
-from memwatch import _config, _history, _lifetime, _threads
+from memwatch import _config, _follow, _history, _lifetime, _threads
 from memwatch._buffers import exported, why_not
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._emit import Emitter, Objects
+from memwatch._entry import Again, Callback, Condition, Entry
 from memwatch._event import ChangeEvent
 from memwatch._memory import is_kept
 from memwatch._native import core, missing, recorder
@@ -21,32 +22,8 @@ from memwatch._recorder import open_recorder
 from memwatch._serve import Server
 from memwatch._stream import NEWEST, EventStream
 
-Callback = Callable[[ChangeEvent], object]
-Condition = Union[None, str, tuple[Any, ...], Callable[[ChangeEvent], object]]
-
 CLOSE_S = 5.0  # how long closing waits for callbacks
 RETIRED_MAX = 4096
-
-
-class _Region:
-    """What the watcher knows of a region beside the core."""
-
-    __slots__ = ("adapter", "bound", "callback", "layout", "when")
-
-    def __init__(
-        self,
-        layout: Optional[Layout] = None,
-        callback: Optional[Callback] = None,
-        when: Optional[Callable[[ChangeEvent], object]] = None,
-        adapter: Any = None,
-        bound: Any = None,
-    ) -> None:
-        self.layout = layout
-        self.callback = callback
-        self.when = when
-        self.adapter = adapter
-        self.bound = bound
-        """The name behind which this region lies, or whose binding it is."""
 
 
 #: Bytes whose polling is worth a word.
@@ -66,7 +43,12 @@ class MemoryWatcher:
     `memwatch.adapters.TrackerAdapter` that does the watching in place of the native core.
 
     A watcher lives until it is closed, by `close()`, at the end of a `with` block, or when the process ends; then
-    everything written before is still delivered. A forked child has no watcher: there its methods raise memwatch.Error.
+    everything written before is still delivered.
+
+    A forked child has no watcher: there its methods raise memwatch.Error, and one record of the logger "memwatch" tells
+    of it. With `follow_fork=True` it has one: the same variables, callbacks and exporters (each on a port of its own),
+    with events of an epoch of its own, and a recording PATH.1, PATH.2 and so on. Regions keep their names; where some
+    had been removed, ids may be others.
     """
 
     def __init__(
@@ -86,6 +68,7 @@ class MemoryWatcher:
         event_budget: Optional[int] = None,
         history_path: Union[str, os.PathLike[str], None] = None,
         history_path_bytes: Optional[int] = None,
+        follow_fork: Optional[bool] = None,
     ) -> None:
         native_backend: Optional[str] = getattr(adapter, "native_backend", None)
         options = _config.resolve(
@@ -103,20 +86,23 @@ class MemoryWatcher:
                 "event_budget": event_budget,
                 "history_path": None if history_path is None else os.fspath(history_path),
                 "history_path_bytes": history_path_bytes,
+                "follow_fork": follow_fork,
             }
         )
+        self._follows = bool(options.pop("follow_fork", False))
         path, path_bytes = options.pop("history_path", None), options.pop("history_path_bytes", None)
         if path is not None:
             recorder()  # says why there is none
         if options.get("backend") == "mprotect":
             warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=2)
-        self._core = core.Watcher(**options, patches=path is not None)
+        self._options, self._recording = options, None if path is None else (path, path_bytes)
+        self._core = core.Watcher(**options, patches=path is not None, follows_forks=self._follows)
         self._recorder = None if path is None else open_recorder(self._core, path, path_bytes)
         self._lock = _threads.RLock()  # from a region's birth in the core until its entry in _regions
         polls = core.NATIVE and any(b["chosen"] and b["name"] == "poll" for b in self._core.backends())
         self._polled_bytes: Optional[int] = 0 if polls else None  # until they have been called many
-        self._regions: dict[int, _Region] = {}
-        self._retired: dict[int, _Region] = {}  # removed, for the events that are still on their way
+        self._regions: dict[int, Entry] = {}
+        self._retired: dict[int, Entry] = {}  # removed, for the events that are still on their way
         self._objects = Objects()
         self._adapters: dict[str, Any] = {}
         self._servers: list[Server] = []
@@ -126,10 +112,14 @@ class MemoryWatcher:
         self._callback_errors = 0
         self._callback_filtered = 0
         self._closing = False
+        self._moved: dict[int, int] = {}
+        """Ids of before a fork, where the region has another one now."""
         self._adapter = None if native_backend else adapter
         if adapter is not None:
             self._bind(adapter)
         _lifetime.keep(self)
+        if self._follows:
+            _follow.hook_uwsgi()
 
     # --- watching ---
 
@@ -194,24 +184,31 @@ class MemoryWatcher:
         judge = when if callable(when) else None
         layout = Layout.of(obj)
         with self._lock:
-            region_id = self._core.region_add(
-                obj,
-                name,
-                values=values or "auto",
-                metric=bool(metric),
-                pinned=is_kept(obj),
-                when=None if callable(when) else when,
-                max_rate=max_rate,
-                history_budget=history_budget,
-                hashed=shadow == "hash",
-                precise={"auto": 0, True: 1, False: 2}[precise],
-                format=layout.format or None if layout is not None else None,
-            )
-            self._regions[region_id] = _Region(layout, callback, judge)
+            options: dict[str, Any] = {
+                "values": values or "auto",
+                "metric": bool(metric),
+                "pinned": is_kept(obj),
+                "when": None if callable(when) else when,
+                "max_rate": max_rate,
+                "history_budget": history_budget,
+                "hashed": shadow == "hash",
+                "precise": {"auto": 0, True: 1, False: 2}[precise],
+                "format": layout.format or None if layout is not None else None,
+            }
+            region_id = self._core.region_add(obj, name, **options)
+            self._added(region_id, Entry(layout, callback, judge), obj, options)
         if callback is not None:
             self._start_dispatcher()
         self._tell_of_polling(obj)
         return region_id
+
+    def _added(self, region_id: int, entry: Entry, obj: object, options: dict[str, Any], adapter: str = "") -> None:
+        """Remembers a new region, and how it can be watched again. The lock is held."""
+        if self._follows:
+            name = self._core.region_info(region_id)["name"]
+            entry.again = Again(obj, name, options, adapter)
+        self._moved.pop(region_id, None)
+        self._regions[region_id] = entry
 
     def _tell_of_polling(self, obj: Any) -> None:
         """Once, when so much is polled that a change may be told seconds late."""
@@ -233,7 +230,7 @@ class MemoryWatcher:
     def unwatch(self, id_or_name: Union[int, str]) -> bool:
         """Stops watching a region. What was written before is still delivered. False when there is no such region."""
         try:
-            region_id = self._core.region_find(id_or_name) if isinstance(id_or_name, str) else id_or_name
+            region_id = self._id(id_or_name)
             entry = self._regions.get(region_id) or self._retired.get(region_id)
             if entry is not None and entry.bound is not None:
                 return self._unwatch_bound(entry.bound)
@@ -378,11 +375,15 @@ class MemoryWatcher:
             for at in _history.indices(layout, offset, offset + length)
         ]
 
-    def serve(self, host: str = "127.0.0.1", port: int = 10764, **options: Any) -> Server:
-        """Serves metrics, feeds and a live page; port 0 takes any free one. `memwatch.Error` when the port is in use.
+    def serve(self, host: str = "127.0.0.1", port: Optional[int] = None, **options: Any) -> Server:
+        """Serves metrics, feeds and a live page: on port 10764, or any free one where that is in use, as port=0 does.
+        `memwatch.Error` when a port was asked for and is in use.
+
+        `service`, `worker` and `labels` (a dict, or "zone=eu,tier=web") name the process wherever it is shown; else
+        MEMWATCH_SERVICE, MEMWATCH_WORKER and MEMWATCH_LABELS do.
 
         Options: unix_socket, token, metrics_need_token, metrics_open, metrics_users, tls_cert_file, tls_key_file,
-        insecure, allowed_host, connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir, service.
+        insecure, allowed_host, connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir.
 
         `sigterm=True`, on the main thread: SIGTERM first delivers what was written, closes the watchers and removes the
         discovery file, and then ends the process as it would have. A program with a handler of its own keeps that.
@@ -453,13 +454,19 @@ class MemoryWatcher:
         return f"<MemoryWatcher {state}>"
 
     def _id(self, name: Union[int, str]) -> int:
-        return self._core.region_find(name) if isinstance(name, str) else name
+        return self._core.region_find(name) if isinstance(name, str) else self._moved.get(name, name)
 
     def _layout_of(self, region_id: int) -> Layout:
         info = self._core.region_info(region_id)
         return Layout(info["format"], info["item_bytes"] or 1, info["shape"] or (info["size_bytes"],))
 
     # --- delivery, on the dispatcher's thread ---
+
+    def _follow_fork(self) -> list[str]:
+        """In a forked child: watches again. What cannot be, as sentences."""
+        lost = _follow.reopen(self)
+        _lifetime.keep(self)
+        return lost
 
     def _has_callbacks(self) -> bool:
         return self._dispatcher is not None
@@ -470,18 +477,18 @@ class MemoryWatcher:
                 self._dispatcher = Dispatcher(self._core, self._deliver)
             self._dispatcher.start()
 
-    def _entry(self, region_id: int) -> _Region:
+    def _entry(self, region_id: int) -> Entry:
         """What is known of an event's region; the default for one that is long gone."""
         entry = self._regions.get(region_id) or self._retired.get(region_id)
         if entry is None:
             with self._lock:  # it may be between its birth in the core and its entry
                 entry = self._regions.get(region_id)
-        return entry or _Region()
+        return entry or Entry()
 
     def _event(self, event: core.Event, names: Optional[ThreadNames] = None) -> ChangeEvent:
         return self._make_event(event, self._entry(event.region_id), names or ThreadNames(), (None, ""))
 
-    def _make_event(self, event: core.Event, entry: _Region, names: ThreadNames, extra: tuple[Any, str]) -> ChangeEvent:
+    def _make_event(self, event: core.Event, entry: Entry, names: ThreadNames, extra: tuple[Any, str]) -> ChangeEvent:
         name = event.thread_name
         if entry.adapter is None or not name:
             name = names.get(event.thread_id, name)
@@ -543,7 +550,9 @@ class MemoryWatcher:
             region_id = adapter.track(obj, {"name": name, "values": values, "when": when, **metadata})
             if region_id is None:
                 region_id = self._core.region_add_external(name, values=values or "auto")
-            self._regions[region_id] = _Region(callback=callback, adapter=adapter)
+            options = {"when": when, "values": values, **metadata}
+            entry = Entry(callback=callback, adapter=adapter)
+            self._added(region_id, entry, obj, options, getattr(adapter, "name", ""))
         if callback is not None:
             self._start_dispatcher()
         return int(region_id)

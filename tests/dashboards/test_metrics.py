@@ -8,6 +8,8 @@ NAME = re.compile(r"(?<![\w:])(memwatch_\w+|\w+:memwatch_\w+:\w+|memwatch:\w+:\w
 # Families that are on no panel, and why.
 ON_NO_PANEL: dict[str, str] = {
     "memwatch_polled_bytes": "0 where nothing is polled; the live page and the status say it",
+    "memwatch_process_info": "names; the hub and queries join it, and no curve says it",
+    "memwatch_forks_unwatched_total": "a remark for who set the service up; the live page and one log record say it",
     "memwatch_poll_round_seconds": "a promise that follows from the budget, not something that goes wrong",
 }
 

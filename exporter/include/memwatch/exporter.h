@@ -24,7 +24,7 @@ struct memwatch_exporter_options {
 	size_t struct_bytes;
 	/* "127.0.0.1"; another address needs a token and TLS, or `insecure`. "::" is all of IPv6 and of IPv4. */
 	const char *host;
-	/* 10764; 0: any free port, see memwatch_exporter_port. */
+	/* 10764, or where that is in use any free one, as for 0; see memwatch_exporter_port, port_exact. */
 	uint16_t port;
 	/* A path: listen there instead, mode 0600. */
 	const char *unix_socket;
@@ -55,8 +55,15 @@ struct memwatch_exporter_options {
 	const char *allowed_host;
 	/* Of the discovery file, mode 0600; NULL: the user's runtime directory; "": no file. */
 	const char *runtime_dir;
-	/* A name for this process in the discovery file and on the page; NULL: the program's. */
+	/* A name for this program, on the page, in the discovery file and the metrics; NULL: MEMWATCH_SERVICE, else the
+	 * program's. */
 	const char *service;
+	/* Which of the service's processes this is; NULL: MEMWATCH_WORKER, else none. */
+	const char *worker;
+	/* More about it, "zone=eu,tier=web"; NULL: MEMWATCH_LABELS, else none. */
+	const char *labels;
+	/* 1: the port or none, 10764 too. Every other port is exact anyway. */
+	int port_exact;
 };
 
 MEMWATCH_API void memwatch_exporter_options_init(struct memwatch_exporter_options *options);

@@ -112,6 +112,17 @@ static void write_build(struct scrape *scrape, const struct family *family)
 	}
 }
 
+static void write_process(struct scrape *scrape, const struct family *family)
+{
+	struct text *text = scrape->text;
+	text_string(text, family->name);
+	text_string(text, "{pid=\"");
+	text_u64(text, (uint64_t)scrape->exporter->pid);
+	text_string(text, "\",");
+	identity_write_labels(&scrape->exporter->identity, text);
+	text_string(text, "} 1\n");
+}
+
 static void write_up(struct scrape *scrape, const struct family *family)
 {
 	family_u64(scrape, family, NULL, NULL,

@@ -108,6 +108,7 @@ struct memwatch_options {
 	uint64_t event_budget;     /* 64 MiB for them */
 	uint64_t history_budget;   /* 64 MiB of overwritten bytes */
 	int patches;               /* 1: events carry what was written (memwatch_event.patch), for a recorder; 0 */
+	int follows_forks;         /* 1: the caller opens another watcher in forked children: they are watched; 0 */
 };
 
 /* Fills in the defaults. */

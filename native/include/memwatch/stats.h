@@ -126,6 +126,8 @@ struct memwatch_stats {
 		/* Writes told, and writes merged into a later event for want of a hit. */
 		uint64_t hits, missed;
 	} watchpoints;
+	/* Forks since the watcher was opened whose children nobody watches: see memwatch_options.follows_forks. */
+	uint64_t forks_unwatched;
 };
 
 MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);

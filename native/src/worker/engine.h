@@ -31,7 +31,8 @@ struct memwatch {
 	uint32_t generation;           /* of forks, when it was opened */
 	uint8_t index;                 /* in the engine */
 	const struct backend *backend; /* that its regions ask for */
-	bool patches;
+	bool patches, follows_forks;
+	uint64_t forks_before; /* engine->n_forks when it was opened */
 	uint32_t inline_threshold, preview_size;
 	uint64_t epoch, start_time_ns;
 	struct siphash_key hash_key; /* of the hashes that stand for hidden values; never leaves the process */
@@ -97,6 +98,7 @@ struct engine {
 
 	/* Shown in stats. */
 	_Atomic uint64_t n_passes, n_pages_written, sweep_ns;
+	_Atomic uint64_t n_forks; /* of the process */
 };
 
 /* Takes the lock, ahead of the worker. Blocks. */

@@ -14,13 +14,13 @@ with PY_START events, this one or another, pdb.set_trace() of Python 3.13.0 stop
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import weakref
 from types import CodeType, FrameType
 from typing import Any, Optional
 
 from memwatch._errors import Error
+from memwatch._lifetime import forked_first
 from memwatch._native import core
 from memwatch._threads import RLock
 from memwatch._trace.frames import other_frames, runs, user_frames
@@ -50,7 +50,7 @@ class MonitoringEngine:
         on_instruction = getattr(self._callbacks[self._events.INSTRUCTION], "__code__", LOOK_CLOSER)
         self._reporting = {id(LOOK_CLOSER), id(on_instruction)}
         """The ids of the code objects of which a thread that runs one may be about to report."""
-        os.register_at_fork(after_in_child=self._forked)
+        forked_first.append(self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
 

@@ -15,13 +15,13 @@ value. What changes without being traced is found by the sweep.
 from __future__ import annotations
 
 import dis
-import os
 import sys
 import threading
 import weakref
 from types import CodeType, FrameType
 from typing import Any, Callable, Optional
 
+from memwatch._lifetime import forked_first
 from memwatch._native import core
 from memwatch._threads import RLock
 from memwatch._trace.code import Site
@@ -50,7 +50,7 @@ class SettraceEngine:
         self._displaced = 0
         self._n_frames = 0
         self._line_codes = {id(LOOK_CLOSER)}
-        os.register_at_fork(after_in_child=self._forked)
+        forked_first.append(self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
 

@@ -1,0 +1,44 @@
+"""What a watcher knows of a region beside the core."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+from memwatch._decode import Layout
+from memwatch._event import ChangeEvent
+
+Callback = Callable[[ChangeEvent], object]
+Condition = Union[None, str, tuple[Any, ...], Callable[[ChangeEvent], object]]
+
+
+class Again(NamedTuple):
+    """How a region was watched, for a forked child to do the same."""
+
+    obj: object
+    name: str
+    options: dict[str, Any]
+    """Of the core's region_add, or of the adapter's track."""
+    adapter: str = ""
+
+
+class Entry:
+    """What the watcher knows of a region beside the core."""
+
+    __slots__ = ("adapter", "again", "bound", "callback", "layout", "when")
+
+    def __init__(
+        self,
+        layout: Optional[Layout] = None,
+        callback: Optional[Callback] = None,
+        when: Optional[Callable[[ChangeEvent], object]] = None,
+        adapter: Any = None,
+        bound: Any = None,
+    ) -> None:
+        self.layout = layout
+        self.callback = callback
+        self.when = when
+        self.adapter = adapter
+        self.bound = bound
+        """The name behind which this region lies, or whose binding it is."""
+        self.again: Optional[Again] = None
+        """How a forked child watches it, where it does."""
