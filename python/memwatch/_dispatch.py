@@ -49,8 +49,10 @@ class Dispatcher:
     What others wait for, and their waiting, is the sink's.
     """
 
-    def __init__(self, watcher: core.Watcher, deliver: Callable[[core.Event, ThreadNames], int]) -> None:
-        self._sink = core.Sink(watcher, "callback")
+    def __init__(
+        self, watcher: core.Watcher, deliver: Callable[[core.Event, ThreadNames], int], sink: str = "callback"
+    ) -> None:
+        self._sink = core.Sink(watcher, sink)
         self._deliver = deliver
         self._thread_id = 0
         self._unclaimed = [True]  # taken by the one thread that reads

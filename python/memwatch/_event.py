@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, cast
 
 from memwatch._decode import Element, Layout, elements, read_shown
 from memwatch._errors import Error
+from memwatch._event_dict import EventCopy, copied, event_dict
 
 if TYPE_CHECKING:
     from memwatch._native import core
@@ -383,8 +384,9 @@ class ChangeEvent:
         reach = min(len(old), len(new))
         return elements(layout, ranges, lambda at, to: (old[at:to], new[at:to]) if to <= reach else None)
 
-    def _summary(self) -> str:
-        """weights[3, 17]: 0.5 -> nan"""
+    @property
+    def summary(self) -> str:
+        """What changed in a few words: `weights[3, 17]: 0.5 -> nan`."""
         name = self.variable_name
         if self.kind == "lost":
             return f"{name}: its memory vanished"
@@ -400,8 +402,26 @@ class ChangeEvent:
             return f"{name}: {_short(self.old)} -> {_short(self.new)}"
         return f"{name}: {self.changed_bytes} of {self.how_big} bytes"
 
+    def to_dict(self) -> dict[str, Any]:
+        """The event as the JSON feeds write it (docs/http.md), of what `json.dumps` takes: bytes are base64."""
+        return event_dict(self, self._event)
+
+    def to_json(self) -> str:
+        """`to_dict()` as one line of JSON."""
+        import json  # here, because few programs need it
+
+        return json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What the event itself carries: versions that only its watcher keeps, and objects, stay behind."""
+        return _unpickled, (copied(self._event), self._layout, self.thread_name, self.note)
+
     def __repr__(self) -> str:
-        return f"<ChangeEvent {self.seq} {self._summary()}, by {self.where}>"
+        return f"<ChangeEvent {self.seq} {self.summary}, by {self.where}>"
+
+
+def _unpickled(known: dict[str, Any], layout: Optional[Layout], thread_name: str, note: str) -> ChangeEvent:
+    return ChangeEvent(cast("core.Event", EventCopy(known)), layout, thread_name=thread_name, note=note)
 
 
 def _index_text(element: Element) -> str:

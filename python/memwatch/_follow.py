@@ -17,6 +17,7 @@ from memwatch import _lifetime, _threads
 from memwatch._emit import Objects
 from memwatch._entry import Again, Entry
 from memwatch._native import core
+from memwatch._polled import PolledBytes
 from memwatch._recorder import open_recorder
 
 RECORDINGS = 64
@@ -36,6 +37,9 @@ def reopen(watcher: Any) -> list[str]:
     watcher._dispatcher = None
     if watcher._callback is not None or any(entry.callback is not None for entry in regions.values()):
         watcher._start_dispatcher()  # before a region is: its first event has to be waited for
+    watcher._polled = PolledBytes(watcher._core)
+    for log in watcher._logs:
+        log.begin(watcher._core)
     lost = [f"the adapter {name!r} is not followed" for name in adapters if name not in ("trace", "polling")]
     for old_id, entry in sorted(regions.items()):
         try:

@@ -135,6 +135,9 @@ class Number(Form):
         self._struct = struct.Struct(order + standard) if standard else None
         self._letter = standard
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Number, (self.order, self.letter, self.size)
+
     def value(self, data: bytes) -> Any:
         if self._struct is not None:
             return self._struct.unpack(data)[0]

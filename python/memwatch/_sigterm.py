@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -14,9 +15,6 @@ from memwatch import _lifetime, _threads
 #: How long the process may live on after the signal.
 LIMIT_S = 5.0
 
-_pid = 0
-
-
 def _close_all_within_limit() -> None:
     """On another thread: this one may be inside a watcher, and hold what closing waits for."""
     done = _threads.real_lock()
@@ -24,7 +22,8 @@ def _close_all_within_limit() -> None:
 
     def close_all() -> None:
         try:
-            _lifetime.close_all()
+            with contextlib.suppress(Exception):
+                _lifetime.close_all()
         finally:
             done.release()
 
@@ -35,24 +34,19 @@ def _close_all_within_limit() -> None:
 def _terminated(number: int, frame: Optional[FrameType]) -> None:
     signal.signal(number, signal.SIG_DFL)
     try:
-        if os.getpid() == _pid:
-            _close_all_within_limit()
+        _close_all_within_limit()  # of a forked child those that it follows
     finally:
         os.kill(os.getpid(), number)
 
 
 def install() -> None:
     """SIGTERM closes all watchers and then ends the process as before, if it would end the process now."""
-    global _pid
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         if signal.getsignal(signal.SIGTERM) is not _terminated:
             logging.getLogger("memwatch").info(
                 "SIGTERM is left to the handler that the program has: what it does at exit closes the watchers"
             )
-        else:
-            _pid = os.getpid()
         return
     if threading.current_thread() is not threading.main_thread():
         raise ValueError("sigterm=True works on the main thread only: call serve() there")
-    _pid = os.getpid()
     signal.signal(signal.SIGTERM, _terminated)

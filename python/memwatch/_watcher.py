@@ -16,8 +16,10 @@ from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNam
 from memwatch._emit import Emitter, Objects
 from memwatch._entry import Again, Callback, Condition, Entry
 from memwatch._event import ChangeEvent
+from memwatch._log_events import LogEvents
 from memwatch._memory import is_kept
 from memwatch._native import core, missing, recorder
+from memwatch._polled import PolledBytes
 from memwatch._recorder import open_recorder
 from memwatch._serve import Server
 from memwatch._stream import NEWEST, EventStream
@@ -26,8 +28,6 @@ CLOSE_S = 5.0  # how long closing waits for callbacks
 RETIRED_MAX = 4096
 
 
-#: Bytes whose polling is worth a word.
-_POLLED_MUCH = 256 << 20
 
 #: What the core's note says of the backend mprotect, for the warning before it is opened.
 _HAZARD = (
@@ -99,13 +99,13 @@ class MemoryWatcher:
         self._core = core.Watcher(**options, patches=path is not None, follows_forks=self._follows)
         self._recorder = None if path is None else open_recorder(self._core, path, path_bytes)
         self._lock = _threads.RLock()  # from a region's birth in the core until its entry in _regions
-        polls = core.NATIVE and any(b["chosen"] and b["name"] == "poll" for b in self._core.backends())
-        self._polled_bytes: Optional[int] = 0 if polls else None  # until they have been called many
+        self._polled = PolledBytes(self._core)
         self._regions: dict[int, Entry] = {}
         self._retired: dict[int, Entry] = {}  # removed, for the events that are still on their way
         self._objects = Objects()
         self._adapters: dict[str, Any] = {}
         self._servers: list[Server] = []
+        self._logs: list[LogEvents] = []
         self._callback: Optional[Callback] = None
         self._callback_since = 0
         self._dispatcher: Optional[Dispatcher] = None
@@ -136,6 +136,7 @@ class MemoryWatcher:
         shadow: str = "full",
         history_budget: Optional[int] = None,
         precise: Union[bool, str] = "auto",
+        replace: bool = False,
         **metadata: Any,
     ) -> int:
         """Watches an object with a buffer under a name that is unique in this watcher; returns the region's id.
@@ -157,6 +158,7 @@ class MemoryWatcher:
         precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its
                         own old and new value; the process has four. "auto": a free one for a while when its
                         neighbours' writes cost the region its authors. False: never
+        replace         True: another region of that name gives way to this one, as when a notebook's cell runs again
         metadata        goes to the adapter, where there is one
         """
         _check_callback(callback)
@@ -169,6 +171,8 @@ class MemoryWatcher:
                 raise ValueError(
                     "metric, max_rate, history_budget, shadow and precise need the native core, not an adapter"
                 )
+            if replace and name is not None:
+                self.unwatch(name)
             return self._track_with(adapter, obj, name, callback=callback, when=when, values=values, **metadata)
         if metadata:
             raise TypeError(f"watch() got an unexpected keyword argument {next(iter(metadata))!r}")
@@ -195,11 +199,14 @@ class MemoryWatcher:
                 "precise": {"auto": 0, True: 1, False: 2}[precise],
                 "format": layout.format or None if layout is not None else None,
             }
+            if replace and name is not None:
+                self._core.region_remove(self._core.region_add(obj, None, **options))  # what cannot be replaces nothing
+                self.unwatch(name)
             region_id = self._core.region_add(obj, name, **options)
             self._added(region_id, Entry(layout, callback, judge), obj, options)
         if callback is not None:
             self._start_dispatcher()
-        self._tell_of_polling(obj)
+        self._polled.add(obj)
         return region_id
 
     def _added(self, region_id: int, entry: Entry, obj: object, options: dict[str, Any], adapter: str = "") -> None:
@@ -209,23 +216,6 @@ class MemoryWatcher:
             entry.again = Again(obj, name, options, adapter)
         self._moved.pop(region_id, None)
         self._regions[region_id] = entry
-
-    def _tell_of_polling(self, obj: Any) -> None:
-        """Once, when so much is polled that a change may be told seconds late."""
-        if self._polled_bytes is None:
-            return
-        self._polled_bytes += memoryview(obj).nbytes
-        if self._polled_bytes < _POLLED_MUCH:
-            return
-        self._polled_bytes = None
-        stats = self._core.stats()
-        mib, late_s, budget = stats["polled_bytes"] >> 20, stats["poll_round_ms"] / 1e3, stats["poll_budget"]
-        warnings.warn(
-            f"{mib} MiB are polled: a change may be told up to {late_s:.0f} s late (poll_round_ms in the stats); "
-            f"poll_budget, {budget:g} of a core, can be raised",
-            RuntimeWarning,
-            stacklevel=3,
-        )
 
     def unwatch(self, id_or_name: Union[int, str]) -> bool:
         """Stops watching a region. What was written before is still delivered. False when there is no such region."""
@@ -323,6 +313,15 @@ class MemoryWatcher:
         Ends when the watcher closes, or after `timeout` seconds without an event.
         """
         return EventStream(self._core, self._event, since, timeout)
+
+    def log_events(self, level: Union[int, str] = "INFO", name: str = "*", max_rate: float = 100) -> LogEvents:
+        """From now on each event is a record of the logger "memwatch.events"; `close()` of what it returns ends that.
+
+        The record's file, line, time and thread are the writer's; `record.memwatch_event` is the event. `name` is a
+        glob. What comes faster than `max_rate` records a second is counted and told in one (0: no limit).
+        """
+        self._logs.append(LogEvents(self._core, self._event, level, name, max_rate))
+        return self._logs[-1]
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Waits until every write before the call is delivered or accounted for. False when `timeout` was too short.
@@ -439,6 +438,8 @@ class MemoryWatcher:
         self._core.close()
         if self._dispatcher is not None:
             self._dispatcher.join(max(deadline - time.monotonic(), 0))
+        for log in self._logs:
+            log.join(max(deadline - time.monotonic(), 0))
         _lifetime.forget(self)
 
     def __enter__(self) -> MemoryWatcher:

@@ -50,7 +50,8 @@ def test_delivers_and_cleans_up(tmp_path: Path) -> None:
 
 def test_while_the_program_holds_what_closing_waits_for(tmp_path: Path) -> None:
     """The signal may come in the middle of any call of the watcher's."""
-    status, _ = run(tmp_path, wait="while True: watcher.unwatch(watcher.watch(bytearray(9), 'other')); watcher.flush(1)")
+    busy = "while True: watcher.unwatch(watcher.watch(bytearray(9), 'other')); watcher.flush(1)"
+    status, _ = run(tmp_path, wait=busy)
     assert status == -signal.SIGTERM
     assert list(tmp_path.rglob("*.json")) == []
 

@@ -103,7 +103,7 @@ def show_events(history: History, options: argparse.Namespace) -> None:
         elif options.json:
             print(json.dumps(event_json(event)))
         else:
-            line = f"{event.run}:{event.seq}  {event._summary()}  by {event.where}"
+            line = f"{event.run}:{event.seq}  {event.summary}  by {event.where}"
             print(f"{stamp(event.timestamp_ns)}  {printable(line)}")
 
 

@@ -1,0 +1,37 @@
+"""Says so, once, when so much memory is polled that a change may be told seconds late."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Optional
+
+from memwatch._native import core
+
+#: Bytes whose polling is worth a word.
+MUCH = 256 << 20
+
+
+class PolledBytes:
+    """How many bytes a watcher polls, until they have been called many."""
+
+    def __init__(self, watcher: core.Watcher) -> None:
+        self._core = watcher
+        polls = core.NATIVE and any(b["chosen"] and b["name"] == "poll" for b in watcher.backends())
+        self._n_bytes: Optional[int] = 0 if polls else None
+
+    def add(self, obj: Any) -> None:
+        """One more region, for the caller of a caller."""
+        if self._n_bytes is None:
+            return
+        self._n_bytes += memoryview(obj).nbytes
+        if self._n_bytes < MUCH:
+            return
+        self._n_bytes = None
+        stats = self._core.stats()
+        mib, late_s, budget = stats["polled_bytes"] >> 20, stats["poll_round_ms"] / 1e3, stats["poll_budget"]
+        warnings.warn(
+            f"{mib} MiB are polled: a change may be told up to {late_s:.0f} s late (poll_round_ms in the stats); "
+            f"poll_budget, {budget:g} of a core, can be raised",
+            RuntimeWarning,
+            stacklevel=3,
+        )
