@@ -15,6 +15,7 @@ from memwatch import _lifetime, _threads
 #: How long the process may live on after the signal.
 LIMIT_S = 5.0
 
+
 def _close_all_within_limit() -> None:
     """On another thread: this one may be inside a watcher, and hold what closing waits for."""
     done = _threads.real_lock()
