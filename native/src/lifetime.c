@@ -11,6 +11,7 @@
 
 #include "fault/fault.h"
 #include "fault/watchpoint.h"
+#include "worker/guard.h"
 #include "worker/precise.h"
 #include "worker/worker.h"
 #include "base/location.h"
@@ -99,6 +100,8 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	diff_init(&engine->diff);
 	if (!error)
 		error = precise_open(engine);
+	if (!error)
+		error = guard_open(engine);
 	engine->symbols = symbol_table_open();
 	return error;
 }
@@ -111,6 +114,7 @@ static void engine_fini(struct engine *engine)
 	gather_fini(&engine->gather);
 	who_fini(&engine->who);
 	precise_close(engine);
+	guard_close(engine);
 	symbol_table_close(engine->symbols);
 	span_list_fini(&engine->pass.written);
 	span_list_fini(&engine->pass.polled);

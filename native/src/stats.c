@@ -7,6 +7,7 @@
 #include "watch.h"
 
 #include "fault/fault.h"
+#include "worker/guard.h"
 #include "worker/precise.h"
 
 #include <stdio.h>
@@ -98,6 +99,7 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 	stats->stack_depth = fault_depth();
 	stats->native_memory_bytes = mem_total();
 	precise_stats(engine, stats);
+	guard_stats(engine, stats);
 	location_stats(&stats->locations, &stats->locations_dropped);
 }
 

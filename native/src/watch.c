@@ -11,6 +11,7 @@
 #include "base/number.h"
 #include "base/secret.h"
 #include "worker/emit.h"
+#include "worker/guard.h"
 #include "worker/precise.h"
 #include "worker/worker.h"
 #include "base/memory.h"
@@ -288,12 +289,14 @@ static int enter(struct memwatch *watcher, struct region *newcomer, const struct
 	if (!error && newcomer->start)
 		error = enter_memory(engine, watcher, region);
 	if (!error && newcomer->precise == MEMWATCH_PRECISE_REQUIRED) {
-		error = precise_add(engine, region, false);
+		error = precise_add(engine, region);
 		if (error && region->start) {
 			region_erase(&engine->regions, region);
 			disarm_unwatched(engine, span_of(region->start, region->size_bytes));
 		}
 	}
+	if (!error && region->precise == MEMWATCH_PRECISE_AUTO)
+		guard_offer(engine, region);
 	if (error) {
 		region_free(&engine->regions, region);
 		return error;
@@ -350,6 +353,7 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 {
 	struct span span = span_of(region->start, region->size_bytes);
 	precise_remove(engine, region);
+	guard_remove(engine, region);
 	emit_held(engine, region);
 	if (region->start && !(region->flags & REGION_LOST))
 		region_erase(&engine->regions, region);

@@ -1,88 +1,11 @@
 /*
  * test_precise.c -- hardware watchpoints: every write to a small variable is an event with its own values and writer.
  */
-#include "watching.h"
+#include "points.h"
 
 #include <sys/syscall.h>
 
 enum { WRITES = 1000, SPINS = 20, MANY = 90000 };
-
-/* A variable and its neighbours on one page. */
-struct shared_page {
-	volatile uint64_t before[8];
-	volatile uint64_t a, b, c, d, e;
-	volatile uint64_t after[8];
-};
-
-static int try_precise(memwatch *watcher, volatile void *address, size_t size_bytes, const char *name, uint64_t *ret_id)
-{
-	struct memwatch_region_options options;
-	memwatch_region_options_init(&options);
-	options.name = name;
-	options.precise = MEMWATCH_PRECISE_REQUIRED;
-	return memwatch_region_add(watcher, (void *)(uintptr_t)address, size_bytes, &options, ret_id);
-}
-
-static uint64_t add_precise(memwatch *watcher, volatile void *address, size_t size_bytes, const char *name)
-{
-	uint64_t id = 0;
-	int error = try_precise(watcher, address, size_bytes, name, &id);
-	if (error == -ENOTSUP)
-		SKIP(memwatch_error());
-	OK(error);
-	return id;
-}
-
-static uint64_t number_of(const uint8_t *bytes, uint64_t size_bytes)
-{
-	uint64_t number = 0;
-	CHECK(bytes);
-	memcpy(&number, bytes, size_bytes);
-	return number;
-}
-
-/* All events of a region so far, in order; how many. The caller gives room enough; the process ends with them. */
-static int events_of(memwatch *watcher, uint64_t id, const struct memwatch_event **ret_events, int n_max)
-{
-	const struct memwatch_event *events[64];
-	struct memwatch_cursor cursor = { .next = 0 };
-	int n_found = 0;
-	flush(watcher);
-	for (int n; (n = memwatch_events_read(watcher, cursor.next, events, 64, &cursor)) > 0;)
-		for (int i = 0; i < n; i++)
-			if (events[i]->region_id == id && n_found < n_max)
-				ret_events[n_found++] = events[i];
-	CHECK_OP(n_found, <, n_max);
-	return n_found;
-}
-
-/* The events tell one value after the other. */
-static void check_chain(const struct memwatch_event *const *events, int n)
-{
-	for (int i = 0; i < n; i++) {
-		CHECK(number_of(events[i]->old_value, events[i]->old_bytes) !=
-		      number_of(events[i]->new_value, events[i]->new_bytes));
-		if (i)
-			CHECK_EQ(number_of(events[i]->old_value, events[i]->old_bytes),
-				 number_of(events[i - 1]->new_value, events[i - 1]->new_bytes));
-	}
-}
-
-static void check_exact(const struct memwatch_event *event, const char *symbol, pid_t thread)
-{
-	CHECK_EQ(event->where.attribution, MEMWATCH_ATTRIBUTION_EXACT);
-	CHECK_EQ(event->where.reason, MEMWATCH_REASON_NONE);
-	CHECK_TEXT(event->where.symbol, symbol);
-	CHECK_EQ(event->where.thread_id, thread);
-	CHECK_EQ(event->merged, 0);
-}
-
-#define WRITER __attribute__((noinline, noclone, no_sanitize("thread"))) static void
-
-WRITER store_one(volatile uint64_t *to, uint64_t value)
-{
-	*to = value;
-}
 
 WRITER store_other(volatile uint64_t *to, uint64_t value)
 {
@@ -522,79 +445,6 @@ TEST(memory_that_vanishes_ends_the_region)
 	char name[2] = "b";
 	for (int i = 0; i < 4; i++, name[0]++)
 		add_precise(watcher, &other->before[i], 8, name);
-	check_ledgers(watcher);
-	memwatch_close(watcher);
-}
-
-/* --- automatic watchpoints --------------------------------------------------------------------------------------- */
-
-static _Atomic bool enough;
-
-static void *write_beside(void *arg)
-{
-	volatile uint64_t *to = arg;
-	for (uint64_t i = 0; !enough; i++)
-		*to = i;
-	return NULL;
-}
-
-static memwatch *open_frugal(void)
-{
-	struct memwatch_options options;
-	memwatch_options_init(&options);
-	options.backend = "uffd";
-	options.window_ms = 1;
-	memwatch *watcher = open_with(&options);
-	if (!stats_of(watcher).attribution_available)
-		SKIP(stats_of(watcher).attribution_note);
-	return watcher;
-}
-
-/* Writes to `variable`, whose neighbour is hot, until it has a watchpoint. */
-static void earn_watchpoint(memwatch *watcher, uint64_t id, volatile uint64_t *variable)
-{
-	double end = harness_now_s() + harness_limit_s() / 2;
-	while (!info_of(watcher, id).precise) {
-		if (harness_now_s() > end)
-			FAIL("no watchpoint was lent");
-		store_one(variable, *variable + 1);
-		flush(watcher);
-	}
-}
-
-TEST(a_region_with_hot_neighbours_borrows_a_watchpoint)
-{
-	static const struct memwatch_event *events[1 << 16];
-	struct shared_page *page = (void *)map_pages(1);
-	memwatch *probe = open_backend("auto");
-	add_precise(probe, &page->e, 8, "probe"); /* skips where there are none */
-	memwatch_close(probe);
-	memwatch *watcher = open_frugal();
-	uint64_t id = add_region(watcher, (void *)(uintptr_t)&page->a, 8, "a");
-	pthread_t thread;
-	CHECK_EQ(pthread_create(&thread, NULL, write_beside, (void *)(uintptr_t)&page->b), 0);
-	earn_watchpoint(watcher, id, &page->a);
-	int n_before = events_of(watcher, id, events, 1 << 16);
-	for (int i = 0; i < SPINS; i++)
-		store_one(&page->a, page->a + 1);
-	CHECK_EQ(events_of(watcher, id, events, 1 << 16), n_before + SPINS);
-	for (int i = 0; i < SPINS; i++)
-		check_exact(events[n_before + i], "store_one", gettid());
-	uint64_t ids[4];
-	char name[2] = "b"; /* those that are asked for come first */
-	for (int i = 0; i < 4; i++, name[0]++)
-		ids[i] = add_precise(watcher, &page->before[i], 8, name);
-	CHECK_EQ(info_of(watcher, id).precise, 0);
-	for (int i = 0; i < 4; i++)
-		OK(memwatch_region_remove(watcher, ids[i]));
-	earn_watchpoint(watcher, id, &page->a);
-	double end = harness_now_s() + harness_limit_s() / 2; /* written all the time it costs too much */
-	while (info_of(watcher, id).precise && harness_now_s() < end)
-		for (int i = 0; i < WRITES; i++)
-			store_one(&page->a, page->a + 1);
-	CHECK_EQ(info_of(watcher, id).precise, 0);
-	enough = true;
-	pthread_join(thread, NULL);
 	check_ledgers(watcher);
 	memwatch_close(watcher);
 }

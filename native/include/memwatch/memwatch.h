@@ -184,7 +184,10 @@ enum memwatch_when {
  * and new value.
  */
 enum memwatch_precise {
-	/* a free one for a while, when a small region's authors are lost to its neighbours' writes */
+	/*
+	 * Free ones are lent to regions of up to 32 bytes on shared pages, so that neighbours' writes do not cost them
+	 * their authors; what is an event stays as without
+	 */
 	MEMWATCH_PRECISE_AUTO,
 	MEMWATCH_PRECISE_REQUIRED, /* one as long as the region is watched; the process has four */
 	MEMWATCH_PRECISE_NEVER

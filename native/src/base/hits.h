@@ -35,16 +35,20 @@ static_assert(sizeof(struct hit) == CACHE_LINE, "a hit is a cache line");
 /* Where a point stands. `n_lost` of its `n` hits found the ring full. */
 struct hit_state {
 	uint64_t n, n_lost;
+	bool exhausted; /* a lent one that was hit too often: it is silent until it is resumed */
 };
 
 struct hit_source {
 	/*
 	 * Watches `size_bytes` (1, 2, 4 or 8, aligned) at `address` on every thread; `value` is what is there as far as
-	 * the caller knows. `ret_point` is never 0. -ENOSPC when all are taken, -ENOTSUP when the machine has none,
-	 * each with a sentence.
+	 * the caller knows. `ret_point` is never 0. `lent_hits`: so many hits of what is lent silence it for the rest
+	 * of 100 ms; 0: it is for keeps. What is lent is refused where it would cost much. -ENOSPC when all are taken,
+	 * -ENOTSUP when the machine has none, each with a sentence.
 	 */
-	int (*add)(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point);
+	int (*add)(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t lent_hits, uint32_t *ret_point);
 	void (*remove)(uint32_t point);
+	/* An exhausted one may go on, when its 100 ms are over; false when they are not. */
+	bool (*resume)(uint32_t point);
 	unsigned (*n_free)(void);
 	bool (*pop)(struct hit *ret_hit);
 	bool (*waiting)(void);

@@ -14,11 +14,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool system_traced(void)
 {
 	return status_number("/proc/self/status", "TracerPid:") > 0;
+}
+
+unsigned system_thread_count(void)
+{
+	struct stat tasks;
+	enum { DOTS = 2 };
+	return stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink >= DOTS ? (unsigned)tasks.st_nlink - DOTS
+									      : UINT32_MAX;
 }
 
 /* One round over the threads: attaches to those that are not in `known` yet. */

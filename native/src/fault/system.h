@@ -8,6 +8,8 @@
 
 /* Does a debugger trace the process? It would stop at each of our signals. */
 bool system_traced(void);
+/* How many threads the process has; a great number when it cannot be told. */
+unsigned system_thread_count(void);
 /*
  * Calls `attach` for each thread that there is, until no new one comes: those that begin later inherit. Its first
  * error, or 0.

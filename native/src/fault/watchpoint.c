@@ -19,6 +19,7 @@
 #include "filter.h"
 #include "operand.h"
 #include "sentinel.h"
+#include "system.h"
 #include "trap.h"
 
 #include "../base/syscalls.h"
@@ -30,7 +31,9 @@
 #define POINT_COOKIE (UINT64_C(0x6d777074) << 32) /* above the point's number */
 #define POINT_COOKIE_MASK (UINT64_C(0xffffffff) << 32)
 
-enum { HITS = 32768, INDEX_BITS = 2 };
+#define PERIOD_NS (100 * NS_PER_MS) /* over which hits of what is lent are counted, see hits.h */
+
+enum { HITS = 32768, INDEX_BITS = 2, LENT_THREADS_MAX = 32 };
 static_assert(POINTS == 1 << INDEX_BITS, "a point's number begins with its index");
 
 #if defined(__x86_64__)
@@ -49,6 +52,8 @@ struct point {
 	uint32_t size_bytes;
 	uint64_t address;
 	_Atomic uint64_t n_lost; /* handlers */
+	uint32_t lent_hits;      /* 0: not lent */
+	_Atomic bool exhausted;  /* handlers */
 };
 
 enum { INSIDE_PATIENCE = 1000 };
@@ -58,6 +63,8 @@ static union {
 	struct {
 		struct point points[POINTS];
 		_Atomic uint32_t n_inside[POINTS]; /* handlers that may hold the point */
+		_Atomic uint64_t period_start_ns;  /* of those that are lent, */
+		_Atomic uint32_t n_in_period;      /* and their hits in it */
 		struct ring hits;                  /* made with the first point, kept as long as the process lives */
 	};
 	char pages[PAGE_BYTES];
@@ -125,6 +132,17 @@ static void hit_take(struct point *point, uint32_t number, bool late, void *cont
 		atomic_fetch_add_explicit(&point->n_lost, 1, memory_order_relaxed);
 }
 
+/* A lent point that is hot is silenced here: its writer must not pay until the worker passes. */
+static void lent_account(struct point *point, struct trap_events *point_events)
+{
+	uint64_t now_ns = time_monotonic_ns(), start_ns = atomic_load(&own.period_start_ns);
+	if (now_ns - start_ns > PERIOD_NS && atomic_compare_exchange_strong(&own.period_start_ns, &start_ns, now_ns))
+		atomic_store(&own.n_in_period, 0);
+	if (atomic_fetch_add(&own.n_in_period, 1) < point->lent_hits || atomic_exchange(&point->exhausted, true))
+		return;
+	trap_switch(point_events, false);
+}
+
 static void on_point_trap(struct ring *ring, const struct trap *trap, void *context)
 {
 	uint32_t number = (uint32_t)trap->data, index = number & (POINTS - 1);
@@ -133,6 +151,8 @@ static void on_point_trap(struct ring *ring, const struct trap *trap, void *cont
 	if (atomic_load(&own.points[index].number) == number) {
 		hit_take(&own.points[index], number, trap->late, context);
 		ring_nudge(ring);
+		if (own.points[index].lent_hits)
+			lent_account(&own.points[index], &events[index]);
 	}
 	atomic_fetch_sub(&own.n_inside[index], 1);
 }
@@ -177,9 +197,11 @@ static int prepare(void)
 	return 0;
 }
 
-static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point)
+static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t lent_hits, uint32_t *ret_point)
 {
 	unsigned index = 0;
+	if (lent_hits && system_thread_count() > LENT_THREADS_MAX)
+		return error_set(-ENOSPC, "too many threads to lend a watchpoint");
 	while (index < POINTS && own.points[index].number)
 		index++;
 	if (index == POINTS)
@@ -197,12 +219,14 @@ static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *
 	point->last = (union word){ .value = value };
 	point->size_bytes = size_bytes;
 	point->address = address;
+	point->lent_hits = lent_hits;
 	atomic_store(&point->n_lost, 0);
+	atomic_store(&point->exhausted, false);
 	silent = trap_traced(time_monotonic_ns());
 	/* Pairs with the load in on_point_trap: who sees the number sees the point. */
 	atomic_store(&point->number, number);
 	error = attach_point(point, number);
-	if (error == -ENOSPC && sentinel_yield())
+	if (error == -ENOSPC && !lent_hits && sentinel_yield())
 		error = attach_point(point, number);
 	if (error) {
 		atomic_store(&point->number, 0);
@@ -223,6 +247,15 @@ static void remove_point(uint32_t number)
 	/* Bounded: a handler that another signal's handler left by longjmp never comes out. */
 	for (int i = 0; i < INSIDE_PATIENCE && atomic_load(&own.n_inside[number & (POINTS - 1)]); i++)
 		sched_yield();
+}
+
+static bool resume(uint32_t number)
+{
+	if (time_monotonic_ns() - atomic_load(&own.period_start_ns) <= PERIOD_NS)
+		return false;
+	atomic_store(&point_of(number)->exhausted, false);
+	trap_switch(&events[number & (POINTS - 1)], !silent);
+	return true;
 }
 
 static unsigned n_free(void)
@@ -248,7 +281,9 @@ static void state(uint32_t number, struct hit_state *ret_state)
 	const struct point *point = point_of(number);
 	/* Before n: a loss that is not counted yet then looks like a hit on its way. */
 	uint64_t n_lost = atomic_load(&point->n_lost);
-	*ret_state = (struct hit_state){ .n = word_guess(&point->last).n, .n_lost = n_lost };
+	*ret_state = (struct hit_state){ .n = word_guess(&point->last).n,
+					 .n_lost = n_lost,
+					 .exhausted = atomic_load(&point->exhausted) };
 }
 
 static uint64_t counted(uint32_t number)
@@ -269,7 +304,7 @@ static bool tick(uint64_t now_ns)
 	trap_hold();
 	sentinel_tick(now_ns);
 	for (unsigned i = 0; traced != silent && i < POINTS; i++)
-		trap_switch(&events[i], !traced);
+		trap_switch(&events[i], !traced && !atomic_load(&own.points[i].exhausted));
 	silent = traced;
 	return silent;
 }
@@ -288,6 +323,7 @@ static void fork_child(void)
 const struct hit_source fault_watchpoint = {
 	.add = add,
 	.remove = remove_point,
+	.resume = resume,
 	.n_free = n_free,
 	.pop = pop,
 	.waiting = waiting,
@@ -300,9 +336,9 @@ const struct hit_source fault_watchpoint = {
 
 #else
 
-static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t *ret_point)
+static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t lent_hits, uint32_t *ret_point)
 {
-	(void)address, (void)size_bytes, (void)value, (void)ret_point;
+	(void)address, (void)size_bytes, (void)value, (void)lent_hits, (void)ret_point;
 	return error_set(-ENOTSUP, "hardware watchpoints are used on x86-64 only; watch without `precise`");
 }
 

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "attribute.h"
 
+#include "guard.h"
 #include "../base/location.h"
 
 #include <fcntl.h>
@@ -63,8 +64,9 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 	return reason == MEMWATCH_REASON_KERNEL && !opener_wrote_all(engine, region) ? MEMWATCH_REASON_UNKNOWN : reason;
 }
 
-static void fill_where(struct engine *engine, struct event *event, const struct taken *note, bool ip_is_after)
+static void fill_where(struct engine *engine, struct event *event, const struct taken *note)
 {
+	bool ip_is_after = note->point != 0;
 	struct memwatch_where *where = event_writer(event);
 	where->fault_ip = note->ip;
 	where->fault_address = note->address;
@@ -80,6 +82,17 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 	where->native = (struct memwatch_frame){ symbol->file, symbol->function, symbol->line };
 }
 
+/* What a guard has seen comes first: its values prove whose they are. */
+static const struct taken *ask(struct engine *engine, const struct region *region,
+			       enum memwatch_attribution *ret_attribution, bool *ret_own)
+{
+	const struct taken *note = guard_holds(region) ? guard_find(engine, region, engine->pass.guarded) : NULL;
+	if (!note)
+		return who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
+	*ret_attribution = MEMWATCH_ATTRIBUTION_EXACT;
+	return note;
+}
+
 /*
  * The note for what the diff has just found. A page that was armed again can be written before the diff reads it; such
  * a write's note is in the ring by now, since it was taken before the store ran. So a change that no note explains
@@ -88,15 +101,14 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 static const struct taken *find_note(struct engine *engine, const struct region *region,
 				     enum memwatch_attribution *ret_attribution, bool *ret_own)
 {
-	uint32_t n = engine->who.n;
-	const struct taken *note = who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
+	const struct taken *note = ask(engine, region, ret_attribution, ret_own);
 	if (*ret_attribution == MEMWATCH_ATTRIBUTION_EXACT)
 		return note;
 	who_drain(&engine->who, &engine->ring);
-	if (engine->who.n == n)
+	if (engine->who.n == engine->who.n_indexed)
 		return note;
 	who_index(&engine->who);
-	return who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
+	return ask(engine, region, ret_attribution, ret_own);
 }
 
 /* The note that explains the change, or NULL with the reason. */
@@ -108,8 +120,8 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 		where->reason = own ? MEMWATCH_REASON_OWN : reason_of(engine, region);
 		engine->pass.silent_change |= where->reason != MEMWATCH_REASON_POLLING;
 	}
-	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT && engine->hits->n_free())
-		candidate_suggest(&engine->candidates, region);
+	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT)
+		guard_suggest(engine, region);
 	return note;
 }
 
@@ -122,7 +134,7 @@ void attribute_event(struct engine *engine, struct memwatch *watcher, const stru
 	const struct taken *note = author->by_notes ? ask_notes(engine, region, where) : author->note;
 	event->shown.detected_ns = event->shown.time_ns = time_realtime_ns();
 	if (note)
-		fill_where(engine, event, note, author->ip_is_after);
+		fill_where(engine, event, note);
 	if (note && (!author->by_notes || where->attribution == MEMWATCH_ATTRIBUTION_EXACT)) {
 		event->shown.time_ns = note->time_ns; /* another write's time may be long before this change */
 		histogram_add(&watcher->latency,

@@ -10,7 +10,6 @@
 struct author {
 	bool by_notes;            /* nothing: ask them */
 	const struct taken *note; /* NULL: nobody, for `reason` */
-	bool ip_is_after;         /* the note's instruction pointer is that of the next instruction */
 	enum memwatch_attribution attribution;
 	enum memwatch_reason reason;
 	uint64_t merged; /* earlier writes that the event stands for too */

@@ -13,6 +13,7 @@
 #include "emit.h"
 
 #include "attribute.h"
+#include "guard.h"
 #include "merge.h"
 #include "when.h"
 #include "../base/memory.h"
@@ -341,6 +342,8 @@ static bool diff_begin(struct engine *engine, struct memwatch *watcher, const st
 		       uint64_t *ret_old_hash)
 {
 	size_t head = is_hashed(region) ? 0 : head_bytes(watcher, region);
+	if (guard_holds(region))
+		memcpy(engine->pass.guarded, region->shadow, region->size_bytes);
 	diff_reset(&engine->diff, undo_max(watcher, region));
 	engine->diff.make_room = make_room;
 	engine->diff.make_room_arg = &watcher->history;
@@ -402,7 +405,7 @@ void emit_region(struct engine *engine, struct region *region)
 	bool was_written = region->flags & REGION_WRITTEN;
 	uint64_t old_hash;
 	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
-	if (region->point)
+	if (region->point && !guard_holds(region))
 		return; /* what has a watchpoint is told by precise.c, write by write */
 	if (!diff_begin(engine, watcher, region, &old_hash)) {
 		engine->pass.touch_failed = true; /* no memory: the next pass tries again */
@@ -423,6 +426,8 @@ void emit_region(struct engine *engine, struct region *region)
 		emit_lost(engine, region);
 	} else {
 		judge(engine, watcher, region, old_hash, &(struct author){ .by_notes = true });
+		if (guard_holds(region))
+			guard_settle(engine, region);
 	}
 }
 
@@ -431,6 +436,7 @@ void emit_lost(struct engine *engine, struct region *region)
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	struct event *event = region_meta(region) ? event_begin(watcher, region, 0) : NULL;
 	emit_held(engine, region);
+	guard_remove(engine, region);
 	region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
 	region->flags |= REGION_LOST;

@@ -10,9 +10,9 @@
 #define ENGINE_H
 
 #include "../base/backend.h"
+#include "../base/hits.h"
 #include "../base/region.h"
 #include "../base/siphash.h"
-#include "candidates.h"
 #include "gather.h"
 #include "history.h"
 #include "sink.h"
@@ -54,6 +54,7 @@ struct pass {
 	struct region_list touched; /* what it has to look at */
 	uint8_t *head;              /* the old beginning of a region, before it is diffed */
 	size_t head_capacity;
+	uint8_t guarded[POINTS * POINT_BYTES];  /* the old value of a guarded region */
 	struct thread_name names[THREAD_NAMES]; /* of writers */
 	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
 	uint32_t check_slot;                    /* where the search for vanished memory goes on */
@@ -78,9 +79,9 @@ struct engine {
 	const struct hit_source *hits;
 	uint64_t window_ns;
 	double budget, poll_budget; /* shares of one core: attribution's, and that of looking at polled memory */
-	struct candidates candidates;
-	struct precise *precise; /* its own */
-	struct region_list held; /* regions with a held event */
+	struct guards *guards;      /* guard.c's own */
+	struct precise *precise;    /* its own */
+	struct region_list held;    /* regions with a held event */
 
 	/* Requests; under `request_lock`. */
 	pthread_mutex_t request_lock;

@@ -31,6 +31,7 @@
 #include "precise.h"
 
 #include "emit.h"
+#include "guard.h"
 #include "../base/memory.h"
 
 #include <sched.h>
@@ -41,8 +42,6 @@
 #define PATIENCE_NS UINT64_C(200000) /* how long a pass waits for one */
 #define FORCED_NS NS_PER_S           /* the same at most when somebody waits for the pass */
 #define FLOOD_NS (5 * NS_PER_MS)     /* the same while hits go on coming */
-#define PERIOD_NS (100 * NS_PER_MS)  /* over which an automatic watchpoint's cost is measured */
-#define LEASE_NS (10 * NS_PER_S)     /* how long a region keeps an automatic one; then it has to need it again */
 #define HIT_COST_NS 12000            /* what a hit costs its writer, see docs/performance.md */
 
 enum { LOOK_BACK = 256, UNMATCHED_LOOKS_MIN = 20, YIELDS = 10, NAP_US = 100, PENDING_MAX = 1 << 16 };
@@ -62,7 +61,6 @@ enum precise_state {
 struct precise_slot {
 	uint64_t region;  /* id, and above it its watcher; 0: free */
 	uint32_t point;   /* the watchpoint's number */
-	bool automatic;   /* lent: it can be taken back */
 	bool fresh;       /* notes may explain what it finds first */
 	bool blocked;     /* writes were abandoned since it was last settled */
 	bool due;         /* to be looked at again */
@@ -76,8 +74,6 @@ struct precise_slot {
 	uint64_t unmatched_since_ns;       /* since when, 0: it is not, */
 	unsigned n_unmatched_looks;        /* and how often it was seen so */
 	uint64_t n_seen, n_seen_unmatched; /* hits at the last look, and when the first write was unmatched */
-	uint64_t lease_end_ns;             /* an automatic one's */
-	uint64_t period_start_ns, n_in_period;
 };
 
 struct precise {
@@ -150,6 +146,8 @@ static void drain_hits(struct engine *engine)
 		struct precise_slot *slot = slot_of_point(engine->precise, hit.point);
 		if (slot)
 			take_hit(slot, &hit);
+		else
+			guard_take(engine, &hit);
 	}
 }
 
@@ -296,7 +294,6 @@ static void emit_hit(struct engine *engine, struct precise_slot *slot, struct re
 	size_t size = region->size_bytes;
 	slot->next = hit->n + 1;
 	slot->missed += n_lost;
-	slot->n_in_period++;
 	engine->precise->n_missed += n_lost;
 	engine->precise->n_hits++;
 	if (memcmp(region->shadow, &hit->old_value, size) != 0)
@@ -306,10 +303,10 @@ static void emit_hit(struct engine *engine, struct precise_slot *slot, struct re
 			      .address = hit->address,
 			      .ip = hit->ip,
 			      .thread_id = hit->thread_id,
-			      .location = hit->location };
+			      .location = hit->location,
+			      .point = hit->point };
 	bool certain = hit->proof == HIT_PROVEN || (!hit->uncertain && !slot->blocked);
 	struct author author = { .note = &note,
-				 .ip_is_after = true,
 				 .attribution = certain ? MEMWATCH_ATTRIBUTION_EXACT : MEMWATCH_ATTRIBUTION_PAGE };
 	if (memcmp(region->shadow, &hit->new_value, size) != 0)
 		author.merged = claim_missed(engine, slot, region);
@@ -470,87 +467,49 @@ static void slot_free(struct engine *engine, struct precise_slot *slot)
 
 void precise_remove(struct engine *engine, struct region *region)
 {
-	if (!region->point)
+	if (!region->point || guard_holds(region))
 		return;
 	slot_free(engine, &engine->precise->slots[region->point - 1]);
 	region->point = 0;
 }
 
-/* Takes an automatic watchpoint back. */
-static void free_automatic(struct engine *engine)
+/* 1, 2, 4 or 8 bytes, aligned. */
+static bool fits(const struct region *region)
 {
-	for (unsigned i = 0; i < POINTS && !engine->hits->n_free(); i++) {
-		struct region *region = region_by_ticket(&engine->regions, engine->precise->slots[i].region);
-		if (region && engine->precise->slots[i].automatic)
-			precise_remove(engine, region);
-	}
+	uint64_t n = region->size_bytes;
+	return region->start && (n == 1 || n == 2 || n == 4 || n == 8) && !(region->start & (n - 1)) &&
+	       !(region->flags & (MEMWATCH_REGION_HASHED | REGION_LOST));
 }
 
-int precise_add(struct engine *engine, struct region *region, bool automatic)
+int precise_add(struct engine *engine, struct region *region)
 {
 	struct precise_slot *slot = engine->precise->slots;
-	uint64_t value = 0, now_ns = time_monotonic_ns();
-	if (!candidate_fits(region))
+	uint64_t value = 0;
+	if (!fits(region))
 		return error_set(-EINVAL,
 				 "`precise` needs 1, 2, 4 or 8 bytes at an address that is a multiple of the size, "
 				 "with a full shadow; "
 				 "\"%s\" has %llu at 0x%llx",
 				 region_name(region), (unsigned long long)region->size_bytes,
 				 (unsigned long long)region->start);
-	if (!automatic)
-		free_automatic(engine);
+	guard_yield(engine);
 	while (slot < &engine->precise->slots[POINTS - 1] && slot->region)
 		slot++;
 	memcpy(&value, region->shadow, region->size_bytes);
 	uint32_t point;
-	int error = engine->hits->add(region->start, (uint32_t)region->size_bytes, value, &point);
+	int error = engine->hits->add(region->start, (uint32_t)region->size_bytes, value, 0, &point);
 	if (error)
 		return error;
 	*slot = (struct precise_slot){ .hits = slot->hits,
 				       .capacity = slot->capacity,
 				       .region = region_ticket(region),
 				       .point = point,
-				       .automatic = automatic,
 				       .fresh = true,
 				       .due = true,
-				       .next = 1,
-				       .lease_end_ns = now_ns + LEASE_NS,
-				       .period_start_ns = now_ns };
+				       .next = 1 };
 	region->point = (uint8_t)(slot - engine->precise->slots + 1);
 	atomic_store(&engine->precise->due, true);
 	return 0;
-}
-
-/* --- automatic ones --- */
-
-static void promote_candidates(struct engine *engine)
-{
-	uint64_t ticket;
-	while ((ticket = candidate_next(&engine->candidates))) {
-		struct region *region = region_by_ticket(&engine->regions, ticket);
-		if (region && !region->point && candidate_fits(region) && engine->hits->n_free() &&
-		    precise_add(engine, region, true)) /* the machine has none */
-			candidate_postpone(&engine->candidates, ticket, time_monotonic_ns() + LEASE_NS);
-	}
-}
-
-/* An automatic watchpoint that costs more than the budget, or whose time is over, is given back. */
-static void demote_slot(struct engine *engine, struct precise_slot *slot, uint64_t now_ns)
-{
-	struct region *region = region_by_ticket(&engine->regions, slot->region);
-	uint64_t took_ns = now_ns - slot->period_start_ns;
-	bool dear = false;
-	if (!region || !slot->automatic)
-		return;
-	if (took_ns >= PERIOD_NS) {
-		dear = (double)(slot->n_in_period * HIT_COST_NS) > engine->budget * (double)took_ns;
-		slot->period_start_ns = now_ns;
-		slot->n_in_period = 0;
-	}
-	if (dear)
-		candidate_postpone(&engine->candidates, slot->region, now_ns + LEASE_NS);
-	if (dear || (now_ns >= slot->lease_end_ns && !slot->n_hits && !slot->due))
-		precise_remove(engine, region);
 }
 
 void precise_pass(struct engine *engine, bool force)
@@ -558,13 +517,11 @@ void precise_pass(struct engine *engine, bool force)
 	uint64_t now_ns = time_monotonic_ns();
 	bool silenced = n_used(engine) && engine->hits->tick(now_ns);
 	atomic_store(&engine->precise->due, false);
-	promote_candidates(engine);
 	for (unsigned i = 0; i < POINTS; i++) {
 		struct precise_slot *slot = &engine->precise->slots[i];
 		if (!slot->region)
 			continue;
 		observe_until_settled(engine, slot, force, silenced);
-		demote_slot(engine, slot, now_ns);
 		engine_yield(engine);
 	}
 }

@@ -11,10 +11,10 @@ int precise_open(struct engine *engine);
 void precise_close(struct engine *engine);
 
 /*
- * Gives a region its watchpoint; the shadow is what was last there. An automatic one gives way to one that is asked
- * for. -EINVAL, -ENOSPC, -ENOTSUP with a sentence.
+ * Gives a region its watchpoint; the shadow is what was last there. Those that are lent give way to it.
+ * -EINVAL, -ENOSPC, -ENOTSUP with a sentence.
  */
-int precise_add(struct engine *engine, struct region *region, bool automatic);
+int precise_add(struct engine *engine, struct region *region);
 /* Takes it away, if there is one; what was not told by then is found by the diff of its page. */
 void precise_remove(struct engine *engine, struct region *region);
 

@@ -20,27 +20,33 @@ void who_fini(struct who *who)
 	*who = (struct who){ 0 };
 }
 
+bool who_add(struct who *who, const struct taken *note)
+{
+	if (who->n == who->capacity) {
+		uint32_t capacity = who->capacity ? who->capacity * 2 : 256;
+		struct taken *notes = mem_grow(who->notes, capacity * sizeof *notes);
+		if (!notes)
+			return false;
+		who->notes = notes;
+		who->capacity = capacity;
+	}
+	who->notes[who->n++] = *note;
+	return true;
+}
+
 void who_drain(struct who *who, struct ring *ring)
 {
 	struct note note;
 	while (ring_pop(ring, &note)) {
-		if (who->n == who->capacity) {
-			uint32_t capacity = who->capacity ? who->capacity * 2 : 256;
-			struct taken *notes = mem_grow(who->notes, capacity * sizeof *notes);
-			if (!notes) {
-				atomic_fetch_add(&ring->dropped, 1);
-				continue;
-			}
-			who->notes = notes;
-			who->capacity = capacity;
-		}
 		uint64_t time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed);
-		who->notes[who->n++] = (struct taken){ .time_ns = time_ns,
-						       .address = note.address,
-						       .ip = note.ip,
-						       .thread_id = note.thread_id,
-						       .location = note.location,
-						       .told = time_ns <= who->told_ns };
+		struct taken taken = { .time_ns = time_ns,
+				       .address = note.address,
+				       .ip = note.ip,
+				       .thread_id = note.thread_id,
+				       .location = note.location,
+				       .told = time_ns <= who->told_ns };
+		if (!who_add(who, &taken))
+			atomic_fetch_add(&ring->dropped, 1);
 	}
 }
 
@@ -67,8 +73,9 @@ void who_index(struct who *who)
 			who->n_heads = wanted;
 		}
 	}
+	who->n_indexed = who->n;
 	if (!who->n_heads) {
-		who->n = 0;
+		who->n = who->n_indexed = 0;
 		return;
 	}
 	memset(who->heads, 0, who->n_heads * sizeof *who->heads);
@@ -96,6 +103,20 @@ void who_keep(struct who *who, uint64_t since_ns)
 		if (who->notes[i].time_ns >= since_ns)
 			who->notes[n++] = who->notes[i];
 	who->n = n;
+	who->n_indexed = 0;
+}
+
+const struct taken *who_next(const struct who *who, uint64_t address, const struct taken *before)
+{
+	uint32_t i = !who->n_indexed ? 0 : before ? before->next : *head_of(who, address);
+	while (i && page_floor(who->notes[i - 1].address) != page_floor(address))
+		i = who->notes[i - 1].next;
+	return i ? &who->notes[i - 1] : NULL;
+}
+
+bool who_is_own(const struct who *who, const struct taken *note)
+{
+	return note->thread_id == who->own_thread_id || note->location == MEMWATCH_LOCATION_OWN;
 }
 
 /* The instruction's store, decoded once a pass. */
@@ -111,7 +132,6 @@ struct question {
 	struct who *who;
 	uint64_t start;
 	const struct diff *diff;
-	int32_t own_thread_id;
 	bool own;
 	const struct taken *exact, *page;
 };
@@ -132,12 +152,13 @@ static bool overlaps(const struct question *q, const struct taken *note, const s
 
 static void consider(struct question *q, const struct taken *note, uint32_t range)
 {
-	const struct store *store = note->ip ? store_at(q->who, note->ip) : NULL;
+	const struct store *store = note->ip && !note->point ? store_at(q->who, note->ip) : NULL;
 	if (store && store->reads)
 		return;
-	if (note->thread_id == q->own_thread_id || note->location == MEMWATCH_LOCATION_OWN) {
+	if (who_is_own(q->who, note)) {
 		q->own = true;
-	} else if (!note->told && note - q->who->notes < q->who->n_window && overlaps(q, note, store, range)) {
+	} else if (!note->told && !note->point && note - q->who->notes < q->who->n_window &&
+		   overlaps(q, note, store, range)) {
 		if (!q->exact || note->time_ns < q->exact->time_ns)
 			q->exact = note;
 	} else if (!q->page || note->time_ns < q->page->time_ns) {
@@ -147,9 +168,8 @@ static void consider(struct question *q, const struct taken *note, uint32_t rang
 
 static void ask_page(const struct who *who, struct question *q, uint64_t page, uint32_t range)
 {
-	for (uint32_t i = *head_of(who, page); i; i = who->notes[i - 1].next)
-		if (page_floor(who->notes[i - 1].address) == page)
-			consider(q, &who->notes[i - 1], range);
+	for (const struct taken *note = NULL; (note = who_next(who, page, note));)
+		consider(q, note, range);
 }
 
 static void ask_note(struct question *q, const struct taken *note)
@@ -164,7 +184,7 @@ static void ask_note(struct question *q, const struct taken *note)
 const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
 			     enum memwatch_attribution *ret_attribution, bool *ret_own)
 {
-	struct question q = { .who = who, .start = start, .diff = diff, .own_thread_id = who->own_thread_id };
+	struct question q = { .who = who, .start = start, .diff = diff };
 	uint64_t n_pages = 0;
 	for (uint32_t i = 0; i < diff->n_ranges; i++)
 		n_pages += diff->ranges[i].size_bytes / PAGE_BYTES + 1;

@@ -13,6 +13,9 @@ struct taken {
 	uint32_t location;
 	uint32_t next; /* of the same page, 0: none, else index + 1 */
 	bool told;     /* a pass that is over may have read what it stored: it is no later change's author */
+	/* Of a hit, which comes after its store; `point` 0: it is a fault's note, taken before. */
+	uint32_t point;
+	uint64_t old_value, new_value;
 };
 
 /* What the instruction at `ip` stores; kept for a pass, since code can be written anew. */
@@ -28,6 +31,7 @@ struct who {
 	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer */
 	struct taken *notes;   /* in the order in which they came */
 	uint32_t n, capacity;
+	uint32_t n_indexed;
 	uint32_t n_window;           /* those that were there when the window ended; what comes later proves nothing */
 	uint64_t told_ns;            /* CLOCK_REALTIME: notes up to then that come only now are told */
 	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
@@ -38,10 +42,16 @@ struct who {
 void who_fini(struct who *who);
 /* Takes what is in the ring. Without memory a note is lost, counted in the ring's drops. */
 void who_drain(struct who *who, struct ring *ring);
+/* Takes a note otherwise. Without memory it is lost; false. */
+bool who_add(struct who *who, const struct taken *note);
 /* What has been drained is the window. */
 void who_close_window(struct who *who);
 /* Makes the index; to be called again after a drain. */
 void who_index(struct who *who);
+/* The indexed note after `before` (NULL: the first) on the page of `address`, or NULL. In the order they came in. */
+const struct taken *who_next(const struct who *who, uint64_t address, const struct taken *before);
+/* Is it memwatch itself that wrote? */
+bool who_is_own(const struct who *who, const struct taken *note);
 /*
  * After a pass has read all that it collected: of the notes on those pages it may have told. Drains first, since a
  * store that was read has its note in the ring.

@@ -19,6 +19,7 @@
 #include "worker.h"
 
 #include "emit.h"
+#include "guard.h"
 #include "precise.h"
 #include "../base/syscalls.h"
 #include "../base/memory.h"
@@ -246,9 +247,10 @@ static void resolve_notes(struct engine *engine)
 	for (unsigned i = 0; i < n_ips; i++)
 		symbol_resolve(engine->symbols, ips[i]);
 	for (uint32_t i = 0; i < engine->who.n; i++) {
-		if (engine->who.notes[i].ip && engine->who.notes[i].ip != last)
-			symbol_resolve(engine->symbols, engine->who.notes[i].ip);
-		last = engine->who.notes[i].ip;
+		const struct taken *note = &engine->who.notes[i];
+		if (note->ip && note->ip != last)
+			symbol_resolve(engine->symbols, note->ip - (note->point != 0));
+		last = note->ip;
 	}
 	pthread_mutex_lock(&engine->lock);
 }
@@ -273,6 +275,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	resolve_notes(engine);
 	who_index(&engine->who);
 	precise_pass(engine, forced);
+	guard_pass(engine);
 	touch_spans(engine);
 	emit_touched(engine);
 	read_done(engine);
