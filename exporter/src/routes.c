@@ -52,6 +52,7 @@ static const struct route routes[] = {
 	{ "/-/healthy", HANDLER_HEALTH, status_healthy, OPEN },
 	{ "/-/ready", HANDLER_HEALTH, status_ready, OPEN },
 	{ "/api/v1/token", HANDLER_PAGE, page_token, OPEN },
+	{ "/api/v1/code", HANDLER_PAGE, page_code, WITH_TOKEN },
 	{ "/api/v1/status", HANDLER_STATUS, status_reply, WITH_TOKEN },
 	{ "/api/v1/regions", HANDLER_REGIONS, status_regions, WITH_TOKEN },
 	{ "/api/v1/events", HANDLER_EVENTS, poll_reply, WITH_TOKEN },

@@ -6,11 +6,22 @@ import sys
 from typing import Optional, Sequence
 
 import memwatch
-from memwatch._cli import doctor, history
+from memwatch._cli import discover, doctor, history, open_page, ps, tail, top, variables
 from memwatch._cli.frame import Parser, run_command
 
-#: In the order of `memwatch --help`.
-COMMANDS = (history, doctor)
+#: What adds each command, in the order of `memwatch --help`.
+COMMANDS = (
+    ps.add,
+    open_page.add,
+    tail.add,
+    top.add,
+    variables.add_show,
+    variables.add_value,
+    variables.add_blame,
+    discover.add,
+    history.add,
+    doctor.add,
+)
 
 
 def parser() -> Parser:
@@ -22,8 +33,8 @@ def parser() -> Parser:
     )
     root.add_argument("--version", action="version", version=f"memwatch {memwatch.__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for each in COMMANDS:
-        each.add(commands)
+    for add in COMMANDS:
+        add(commands)
     return root
 
 

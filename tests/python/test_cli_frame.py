@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from memwatch.__main__ import COMMANDS, main, parser
+from memwatch.__main__ import main, parser
 from memwatch._cli import frame
 
-NAMES = [each.__name__.rpartition(".")[2] for each in COMMANDS]
+[_commands] = [action for action in parser()._actions if action.dest == "command"]
+NAMES = list(_commands.choices)
 
 
 def shell(*arguments, **options):
@@ -39,15 +40,13 @@ def test_the_help_of_each_command_has_examples_and_exit_statuses(name, capsys):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_option_says_what_it_does(name):
-    [commands] = [action for action in parser()._actions if action.dest == "command"]
-    for action in commands.choices[name]._actions:
+    for action in _commands.choices[name]._actions:
         assert action.help or not action.option_strings, f"{name} {action.option_strings} has no help"
 
 
 def test_each_example_is_understood():
     """What the help tells to type is never a usage error."""
-    [commands] = [action for action in parser()._actions if action.dest == "command"]
-    for name, each in commands.choices.items():
+    for name, each in _commands.choices.items():
         examples = re.findall(r"^  memwatch (.*?)(?:  .*)?$", each.epilog, re.M)
         assert examples, name
         for example in examples:

@@ -11,7 +11,7 @@ import pytest
 import memwatch
 from memwatch import _doctor
 from memwatch.__main__ import main
-from memwatch._cli.history import moment
+from memwatch._cli.clock import moment
 
 
 @pytest.fixture

@@ -46,19 +46,35 @@ enum MHD_Result page_style(struct request *request)
 	return reply_file(request, "text/css; charset=utf-8", page_style_css, sizeof page_style_css);
 }
 
-enum MHD_Result page_token(struct request *request)
+/* {"KEY":"VALUE"} */
+static enum MHD_Result reply_secret(struct request *request, const char *key, const char *value)
 {
-	struct memwatch_exporter *exporter = request->exporter;
-	const char *code = access_code(&request->headers);
 	struct text text = { 0 };
-	if (request->query.n_parameters != 0)
-		return reply_error(request, 400, "This address takes no query parameters.");
-	if (request->head || !code || !codes_take(&exporter->codes, code))
-		return reply_error(request, 401, "This code is unknown, was used already, or is older than an hour.");
 	text_char(&text, '{');
-	json_string(&text, "token", exporter->access.token);
+	json_string(&text, key, value);
 	text_string(&text, "}\n");
 	enum MHD_Result result = reply_text(request, 200, REPLY_JSON, &text);
 	text_fini(&text);
 	return result;
+}
+
+enum MHD_Result page_token(struct request *request)
+{
+	struct memwatch_exporter *exporter = request->exporter;
+	const char *code = access_code(&request->headers);
+	if (request->query.n_parameters != 0)
+		return reply_error(request, 400, "This address takes no query parameters.");
+	if (request->head || !code || !codes_take(&exporter->codes, code))
+		return reply_error(request, 401, "This code is unknown, was used already, or is older than an hour.");
+	return reply_secret(request, "token", exporter->access.token);
+}
+
+enum MHD_Result page_code(struct request *request)
+{
+	char code[CODES_TEXT + 1] = "";
+	if (request->query.n_parameters != 0)
+		return reply_error(request, 400, "This address takes no query parameters.");
+	if (!request->head && codes_make(&request->exporter->codes, code) < 0)
+		return reply_error(request, 503, "There are no random numbers to make a code of.");
+	return reply_secret(request, "code", code);
 }

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import IO, Any, Callable, Iterable, NoReturn, Optional, Sequence
 
-from memwatch._errors import printable as shown
+from memwatch._errors import printable
 
 #: Exit statuses. `doctor` has others of its own, and `run` has its program's.
 OK, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -22,6 +22,9 @@ OK, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
 STATUSES = "Exit status: 0 done, 1 something went wrong or nothing was found, 2 the command was not understood."
 
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+shown = printable
 
 
 class Failure(Exception):
@@ -39,7 +42,7 @@ class Parser(argparse.ArgumentParser):
             names = [name.strip("' ") for name in choices.rstrip(")").split(",")]
             near = difflib.get_close_matches(word.strip("'"), names, 1)
             message = f"{before}there is no {shown(word)}" + (f"; did you mean {near[0]!r}?" if near else "")
-            message += f" There are {', '.join(names)}." if not near else ""
+            message += f"; there are {', '.join(names)}" if not near else ""
         elif message == "the following arguments are required: COMMAND":
             self.print_help(sys.stderr)
             self.exit(USAGE)

@@ -9,46 +9,15 @@ import argparse
 import csv
 import json
 import math
-import re
 import sys
-import time
-from datetime import datetime
 from typing import Any
 
+from memwatch._cli.clock import moment, number, stamp
 from memwatch._cli.frame import command
 from memwatch._errors import printable
 from memwatch._recorded import History, RecordedEvent, RecordedRegion, open_history
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 COLUMNS = "time_ns time run seq name kind index old new changed_bytes attribution reason function file line thread"
-
-
-def moment(text: str) -> float:
-    """A time: "10m" (ago; s, m, h, d), seconds since the epoch, or a date and time in ISO format."""
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    try:
-        at = time.time() - float(ago[1]) * UNITS[ago[2]] if ago else float(text)
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text).timestamp()
-        except ValueError:
-            at = math.nan
-    if not 0 <= at < 1 << 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time: 10m, 2h, 2026-11-22T22:00:00, 1795384800")
-    return at
-
-
-def number(text: str) -> int:
-    """A run or a seq."""
-    if not text.isdecimal() or int(text) >= 1 << 62:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of a run or an event")
-    return int(text)
-
-
-def stamp(ns: int) -> str:
-    """Local time to the microsecond."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}.{rest // 1000:06}"
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,132 @@
+"""A watcher that was found: what the file says that its exporter leaves while it serves.
+
+DESIGN  A file is believed only if it is of the user who may read it, as its directory is. Whether what answers has the
+epoch that it says is asked by `client.knock`: after a crash the file stays, and the port may be anybody's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Any, Iterator, NamedTuple, Optional
+
+from memwatch._cli.processes import pid_seen_from_here
+
+FILE_BYTES = 16 * 1024
+FILES = 1000
+
+
+class Found(NamedTuple):
+    """What a discovery file says, and where it lies."""
+
+    pid: int
+    """As this process sees it; 0 when it is not to be seen from here."""
+    service: str
+    worker: str
+    url: str
+    """Where it listens, as it sees it; "" on a Unix socket."""
+    port: int
+    unix_socket: str
+    token: str
+    epoch: str
+    file: str
+    container: int
+    """A process in whose network and mounts it lives; 0: in ours."""
+    said: dict[str, Any]
+    """All that the file says."""
+
+    @property
+    def address(self) -> str:
+        """For people."""
+        return self.url or self.unix_socket
+
+    @property
+    def title(self) -> str:
+        """service, service/worker, or the process alone."""
+        name = "/".join(part for part in (self.service, self.worker) if part)
+        return f"{name}[{self.pid or self.said['pid']}]"
+
+
+def runtime_dirs() -> list[str]:
+    """Where exporters of this user leave their files."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    found = [f"/tmp/memwatch-{os.geteuid()}"]
+    if base.startswith("/") and os.path.isdir(base) and is_ours(os.stat(base), 0o022):
+        found.insert(0, f"{base}/memwatch")
+    return found
+
+
+def runtime_dir() -> str:
+    """Where the next exporter of this user leaves its file."""
+    return runtime_dirs()[0]
+
+
+def is_ours(info: os.stat_result, others: int) -> bool:
+    """Whether it is this user's, and others have no such rights."""
+    return info.st_uid == os.geteuid() and not info.st_mode & others
+
+
+def read_file(directory: int, name: str) -> Optional[dict[str, Any]]:
+    """What a file of ours says. A link, a pipe, a file of others or of many names says nothing."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    with os.fdopen(descriptor, "rb") as file:
+        info, owner = os.fstat(descriptor), os.fstat(directory).st_uid
+        regular = stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+        if not regular or info.st_uid != owner or info.st_mode & 0o077:
+            return None
+        said = json.loads(file.read(FILE_BYTES))
+    return said if _is_whole(said) else None
+
+
+def _is_whole(said: Any) -> bool:
+    if not isinstance(said, dict) or not isinstance(said.get("pid"), int) or not isinstance(said.get("epoch"), str):
+        return False
+    port, path = said.get("port"), said.get("unix_socket")
+    return (type(port) is int and 0 < port < 65536) or (port in (0, None) and isinstance(path, str))
+
+
+def found_by(said: dict[str, Any], file: str, container: int) -> Found:
+    def text(key: str) -> str:
+        value = said.get(key)
+        return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+
+    pid = pid_seen_from_here(said["pid"], container) if container else said["pid"]
+    return Found(
+        pid=pid,
+        service=text("service"),
+        worker=text("worker"),
+        url=text("url"),
+        port=said.get("port") or 0,
+        unix_socket=text("unix_socket"),
+        token=text("token"),
+        epoch=said["epoch"],
+        file=file,
+        container=(pid or container) if container else 0,
+        said=said,
+    )
+
+
+def in_directory(path: str, container: int, words: list[str], anybody: bool) -> Iterator[Found]:
+    """What the files of one directory say; `words` gets what a user should know.
+
+    `anybody`: another user's, too, where we may read it. What is in it is told to nobody but that user's own exporter.
+    """
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        info = os.fstat(directory)
+        if (not anybody and info.st_uid != os.geteuid()) or info.st_mode & 0o077:
+            words.append(f"{path} belongs to somebody else, or others may enter it: not read")
+            return
+        for name in sorted(name for name in os.listdir(directory) if name.endswith(".json"))[:FILES]:
+            try:
+                said = read_file(directory, name)
+            except (OSError, ValueError, RecursionError):
+                continue  # it ended, or is none of ours
+            if said is not None:
+                yield found_by(said, os.path.join(path, name), container)
+    finally:
+        os.close(directory)
