@@ -88,7 +88,7 @@ def writer_text(where: Any) -> str:
 def event_line(said: dict[str, Any], who: str = "") -> str:
     """One line for people. `who`: whose event it is, where several watchers are shown."""
     event = event_of(said)
-    summary = event._summary()
+    summary = event.summary
     known = event.where.attribution == "exact"
     parts = [
         coloured(stamp(event.timestamp_ns), "dim"),
