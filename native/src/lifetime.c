@@ -13,6 +13,7 @@
 #include "fault/watchpoint.h"
 #include "worker/guard.h"
 #include "worker/precise.h"
+#include "worker/resolver.h"
 #include "worker/worker.h"
 #include "base/location.h"
 #include "base/syscalls.h"
@@ -33,9 +34,10 @@ static bool worker_rests; /* under `life_lock`: there is an engine without its t
 /* Between before_fork and in_parent. */
 static _Thread_local bool fork_has_life __attribute__((tls_model("initial-exec")));
 static _Thread_local bool fork_has_pass __attribute__((tls_model("initial-exec")));
+static _Thread_local bool fork_has_names __attribute__((tls_model("initial-exec")));
 
 /*
- * A pass may hold locks of the C library's (it looks symbols up), which the child could never take again: let it end
+ * A pass or a look-up of symbols may hold locks of the C library's, which the child could never take again: let it end
  * first. Not for long, since the forking thread may be one that a signal handler interrupted in the middle of a pass.
  */
 static void before_fork(void)
@@ -45,12 +47,15 @@ static void before_fork(void)
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
 	fork_has_life = pthread_mutex_trylock(&life_lock) == 0;
 	fork_has_pass = fork_has_life && the_engine && pthread_mutex_timedlock(&the_engine->pass_lock, &deadline) == 0;
+	fork_has_names = fork_has_life && the_engine && resolver_hold(the_engine->resolver, &deadline);
 }
 
 static void in_parent(void)
 {
 	if (fork_has_life && the_engine)
 		atomic_fetch_add_explicit(&the_engine->n_forks, 1, memory_order_relaxed);
+	if (fork_has_names)
+		resolver_release(the_engine->resolver);
 	if (fork_has_pass)
 		pthread_mutex_unlock(&the_engine->pass_lock);
 	if (fork_has_life)
@@ -102,7 +107,8 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 		error = precise_open(engine);
 	if (!error)
 		error = guard_open(engine);
-	engine->symbols = symbol_table_open();
+	if (!error)
+		error = resolver_open(&engine->resolver);
 	return error;
 }
 
@@ -115,7 +121,7 @@ static void engine_fini(struct engine *engine)
 	who_fini(&engine->who);
 	precise_close(engine);
 	guard_close(engine);
-	symbol_table_close(engine->symbols);
+	resolver_close(engine->resolver);
 	span_list_fini(&engine->pass.written);
 	span_list_fini(&engine->pass.polled);
 	span_list_fini(&engine->pass.noted);
@@ -128,6 +134,23 @@ static void engine_fini(struct engine *engine)
 	pthread_mutex_destroy(&engine->request_lock);
 	pthread_mutex_destroy(&engine->lock);
 	mem_free(engine);
+}
+
+static int threads_start(struct engine *engine)
+{
+	int error = resolver_start(engine->resolver);
+	if (error)
+		return error;
+	error = worker_start(engine);
+	if (error)
+		resolver_stop(engine->resolver);
+	return error;
+}
+
+static void threads_stop(struct engine *engine)
+{
+	worker_stop(engine);
+	resolver_stop(engine->resolver);
 }
 
 static int engine_begin(const struct memwatch_options *options)
@@ -145,7 +168,7 @@ static int engine_begin(const struct memwatch_options *options)
 	if (!error)
 		error = backends_begin(engine);
 	if (!error)
-		error = worker_start(engine);
+		error = threads_start(engine);
 	if (error) {
 		engine_fini(engine);
 		return error;
@@ -162,7 +185,7 @@ static void engine_end(struct engine *engine)
 	bool quiet = backends_close(engine);
 	engine_unlock(engine);
 	if (!worker_rests)
-		worker_stop(engine);
+		threads_stop(engine);
 	worker_rests = false;
 	if (quiet) /* else a handler may still write into the ring: rather lose the memory */
 		engine_fini(engine);
@@ -182,10 +205,11 @@ void memwatch_threads_stop(void)
 {
 	pthread_mutex_lock(&life_lock);
 	if (the_engine && !worker_rests) {
-		pid_t thread_id = the_engine->who.own_thread_id;
-		worker_stop(the_engine);
+		pid_t worker = the_engine->who.own_thread_id, resolver = resolver_thread(the_engine->resolver);
+		threads_stop(the_engine);
 		worker_rests = true;
-		await_end(thread_id);
+		await_end(worker);
+		await_end(resolver);
 	}
 	pthread_mutex_unlock(&life_lock);
 }
@@ -195,7 +219,7 @@ int memwatch_threads_start(void)
 	int error = 0;
 	pthread_mutex_lock(&life_lock);
 	if (worker_rests) {
-		error = worker_start(the_engine);
+		error = threads_start(the_engine);
 		worker_rests = error != 0;
 	}
 	pthread_mutex_unlock(&life_lock);

@@ -9,6 +9,7 @@
 #include "worker/post.h"
 #include "worker/worker.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -62,13 +63,21 @@ free_watcher:
 	return error;
 }
 
+static int ms_until(uint64_t deadline_ns)
+{
+	uint64_t now_ns = time_monotonic_ns();
+	return deadline_ns > now_ns ? (int)min_u64((deadline_ns - now_ns) / NS_PER_MS + 1, INT_MAX) : 0;
+}
+
 int memwatch_flush(memwatch *watcher, int timeout_ms)
 {
 	int error = watch_check(watcher);
 	if (error)
 		return error;
-	error = worker_flush(watcher->engine,
-			     time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS);
+	uint64_t deadline_ns = time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS;
+	error = worker_flush(watcher->engine, deadline_ns);
+	if (!error && !log_await(watcher->log, log_newest(watcher->log), ms_until(deadline_ns)))
+		error = -ETIMEDOUT;
 	return error ? error_set(error, "the flush did not end within %d ms", timeout_ms) : 0;
 }
 

@@ -18,6 +18,13 @@ static struct region *hold_versions(memwatch *watcher, uint64_t id, int *ret_err
 	return region;
 }
 
+/* An event that the history names may not be shown yet: see resolver.h. */
+static void await_names(memwatch *watcher, uint64_t seq)
+{
+	enum { PATIENCE_MS = 2000 };
+	log_await(watcher->log, seq, PATIENCE_MS);
+}
+
 int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t size)
 {
 	uint64_t id, seq;
@@ -118,6 +125,7 @@ int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const
 		memwatch_event_ref(events[count++]);
 	}
 	engine_unlock(watcher->engine);
+	await_names(watcher, count ? events[0]->seq : 0); /* the newest */
 	return (int)count;
 }
 
@@ -139,5 +147,7 @@ int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t siz
 		engine_unlock(watcher->engine);
 	}
 	mem_free(work);
+	for (int i = 0; i < error; i++)
+		await_names(watcher, blames[i].event ? blames[i].event->seq : 0);
 	return error;
 }

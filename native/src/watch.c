@@ -13,6 +13,7 @@
 #include "worker/emit.h"
 #include "worker/guard.h"
 #include "worker/precise.h"
+#include "worker/resolver.h"
 #include "worker/worker.h"
 #include "base/memory.h"
 
@@ -358,7 +359,7 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 	if (region->start && !(region->flags & REGION_LOST))
 		region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
-	log_announce(watcher->log);
+	resolver_announce(engine->resolver, watcher->log);
 	watcher->n_regions--;
 	watcher->tracked_bytes -= region->size_bytes;
 	if (region->start) {

@@ -2,8 +2,8 @@
  * memwatch.h -- which variable changed, when, from what to what, and who wrote it: in a process that goes on running.
  *
  * GLOSSARY
- *   watcher    one running instance (`memwatch *`). All watchers of a process share one engine: one worker thread,
- *              one ring, one set of signal handlers.
+ *   watcher    one running instance (`memwatch *`). All watchers of a process share one engine: a worker thread and
+ *              one that looks symbols up, one ring, one set of signal handlers.
  *   region     bytes that were registered under a name. Regions may overlap and share pages.
  *   page       an operating-system page, always.
  *   fault      the first write to an armed page.

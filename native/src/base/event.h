@@ -11,6 +11,8 @@ struct event {
 	_Atomic uint32_t n_refs;
 	uint32_t size_bytes; /* of the block */
 	uint8_t *free, *end; /* while it is made: room for what it points to */
+	uint64_t named_ip;   /* the writer's own instruction, whose names are wanted; 0: none are */
+	bool is_unnamed;     /* it waits for them: see resolver.h. In the log, under its mutex */
 	struct memwatch_where page_writer;
 	struct memwatch_frame frames[MEMWATCH_STACK_MAX];
 	struct memwatch_range ranges[];

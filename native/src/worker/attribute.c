@@ -73,13 +73,7 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 	where->thread_id = note->thread_id;
 	where->thread_name = event_text(event, thread_name(engine, note->thread_id));
 	where->n_frames = location_frames(note->location, event->frames, MEMWATCH_STACK_MAX);
-	if (!note->ip)
-		return;
-	const struct symbol *symbol = symbol_resolve(engine->symbols, note->ip - ip_is_after);
-	where->symbol = symbol->symbol;
-	where->object = symbol->object;
-	where->offset = symbol->offset + ip_is_after;
-	where->native = (struct memwatch_frame){ symbol->file, symbol->function, symbol->line };
+	event->named_ip = note->ip ? note->ip - ip_is_after : 0;
 }
 
 /* What a guard has seen comes first: its values prove whose they are. */

@@ -15,6 +15,7 @@
 #include "attribute.h"
 #include "guard.h"
 #include "merge.h"
+#include "resolver.h"
 #include "when.h"
 #include "../base/memory.h"
 
@@ -209,6 +210,7 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 	if (event->shown.kind == MEMWATCH_EVENT_CHANGE && region->start)
 		fill_keys(watcher, region, event);
 	drop_partial_patch(region, event);
+	resolver_name(watcher->engine->resolver, event);
 	if (region->start)
 		history_name(&watcher->history, region, event);
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */

@@ -1,11 +1,13 @@
 /*
- * engine.c -- the lock that watchers and the worker share. Any thread but a handler's.
+ * engine.c -- the lock that watchers and the worker share, and what its threads begin with. Any thread but a handler's.
  *
  * A mutex is not fair: a worker that lets it go and takes it again at once would keep everybody out for a whole pass.
  * So those who wait count themselves, and the worker steps aside until they had it.
  */
 #define _GNU_SOURCE
 #include "engine.h"
+
+#include "../base/syscalls.h"
 
 #include <sched.h>
 
@@ -37,4 +39,10 @@ const struct backend *engine_backend_of(const struct engine *engine, uint64_t ad
 		if (page_set_has(engine->backends[b]->pages, address))
 			return engine->backends[b];
 	return NULL;
+}
+
+void engine_thread_begin(void)
+{
+	if (!syscall_refused(SYSCALL_SCHED_SETSCHEDULER) && sched_getscheduler(0) == SCHED_OTHER)
+		sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
 }

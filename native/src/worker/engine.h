@@ -16,7 +16,6 @@
 #include "gather.h"
 #include "history.h"
 #include "sink.h"
-#include "symbol.h"
 #include "who.h"
 
 enum { WATCHERS_MAX = 255, THREAD_NAMES = 16, BACKENDS_MAX = 8 };
@@ -92,10 +91,10 @@ struct engine {
 	pthread_mutex_t pass_lock;
 	pthread_t thread;
 	struct pass pass;
-	struct who who;               /* under pass_lock */
-	struct diff diff;             /* under the lock */
-	struct gather gather;         /* under the lock */
-	struct symbol_table *symbols; /* under pass_lock */
+	struct who who;       /* under pass_lock */
+	struct diff diff;     /* under the lock */
+	struct gather gather; /* under the lock */
+	struct resolver *resolver;
 
 	/* Shown in stats. */
 	_Atomic uint64_t n_passes, n_pages_written, sweep_ns;
@@ -105,6 +104,11 @@ struct engine {
 /* Takes the lock, ahead of the worker. Blocks. */
 void engine_lock(struct engine *engine);
 void engine_unlock(struct engine *engine);
+/*
+ * Of a thread of the engine's. When it wakes on a CPU that a thread of the host uses, it waits for another CPU or the
+ * next tick; its share stays the same.
+ */
+void engine_thread_begin(void);
 /* On the worker, in the middle of a pass: lets those have the lock who wait for it. */
 void engine_yield(struct engine *engine);
 

@@ -1,7 +1,8 @@
 /*
  * log.c -- a circle of references to immutable events. Any thread; one short mutex. Appending evicts the oldest, so
  * that memory is bounded and the worker never waits for a reader. A reader whose cursor was overtaken learns how many
- * events it missed. Readers copy references under the mutex and do everything else outside it.
+ * events it missed. An event that waits for names holds back those after it; for readers they are not there. Readers
+ * copy references under the mutex and do everything else outside it.
  */
 #define _GNU_SOURCE
 #include "log.h"
@@ -33,9 +34,27 @@ int log_new(uint64_t capacity, uint64_t budget_bytes, struct log **ret_log)
 	return 0;
 }
 
+/* What of the log can be read by now. With the mutex held. */
+static void show(struct log *log)
+{
+	uint64_t before = log->shown;
+	while (log->shown < log->newest && !log->slots[(log->shown + 1) % log->capacity]->is_unnamed)
+		log->shown++;
+	log->unannounced |= log->shown != before;
+}
+
+/* Without names, what has none. */
+static void show_all(struct log *log)
+{
+	for (uint64_t seq = log->shown + 1; seq <= log->newest; seq++)
+		log->slots[seq % log->capacity]->is_unnamed = false;
+	show(log);
+}
+
 void log_close(struct log *log)
 {
 	pthread_mutex_lock(&log->mutex);
+	show_all(log);
 	log->closing = true;
 	pthread_cond_broadcast(&log->changed);
 	while (log->n_inside)
@@ -45,11 +64,19 @@ void log_close(struct log *log)
 
 static struct event *evict_oldest(struct log *log)
 {
-	struct event **slot = &log->slots[log->oldest++ % log->capacity];
+	struct event **slot = &log->slots[log->oldest % log->capacity];
 	struct event *event = *slot;
 	*slot = NULL;
+	log->shown = max_u64(log->shown, log->oldest++);
 	log->bytes -= event->size_bytes;
 	return event;
+}
+
+void log_ref(struct log *log)
+{
+	pthread_mutex_lock(&log->mutex);
+	log->n_refs++;
+	pthread_mutex_unlock(&log->mutex);
 }
 
 void log_unref(struct log *log)
@@ -83,17 +110,40 @@ uint64_t log_append(struct log *log, struct event *event)
 	uint64_t seq = event->shown.seq = ++log->newest;
 	log->slots[seq % log->capacity] = event;
 	log->bytes += event->size_bytes;
-	log->unannounced = true;
+	show(log);
 	pthread_mutex_unlock(&log->mutex);
 	return seq;
 }
 
-void log_announce(struct log *log)
+bool log_announce(struct log *log)
 {
 	pthread_mutex_lock(&log->mutex);
 	if (log->unannounced && log->n_inside)
 		pthread_cond_broadcast(&log->changed);
 	log->unannounced = false;
+	bool all = log->shown == log->newest;
+	pthread_mutex_unlock(&log->mutex);
+	return all;
+}
+
+struct event *log_first_unnamed(struct log *log)
+{
+	pthread_mutex_lock(&log->mutex);
+	struct event *event = log->shown < log->newest ? log->slots[(log->shown + 1) % log->capacity] : NULL;
+	if (event)
+		memwatch_event_ref(&event->shown);
+	pthread_mutex_unlock(&log->mutex);
+	return event;
+}
+
+void log_complete(struct log *log, struct event *event, void (*fill)(struct event *event, const void *arg),
+		  const void *arg)
+{
+	pthread_mutex_lock(&log->mutex);
+	if (event->is_unnamed && event->shown.seq > log->shown)
+		fill(event, arg);
+	event->is_unnamed = false;
+	show(log);
 	pthread_mutex_unlock(&log->mutex);
 }
 
@@ -111,14 +161,14 @@ int log_wait_locked(struct log *log, const uint64_t *since, int timeout_ms, int 
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
 	bool in_time = timeout_ms != 0;
 	log->n_inside++;
-	while (log->newest <= *since && !log->closing && in_time && !(woken && *woken))
+	while (log->shown <= *since && !log->closing && in_time && !(woken && *woken))
 		in_time = wait_changed(log, timeout_ms < 0 ? NULL : &deadline);
 	if (woken)
 		*woken = 0;
 	log->n_inside--;
 	if (log->closing)
 		pthread_cond_broadcast(&log->changed); /* log_close waits for us */
-	return log->newest > *since ? 1 : log->closing ? -EPIPE : 0;
+	return log->shown > *since ? 1 : log->closing ? -EPIPE : 0;
 }
 
 uint64_t log_newest(struct log *log)
@@ -127,6 +177,11 @@ uint64_t log_newest(struct log *log)
 	uint64_t newest = log->newest;
 	pthread_mutex_unlock(&log->mutex);
 	return newest;
+}
+
+bool log_await(struct log *log, uint64_t seq, int timeout_ms)
+{
+	return !seq || log_wait(log, seq - 1, timeout_ms, NULL) == 1;
 }
 
 int log_wait(struct log *log, uint64_t since, int timeout_ms, int *woken)
@@ -149,12 +204,12 @@ int log_read_locked(struct log *log, uint64_t since, const struct memwatch_event
 		    struct memwatch_cursor *ret_cursor)
 {
 	uint64_t first = max_u64(since + 1, log->oldest), count = 0;
-	for (uint64_t seq = first; seq <= log->newest && count < n; seq++, count++) {
+	for (uint64_t seq = first; seq <= log->shown && count < n; seq++, count++) {
 		events[count] = &log->slots[seq % log->capacity]->shown;
 		memwatch_event_ref(events[count]);
 	}
 	*ret_cursor = (struct memwatch_cursor){ .oldest = log->oldest,
-						.newest = log->newest,
+						.newest = log->shown,
 						.missed = first - (since + 1),
 						.next = count ? first + count - 1 : first - 1 };
 	return (int)count;
@@ -165,7 +220,7 @@ int log_read(struct log *log, uint64_t since, const struct memwatch_event **even
 {
 	struct memwatch_cursor cursor;
 	pthread_mutex_lock(&log->mutex);
-	int count = log_read_locked(log, since == UINT64_MAX ? log->newest : since, events, n, &cursor);
+	int count = log_read_locked(log, since == UINT64_MAX ? log->shown : since, events, n, &cursor);
 	pthread_mutex_unlock(&log->mutex);
 	if (ret_cursor)
 		*ret_cursor = cursor;
@@ -176,8 +231,8 @@ void log_stats(struct log *log, struct memwatch_stats *stats)
 {
 	pthread_mutex_lock(&log->mutex);
 	stats->events_oldest = log->oldest;
-	stats->events_newest = log->newest;
-	stats->events_kept = log->newest + 1 - log->oldest;
+	stats->events_newest = log->shown;
+	stats->events_kept = log->shown + 1 - log->oldest;
 	stats->events_bytes = log->bytes;
 	stats->events_evicted = log->n_evicted;
 	pthread_mutex_unlock(&log->mutex);

@@ -5,6 +5,7 @@
 #include "post.h"
 
 #include "emit.h"
+#include "resolver.h"
 
 #include <string.h>
 
@@ -86,7 +87,7 @@ int post_event(struct engine *engine, struct region *region, const struct memwat
 	region->detected++;
 	watcher->ledger.detected++;
 	emit_append(watcher, region, event);
-	log_announce(watcher->log);
+	resolver_announce(engine->resolver, watcher->log);
 	*ret_seq = region->meta->last_seq;
 	return 0;
 }

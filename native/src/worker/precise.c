@@ -139,7 +139,7 @@ static void take_hit(struct precise_slot *slot, const struct hit *hit)
 	slot->hits[i] = *hit;
 }
 
-static void drain_hits(struct engine *engine)
+void precise_drain(struct engine *engine)
 {
 	struct hit hit;
 	while (engine->hits->pop(&hit)) {
@@ -149,19 +149,6 @@ static void drain_hits(struct engine *engine)
 		else
 			guard_take(engine, &hit);
 	}
-}
-
-unsigned precise_drain(struct engine *engine, uint64_t *ret_ips, unsigned n)
-{
-	unsigned found = 0;
-	drain_hits(engine);
-	for (unsigned s = 0; s < POINTS; s++) {
-		const struct precise_slot *slot = &engine->precise->slots[s];
-		for (uint32_t i = 0; i < slot->n_hits && found < n; i++)
-			if (!i || slot->hits[i].ip != slot->hits[i - 1].ip)
-				ret_ips[found++] = slot->hits[i].ip - 1;
-	}
-	return found;
 }
 
 bool precise_waiting(struct engine *engine)
@@ -405,7 +392,7 @@ static enum precise_state observe(struct engine *engine, struct precise_slot *sl
 		return PRECISE_QUIET;
 	struct sample now = sample_counts(engine, slot);
 	slot->n_seen = now.state.n;
-	drain_hits(engine);
+	precise_drain(engine);
 	size_t n_hits = slot->n_hits;
 	enum precise_state state = account(engine, slot, region, &now);
 	if (state == PRECISE_IN_FLIGHT)

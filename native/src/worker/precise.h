@@ -22,8 +22,8 @@ void precise_remove(struct engine *engine, struct region *region);
 
 /* Is there anything for a pass to do? */
 bool precise_waiting(struct engine *engine);
-/* Takes what has come; up to `n` instructions of it whose symbols will be wanted. How many. */
-unsigned precise_drain(struct engine *engine, uint64_t *ret_ips, unsigned n);
+/* Takes what has come. */
+void precise_drain(struct engine *engine);
 /* Tells all writes. `force`: also those that leave doubts, since somebody waits for the pass. */
 void precise_pass(struct engine *engine, bool force);
 

@@ -21,7 +21,7 @@ int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink
 	sink->log = log;
 	pthread_mutex_lock(&log->mutex);
 	log->n_refs++;
-	sink->since = log->newest;
+	sink->since = log->shown;
 	sink->next = log->sinks;
 	log->sinks = sink;
 	pthread_mutex_unlock(&log->mutex);
@@ -98,7 +98,7 @@ int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n)
 			(struct memwatch_sink_info){ .received = sink->received,
 						     .missed = sink->missed,
 						     .failed = sink->failed,
-						     .lag = log->newest > sink->since ? log->newest - sink->since : 0,
+						     .lag = log->shown > sink->since ? log->shown - sink->since : 0,
 						     .duration = sink->duration,
 						     .has_status = sink->has_status,
 						     .status = sink->status };

@@ -1,14 +1,17 @@
 /*
  * symbol.c -- DESIGN: the loaded object comes from the dynamic linker's list, everything else from libdw, which reads
  * the object's file and, where there is one, its separate debug file. Answers are kept in a direct-mapped cache,
- * strings in a pool that is never emptied. The worker runs this, nobody else. It owns the libdw session, the cache and
- * the pool.
+ * strings in a pool that is never emptied. The resolver's thread runs this, and owns the libdw session and the pool;
+ * others only ask the cache what is known, under its mutex.
  *
  * Bounds: the cache has a fixed size, the pool too (a full pool gives ""), and the session, which remembers every
  * compilation unit that it parsed, is thrown away after so many look-ups.
  *
  * dladdr is not used: it takes the lock that dlopen holds while constructors run, and a constructor may wait for the
  * worker. dl_iterate_phdr takes another one, which no foreign code runs under.
+ *
+ * libdw ends the process when it finds no memory. Our handler leaves the look-up instead, and what it has left half
+ * done is never used again.
  *
  * What is lost: a file that was replaced since it was loaded (its build id differs) gives object and offset only.
  */
@@ -24,6 +27,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <link.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +42,11 @@ enum {
 	BUILD_ID_MAX = 64
 };
 
+#define RETRY_NS NS_PER_S /* when to ask again for what could not be read */
+
 struct entry {
-	uint64_t ip; /* 0: free */
+	uint64_t ip;       /* 0: free */
+	uint64_t until_ns; /* CLOCK_MONOTONIC: not to be believed after that; 0: for good */
 	struct symbol symbol;
 };
 
@@ -49,8 +56,9 @@ struct loads {
 };
 
 struct symbol_table {
-	struct loads loads;
 	Dwfl_Callbacks callbacks;
+	pthread_mutex_t lock; /* of what follows */
+	struct loads loads;
 	struct entry entries[CACHE_ENTRIES];
 };
 
@@ -68,6 +76,8 @@ static struct {
 	Dwfl *dwfl; /* NULL until it is needed */
 	unsigned n_lookups, n_files;
 	struct descriptor files[FILES_MAX]; /* that it has open */
+	bool fell_short;                    /* of a file, of descriptors or of memory, in this look-up */
+	jmp_buf out_of_memory;              /* where a look-up goes on that finds no memory */
 } session;
 
 static const struct symbol unknown = { .symbol = "", .object = "", .file = "", .function = "" };
@@ -165,6 +175,7 @@ static bool mapped_path(uint64_t address, char *ret_path, size_t size)
 	char line[PATH_MAX + 128];
 	bool found = false;
 	FILE *maps = fopen("/proc/self/maps", "re");
+	session.fell_short |= !maps;
 	while (maps && !found && fgets(line, sizeof line, maps)) {
 		uint64_t start, end;
 		const char *path = strchr(line, '/');
@@ -205,6 +216,15 @@ static int count_loads(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* --- libdw ------------------------------------------------------------------------------------------------------ */
 
+/* Did a file that was not found fail for want of descriptors? */
+static bool descriptors_are_short(void)
+{
+	int fd = open("/", O_PATH | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno != ENOENT && errno != EACCES;
+}
+
 /*
  * A file of the session's: its descriptor gets a high number, which libdw closes when the session ends, and is
  * remembered. -1 when it cannot be had.
@@ -214,10 +234,17 @@ static int keep_file(int fd)
 	struct descriptor file;
 	if (fd >= 0 && session.n_files == FILES_MAX) {
 		close(fd);
+		session.fell_short = true;
 		return -1;
 	}
-	if (fd < 0 || descriptor_adopt(fd, DESCRIPTOR_FILE, &file))
+	if (fd < 0) {
+		session.fell_short |= descriptors_are_short();
 		return -1;
+	}
+	if (descriptor_adopt(fd, DESCRIPTOR_FILE, &file)) {
+		session.fell_short = true;
+		return -1;
+	}
 	session.files[session.n_files++] = file;
 	return file.fd;
 }
@@ -287,14 +314,30 @@ static Dwfl_Module *report_object(Dwfl *dwfl, const struct object *object)
 	self[n < 0 ? 0 : n] = '\0';
 	bool executable = strcmp(object->path, self) == 0;
 	int fd = keep_file(open(executable ? "/proc/self/exe" : object->path, O_RDONLY | O_CLOEXEC));
-	if (fd < 0)
+	if (fd < 0) {
+		session.fell_short = true;
 		return NULL;
+	}
 	dwfl_report_begin_add(dwfl);
 	Dwfl_Module *module = dwfl_report_elf(dwfl, object->path, object->path, fd, object->base, true);
 	if (!module)
 		descriptor_close(&session.files[--session.n_files]);
 	dwfl_report_end(dwfl, NULL, NULL);
 	return module;
+}
+
+__attribute__((noreturn)) static void leave_lookup(void)
+{
+	longjmp(session.out_of_memory, 1);
+}
+
+/* Reads the module's debug information, if it has any, and sees to what happens when memory runs out over it. */
+static void guard_memory(Dwfl_Module *module)
+{
+	Dwarf_Addr bias;
+	Dwarf *dwarf = dwfl_module_getdwarf(module, &bias);
+	if (dwarf)
+		dwarf_new_oom_handler(dwarf, leave_lookup);
 }
 
 /* The module of the object, reported when it is first asked for; NULL when its file cannot be trusted or read. */
@@ -306,7 +349,10 @@ static Dwfl_Module *find_module(const struct symbol_table *table, const struct o
 	Dwfl_Module *module = dwfl_addrmodule(dwfl, object->ip);
 	if (!module)
 		module = report_object(dwfl, object);
-	return module && same_build(module, object) ? module : NULL;
+	if (!module || !same_build(module, object))
+		return NULL;
+	guard_memory(module);
+	return module;
 }
 
 static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *symbol)
@@ -370,10 +416,15 @@ static void resolve_line(Dwfl_Module *module, uint64_t ip, struct symbol *symbol
 
 static void resolve(struct symbol_table *table, uint64_t ip, struct symbol *symbol)
 {
-	struct object object;
+	static struct object object; /* not lost when the look-up is left */
 	*symbol = unknown;
 	if (!find_object(ip, &object))
 		return;
+	if (setjmp(session.out_of_memory)) {
+		session.dwfl = NULL;
+		session.fell_short = true;
+		return;
+	}
 	symbol->object = intern(object.path);
 	symbol->offset = ip - object.start;
 	Dwfl_Module *module = find_module(table, &object);
@@ -384,17 +435,26 @@ static void resolve(struct symbol_table *table, uint64_t ip, struct symbol *symb
 	resolve_line(module, ip, symbol);
 }
 
+/* Have objects come or gone? */
+static bool loads_differ(const struct symbol_table *table, struct loads *ret_now)
+{
+	*ret_now = (struct loads){ 0, 0 };
+	dl_iterate_phdr(count_loads, ret_now);
+	return ret_now->added != table->loads.added || ret_now->removed != table->loads.removed;
+}
+
 /* Forgets what may be wrong now that objects came or went. */
 static void follow_loads(struct symbol_table *table)
 {
-	struct loads now = { 0, 0 };
-	dl_iterate_phdr(count_loads, &now);
-	if (now.added == table->loads.added && now.removed == table->loads.removed)
+	struct loads now;
+	if (!loads_differ(table, &now))
 		return;
-	memset(table->entries, 0, sizeof table->entries);
 	if (now.removed != table->loads.removed)
 		end_session();
+	pthread_mutex_lock(&table->lock);
+	memset(table->entries, 0, sizeof table->entries);
 	table->loads = now;
+	pthread_mutex_unlock(&table->lock);
 }
 
 /* --- the table -------------------------------------------------------------------------------------------------- */
@@ -406,6 +466,7 @@ struct symbol_table *symbol_table_open(void)
 		return NULL;
 	session.dwfl = NULL; /* what a fork copied may be half done: the child leaves it alone */
 	session.n_lookups = session.n_files = 0;
+	pthread_mutex_init(&table->lock, NULL);
 	const char *servers = getenv("DEBUGINFOD_URLS");
 	table->callbacks.find_elf = dwfl_linux_proc_find_elf;
 	table->callbacks.find_debuginfo = servers && *servers ? find_by_build_id : find_anywhere;
@@ -428,7 +489,34 @@ void symbol_table_close(struct symbol_table *table)
 	if (!table)
 		return;
 	end_session();
+	pthread_mutex_destroy(&table->lock);
 	mem_free(table);
+}
+
+static struct entry *entry_of(struct symbol_table *table, uint64_t ip)
+{
+	static_assert(CACHE_ENTRIES == 1 << (64 - 52), "the hash's upper bits number the entries");
+	return &table->entries[(ip * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+}
+
+static bool is_current(const struct entry *entry, uint64_t ip)
+{
+	return entry->ip == ip && (!entry->until_ns || time_monotonic_ns() < entry->until_ns);
+}
+
+bool symbol_known(struct symbol_table *table, uint64_t ip, struct symbol *ret_symbol)
+{
+	struct loads now;
+	*ret_symbol = unknown;
+	if (!table || !ip)
+		return true;
+	pthread_mutex_lock(&table->lock);
+	const struct entry *entry = entry_of(table, ip);
+	bool known = is_current(entry, ip) && !loads_differ(table, &now);
+	if (known)
+		*ret_symbol = entry->symbol;
+	pthread_mutex_unlock(&table->lock);
+	return known;
 }
 
 const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip)
@@ -436,11 +524,17 @@ const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip)
 	if (!table || !ip)
 		return &unknown;
 	follow_loads(table);
-	struct entry *entry = &table->entries[(ip * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
-	static_assert(CACHE_ENTRIES == 1 << (64 - 52), "the hash's upper bits number the entries");
-	if (entry->ip != ip) {
-		entry->ip = ip;
-		resolve(table, ip, &entry->symbol);
-	}
+	struct entry *entry = entry_of(table, ip); /* nobody else writes it */
+	if (is_current(entry, ip))
+		return &entry->symbol;
+	if (session.fell_short) /* libdw remembers what it has not found */
+		end_session();
+	session.fell_short = false;
+	struct entry found = { .ip = ip };
+	resolve(table, ip, &found.symbol);
+	found.until_ns = session.fell_short ? time_monotonic_ns() + RETRY_NS : 0;
+	pthread_mutex_lock(&table->lock);
+	*entry = found;
+	pthread_mutex_unlock(&table->lock);
 	return &entry->symbol;
 }

@@ -2,7 +2,8 @@
  * symbol.h -- from an instruction to a name: function, object, offset, and source line where there is debug
  * information.
  *
- *   who may run together    nobody: one thread at a time, the worker; never a handler
+ *   who may run together    symbol_known: any thread but never a handler, with everything
+ *                           everything else: one thread at a time, the resolver's
  */
 #ifndef SYMBOL_H
 #define SYMBOL_H
@@ -30,10 +31,14 @@ void symbol_thread_begin(void);
 /* `table` may be NULL. Strings that it gave out stay valid. */
 void symbol_table_close(struct symbol_table *table);
 
+/* What is known of `ip` already; false when it has to be looked up. */
+bool symbol_known(struct symbol_table *table, uint64_t ip, struct symbol *ret_symbol);
+
 /*
  * Looks `ip` up, an instruction's own address (not a return address); any number is allowed. Never NULL: what is not
  * known is "" or 0. The struct is valid until the next call, its strings as long as the process. Blocks for as long as
- * it takes to read an object's symbols, the first time.
+ * it takes to read an object's symbols, the first time. What could not be read for want of descriptors, memory or the
+ * file is asked again after a second.
  */
 const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip);
 

@@ -116,7 +116,8 @@ const struct taken *who_next(const struct who *who, uint64_t address, const stru
 
 bool who_is_own(const struct who *who, const struct taken *note)
 {
-	return note->thread_id == who->own_thread_id || note->location == MEMWATCH_LOCATION_OWN;
+	return note->thread_id == who->own_thread_id || note->thread_id == who->resolver_id ||
+	       note->location == MEMWATCH_LOCATION_OWN;
 }
 
 /* The instruction's store, decoded once a pass. */

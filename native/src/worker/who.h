@@ -28,7 +28,8 @@ struct store {
 enum { STORES = 256 };
 
 struct who {
-	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer */
+	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer; */
+	int32_t resolver_id;   /* and the one that looks symbols up */
 	struct taken *notes;   /* in the order in which they came */
 	uint32_t n, capacity;
 	uint32_t n_indexed;

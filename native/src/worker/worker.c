@@ -21,17 +21,15 @@
 #include "emit.h"
 #include "guard.h"
 #include "precise.h"
-#include "../base/syscalls.h"
+#include "resolver.h"
 #include "../base/memory.h"
 
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-	HITS_RESOLVED = 32,          /* instructions of hits whose symbols are looked up ahead of a pass */
 	WINDOW_MAX_MS = 100,         /* how wide hot pages may make a window */
 	SWEEP_SHARE = 500,           /* a sweep's distance is at least this multiple of the CPU time it took */
 	GAP_BYTES = 32 * PAGE_BYTES, /* pages without notes that are collected along */
@@ -153,7 +151,7 @@ static void announce(struct engine *engine)
 	for (unsigned i = 0, n = 0; i < WATCHERS_MAX && n < engine->n_watchers; i++) {
 		if (!engine->watchers[i])
 			continue;
-		log_announce(engine->watchers[i]->log);
+		resolver_announce(engine->resolver, engine->watchers[i]->log);
 		n++;
 	}
 }
@@ -238,29 +236,13 @@ static void begin_full(struct engine *engine)
 		engine->source->mark();
 }
 
-/* Looks the notes' instructions up before the regions need them: the first look into an object's symbols takes long. */
-static void resolve_notes(struct engine *engine)
-{
-	uint64_t last = 0, ips[HITS_RESOLVED];
-	unsigned n_ips = precise_drain(engine, ips, HITS_RESOLVED);
-	pthread_mutex_unlock(&engine->lock);
-	for (unsigned i = 0; i < n_ips; i++)
-		symbol_resolve(engine->symbols, ips[i]);
-	for (uint32_t i = 0; i < engine->who.n; i++) {
-		const struct taken *note = &engine->who.notes[i];
-		if (note->ip && note->ip != last)
-			symbol_resolve(engine->symbols, note->ip - (note->point != 0));
-		last = note->ip;
-	}
-	pthread_mutex_lock(&engine->lock);
-}
-
 /* Under both locks. `forced`: somebody waits for it. */
 static void pass(struct engine *engine, bool full, bool forced, struct span asked)
 {
 	engine->pass.silent_change = false;
 	engine->pass.unseen.n = 0;
 	memset(engine->pass.names, 0, sizeof engine->pass.names);
+	engine->who.resolver_id = resolver_thread(engine->resolver);
 	who_drain(&engine->who, &engine->ring);
 	engine->pass.start_ns = time_realtime_ns();
 	if (full) {
@@ -272,7 +254,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	}
 	who_drain(&engine->who, &engine->ring);
 	who_close_window(&engine->who);
-	resolve_notes(engine);
+	precise_drain(engine);
 	who_index(&engine->who);
 	precise_pass(engine, forced);
 	guard_pass(engine);
@@ -379,7 +361,7 @@ static void rest(struct engine *engine, struct plan *plan)
 static void look(struct engine *engine, struct plan *plan)
 {
 	who_drain(&engine->who, &engine->ring);
-	precise_drain(engine, NULL, 0);
+	precise_drain(engine);
 	uint64_t now_ns = time_monotonic_ns();
 	if ((engine->who.n || precise_waiting(engine)) && !plan->first_note_ns)
 		plan->first_note_ns = now_ns;
@@ -428,21 +410,10 @@ static bool work(struct engine *engine, struct plan *plan)
 	return !request.stop;
 }
 
-/*
- * When it wakes on a CPU that a thread of the host uses, it waits for another CPU or the next tick; its share stays the
- * same.
- */
-static void never_preempt(void)
-{
-	if (!syscall_refused(SYSCALL_SCHED_SETSCHEDULER) && sched_getscheduler(0) == SCHED_OTHER)
-		sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
-}
-
 static void *run(void *arg)
 {
 	struct engine *engine = arg;
-	never_preempt();
-	symbol_thread_begin();
+	engine_thread_begin();
 	struct plan plan = { .sweep_ns = engine->window_ns,
 			     .window_ns = engine->window_ns,
 			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
