@@ -11,6 +11,7 @@ import faulthandler
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -73,6 +74,20 @@ def quick_start(watcher: memwatch.MemoryWatcher, writer: str) -> None:
     assert known == (writer == "known"), f"the writer: {event.where}"
 
 
+def readme(writer: str) -> None:
+    """README's first program, as it stands, prints what it promises."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    program = text.partition("```python\n")[2].partition("```")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "quick_start.py")
+        path.write_text(program)
+        run = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300)
+    line = 1 + program.splitlines().index('data[0] = ord("J")')
+    assert "data: b'Hello' -> b'Jello'" in run.stdout, f"README's program printed {run.stdout}{run.stderr}"
+    known = f"written by <module>, {path}:{line}" in run.stdout
+    assert (run.returncode, known) == (0, writer == "known"), f"README's program: {run.stdout}{run.stderr}"
+
+
 def told_in_time(watcher: memwatch.MemoryWatcher, big: bytearray) -> None:
     """Polled: a change that lasts is told within the promise, and looking keeps its budget."""
     watcher.flush(60)
@@ -108,6 +123,7 @@ def main(backend: str, writer: str) -> None:
         quick_start(watcher, writer)
         if taken == "poll":
             told_in_time(watcher, big)
+    readme(writer)
     print(f"ok {taken}, writer {writer}: {note}")
 
 

@@ -54,6 +54,13 @@ struct source {
 	void (*fork_child)(void);
 };
 
+/* What looking cost, in CPU time. */
+struct look_cost {
+	uint64_t wake_ns;    /* the wake-up, and all that is neither of these: */
+	uint64_t compare_ns; /* to compare what was taken, */
+	uint64_t tell_ns;    /* and to tell of changes */
+};
+
 /*
  * How a backend that cannot tell what was written is looked at: in turn, within a budget. A flush looks at all of it,
  * by `collect`. On the worker, under the engine's lock.
@@ -61,11 +68,8 @@ struct source {
 struct turns {
 	/* Appends what is to be looked at now; `share`: of one core. False: there is nothing, and nothing to come. */
 	bool (*take)(uint64_t now_ns, double share, struct span_list *looks);
-	/*
-	 * What the looks of one `take` cost, in CPU time: the wake-up with all that is no look, and the looks. Returns
-	 * when the next is due, `least_ns` from now at least.
-	 */
-	uint64_t (*charge)(uint64_t now_ns, double share, uint64_t least_ns, uint64_t wake_ns, uint64_t look_ns);
+	/* Says what one `take` cost. Returns when the next is due, `least_ns` from now at least. */
+	uint64_t (*charge)(uint64_t now_ns, double share, uint64_t least_ns, struct look_cost cost);
 	/* A look found bytes of [start, end) changed. */
 	void (*changed)(uint64_t start, uint64_t end, uint64_t now_ns);
 	/* How long it may take until each byte has been looked at. */

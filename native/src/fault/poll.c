@@ -9,9 +9,10 @@
  * blocks. So a block waits for its turn at most twice as long as a round would take without hot ones. At rest the ticks
  * come more rarely, with as much to spend.
  *
- * What a look costs has two parts, learned apart: the wake-up, whatever is compared, and each byte. Were they one
- * price, a small look would make bytes seem dear, and so the next look smaller still. A look compares for as long as
- * its wake-up took at least, and wake-ups come so rarely that they take half of the budget at most.
+ * What a look costs has parts that are learned apart: the wake-up, each byte, and what is told of changes. Were they
+ * one price, a small look would make bytes seem dear, and so the next look smaller still. A look compares for as long
+ * as its wake-up took at least. All is paid for, but for wake-ups up to a fifth of the budget, which come on top; they
+ * take half of the budget at most beside that, being rarer where they are dear.
  *
  * Loss: what is undone before its block's turn is not seen. Without memory for the list of looks the next tick takes
  * the same.
@@ -26,12 +27,13 @@ enum {
 	REST_MS = 2000,
 	HOT_FIRST_MS = 500, /* how long a block is hot after its first change; doubled with each further one */
 	HOT_MOST_MS = 4000,
-	SAVED_MAX_MS = 100,  /* or two ticks; a worker that was kept from looking does not make up for more */
-	COSTS_KEPT = 16,     /* about so many looks make the prices */
-	TOLD_BYTES = 1 << 20 /* a look at less in which a change was found is no measure of what bytes cost */
+	SAVED_MAX_MS = 100,   /* or two ticks; a worker that was kept from looking does not make up for more */
+	WAKE_SHARE = 5,       /* wake-ups cost nothing up to this part of the budget: it is meant for the looks */
+	COSTS_KEPT = 16,      /* about so many looks make the prices */
+	FIRST_BYTES = 1 << 10 /* the weight of the first guess */
 };
 
-static const double FIRST_NS_PER_BYTE = 0.15, FIRST_WAKE_NS = 20000;
+static const double FIRST_NS_PER_BYTE = 1, FIRST_WAKE_NS = 20000;
 
 struct hot_block {
 	uint64_t start, until_ns, keep_ns;
@@ -45,10 +47,10 @@ static struct {
 	unsigned n_hot, next_hot;
 	uint64_t next; /* where the round goes on */
 	uint64_t last_take_ns, round_start_ns, last_round_ns, last_change_ns;
-	uint64_t taken_bytes; /* by the last take, */
-	bool has_changed;     /* which found a change */
+	uint64_t taken_bytes; /* by the last take */
 	uint64_t tick_ns;
 	double credit_ns;               /* CPU time that looks may cost now; below 0: owed */
+	double free_ns;                 /* of the next wake-up */
 	double wake_ns;                 /* what a look costs of late beside its bytes, */
 	double bytes_ns, bytes_counted; /* and for how many bytes it took how long: sums that fade */
 } turn;
@@ -58,8 +60,8 @@ static int open_poll(struct ring *ring, char *note, size_t note_size)
 	(void)ring, (void)note, (void)note_size;
 	turn = (typeof(turn)){
 		.wake_ns = FIRST_WAKE_NS,
-		.bytes_ns = FIRST_NS_PER_BYTE * BLOCK_BYTES,
-		.bytes_counted = BLOCK_BYTES,
+		.bytes_ns = FIRST_NS_PER_BYTE * FIRST_BYTES,
+		.bytes_counted = FIRST_BYTES,
 	};
 	return 0;
 }
@@ -166,20 +168,25 @@ static void earn(uint64_t now_ns, double share)
 	double most_ns = (double)max_u64(SAVED_MAX_MS * NS_PER_MS, 2 * turn.tick_ns) * share;
 	turn.credit_ns += (double)passed_ns * share;
 	turn.credit_ns = turn.credit_ns < most_ns ? turn.credit_ns : most_ns;
+	turn.free_ns = (double)passed_ns * share / WAKE_SHARE;
 	turn.last_take_ns = now_ns;
+}
+
+static double wake_charged(double wake_ns)
+{
+	return wake_ns > turn.free_ns ? wake_ns - turn.free_ns : 0;
 }
 
 static bool take(uint64_t now_ns, double share, struct span_list *looks)
 {
 	turn.taken_bytes = 0;
-	turn.has_changed = false;
 	if (!watched_bytes()) {
 		turn.last_take_ns = turn.round_start_ns = 0;
 		return false;
 	}
 	earn(now_ns, share);
 	if (turn.credit_ns > 0) {
-		double left_ns = turn.credit_ns - turn.wake_ns;
+		double left_ns = turn.credit_ns - wake_charged(turn.wake_ns);
 		left_ns = left_ns < turn.wake_ns ? turn.wake_ns : left_ns;
 		uint64_t most_bytes = (uint64_t)(left_ns / ns_per_byte()) + 1;
 		take_hot(now_ns, most_bytes / 2, looks);
@@ -188,22 +195,16 @@ static bool take(uint64_t now_ns, double share, struct span_list *looks)
 	return true;
 }
 
-/* To tell of a change costs as much as to compare many bytes: it is paid for, and makes them no dearer. */
-static void learn(uint64_t wake_ns, uint64_t look_ns)
+static uint64_t charge(uint64_t now_ns, double share, uint64_t least_ns, struct look_cost cost)
 {
-	turn.wake_ns += ((double)wake_ns - turn.wake_ns) / COSTS_KEPT;
-	if (!turn.taken_bytes || (turn.has_changed && turn.taken_bytes < TOLD_BYTES))
-		return;
-	turn.bytes_ns += (double)look_ns - turn.bytes_ns / COSTS_KEPT;
-	turn.bytes_counted += (double)turn.taken_bytes - turn.bytes_counted / COSTS_KEPT;
-}
-
-static uint64_t charge(uint64_t now_ns, double share, uint64_t least_ns, uint64_t wake_ns, uint64_t look_ns)
-{
-	learn(wake_ns, look_ns);
-	turn.credit_ns -= (double)(wake_ns + look_ns);
+	turn.wake_ns += ((double)cost.wake_ns - turn.wake_ns) / COSTS_KEPT;
+	if (turn.taken_bytes) {
+		turn.bytes_ns += (double)cost.compare_ns - turn.bytes_ns / COSTS_KEPT;
+		turn.bytes_counted += (double)turn.taken_bytes - turn.bytes_counted / COSTS_KEPT;
+	}
+	turn.credit_ns -= wake_charged((double)cost.wake_ns) + (double)(cost.compare_ns + cost.tell_ns);
 	bool rests = now_ns - turn.last_change_ns > REST_MS * NS_PER_MS;
-	uint64_t worth_ns = (uint64_t)(2 * turn.wake_ns / share);
+	uint64_t worth_ns = (uint64_t)(turn.wake_ns / (share / WAKE_SHARE + share / 2));
 	uint64_t owed_ns = turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
 	turn.tick_ns = max_u64(max_u64(least_ns, worth_ns), (rests ? REST_TICK_MS : TICK_MS) * NS_PER_MS);
 	return now_ns + max_u64(turn.tick_ns, min_u64(owed_ns, NS_PER_S));
@@ -232,7 +233,6 @@ static void changed(uint64_t start, uint64_t end, uint64_t now_ns)
 	for (uint64_t at = start; n < HOT_BLOCKS && page_set_next(&pages, page_floor(at), end, &run);) {
 		heat(block_of(run.start), now_ns);
 		turn.last_change_ns = now_ns;
-		turn.has_changed = true;
 		at = block_of(run.start) + BLOCK_BYTES;
 		n++;
 	}
@@ -240,7 +240,8 @@ static void changed(uint64_t start, uint64_t end, uint64_t now_ns)
 
 static uint64_t round_ns(double share)
 {
-	double bytes_share = turn.tick_ns ? share - turn.wake_ns / (double)turn.tick_ns : share;
+	double wakes_share = turn.tick_ns ? turn.wake_ns / (double)turn.tick_ns - share / WAKE_SHARE : 0;
+	double bytes_share = share - (wakes_share > 0 ? wakes_share : 0);
 	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * ns_per_byte() / bytes_share) * (turn.n_hot ? 2 : 1);
 	uint64_t under_way_ns = turn.round_start_ns ? turn.last_take_ns - turn.round_start_ns : 0;
 	uint64_t known_ns = max_u64(turn.last_round_ns, under_way_ns);

@@ -427,9 +427,11 @@ void emit_region(struct engine *engine, struct region *region)
 		emit_drop(watcher, region, MEMWATCH_DROP_VANISHED);
 		emit_lost(engine, region);
 	} else {
+		uint64_t cpu_ns = was_written ? 0 : time_cpu_ns(); /* what is polled has a budget */
 		judge(engine, watcher, region, old_hash, &(struct author){ .by_notes = true });
 		if (guard_holds(region))
 			guard_settle(engine, region);
+		engine->pass.tell_ns += was_written ? 0 : time_cpu_ns() - cpu_ns;
 	}
 }
 

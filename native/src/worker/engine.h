@@ -59,6 +59,7 @@ struct pass {
 	uint32_t check_slot;                    /* where the search for vanished memory goes on */
 	uint64_t dropped_now, dropped_before;   /* of the ring: when this full pass began, and the one before it */
 	uint64_t last_full_ns, this_full_ns;    /* CLOCK_MONOTONIC: when the last full passes began */
+	uint64_t tell_ns;                       /* CPU time that went into telling of changes of polled memory */
 	bool touch_failed;  /* a touched region could not be listed or read: keep the spans for the next pass */
 	bool silent_change; /* it found a change without a note */
 };

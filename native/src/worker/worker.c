@@ -278,7 +278,7 @@ static void compare_polled(struct engine *engine)
 	who_index(&engine->who);
 	touch_spans(engine);
 	emit_touched(engine);
-	announce(engine);
+	read_done(engine);
 	atomic_fetch_add(&engine->n_passes, 1);
 }
 
@@ -292,11 +292,17 @@ static uint64_t poll_in_turn(struct engine *engine, uint64_t cpu_ns)
 	if (!has_polled(engine) || !turns->take(time_monotonic_ns(), engine->poll_budget, &engine->pass.polled))
 		return 0;
 	uint64_t look_ns = time_cpu_ns();
+	engine->pass.tell_ns = 0;
 	if (engine->pass.polled.n)
 		compare_polled(engine);
-	uint64_t end_ns = time_cpu_ns();
-	return turns->charge(time_monotonic_ns(), engine->poll_budget, engine->window_ns, look_ns - cpu_ns,
-			     end_ns - look_ns);
+	uint64_t told_ns = time_cpu_ns();
+	struct look_cost cost = { .wake_ns = look_ns - cpu_ns, .tell_ns = engine->pass.tell_ns };
+	cost.compare_ns = told_ns - look_ns - cost.tell_ns;
+	if (cost.tell_ns) {
+		announce(engine);
+		cost.tell_ns += time_cpu_ns() - told_ns;
+	}
+	return turns->charge(time_monotonic_ns(), engine->poll_budget, engine->window_ns, cost);
 }
 
 /* --- when --- */
@@ -379,14 +385,14 @@ static void look(struct engine *engine, struct plan *plan)
 static bool work(struct engine *engine, struct plan *plan)
 {
 	struct request request = take_requests(engine);
-	uint64_t start_ns = time_monotonic_ns(), cpu_ns = time_cpu_ns();
+	uint64_t start_ns = time_monotonic_ns();
 	bool sweep = start_ns >= plan->next_sweep_ns;
 	bool window = plan->first_note_ns && start_ns >= window_end(plan);
 	bool passes = request.flush || sweep || window;
 	if (passes) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
-		uint64_t n_notes = engine->who.n;
+		uint64_t n_notes = engine->who.n, cpu_ns = time_cpu_ns();
 		pass(engine, request.flush || sweep, request.flush, (struct span){ 0 });
 		plan->due_ns = emit_due(engine, request.flush);
 		announce(engine);
