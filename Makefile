@@ -188,6 +188,12 @@ test-machines: ## run the checks of every machine: kernels of Debian in virtual 
 	$(SUBMAKE) all-files test-programs
 	@scripts/machines/run $(MACHINES)
 
+.PHONY: hostile
+hostile: ## run CPython's and NumPy's own suites, or SUITES (--short: a choice), with all memory watched and without, and compare
+	@scripts/bootstrap test
+	$(SUBMAKE) all-files
+	@scripts/hostile $(SUITES)
+
 .PHONY: test-arm64
 test-arm64: ## compile the core and its tests for arm64, and run a choice of them in a virtual machine
 	@scripts/machines/arm64
