@@ -20,7 +20,8 @@ JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
 VENV      := .venv
 VENV_PY   := $(VENV)/bin/python
 VERSION   := $(shell sed -n 's/^.define MEMWATCH_VERSION "\(.*\)"/\1/p' native/include/memwatch/memwatch.h)
-SONAME    := $(firstword $(subst ., ,$(VERSION)))
+# Raised by one with a release that programs built before it cannot run with: docs/c.md.
+SONAME    := 0
 
 ifeq ($(V),1)
 Q :=
@@ -150,6 +151,12 @@ lint: ## check format, style and types of the C, Python and shell sources
 	@scripts/bootstrap test
 	@$(MAKE) -s $(B)/exporter_page.h
 	@scripts/lint
+
+.PHONY: abi
+abi: ## compare the libraries' binary interface with that of the last release, which tests/abi holds
+	@scripts/bootstrap build
+	$(SUBMAKE) libraries
+	@scripts/abi check "$(B)"
 
 .PHONY: format
 format: ## format the C sources in place
@@ -283,9 +290,13 @@ $(B)/libmemwatch.so: SO_LIBS = $(NATIVE_LIBS)
 $(B)/libmemwatch_exporter.so: SO_LIBS = -L$(B) -lmemwatch $(EXPORTER_LIBS) -lpthread
 $(B)/libmemwatch_recorder.so: SO_LIBS = -L$(B) -lmemwatch $(RECORDER_LIBS) -lpthread
 $(B)/libmemwatch_exporter.so $(B)/libmemwatch_recorder.so: $(B)/libmemwatch.so
+$(B)/libmemwatch.so: native/libmemwatch.map
+$(B)/libmemwatch_exporter.so: exporter/libmemwatch_exporter.map
+$(B)/libmemwatch_recorder.so: recorder/libmemwatch_recorder.map
 $(B)/lib%.so:
 	$(say) LD $@
-	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,$(@F).$(SONAME) -o $@.$(VERSION) $(filter %.o,$^) $(SO_LIBS)
+	$(Q)$(CC) $(SO_FLAGS) $(LD_FLAGS) -Wl,-soname,$(@F).$(SONAME) -Wl,--version-script=$(filter %.map,$^) \
+		-o $@.$(VERSION) $(filter %.o,$^) $(SO_LIBS)
 	$(Q)ln -sf $(@F).$(VERSION) $@.$(SONAME) && ln -sf $(@F).$(VERSION) $@
 
 # pkg-config files for use from the build directory; scripts/install writes the installed ones from the same templates.

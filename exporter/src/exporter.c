@@ -263,32 +263,28 @@ static int announce(struct memwatch_exporter *exporter, const char *runtime_dir)
 	return discovery_open(&exporter->discovery, &facts, runtime_dir);
 }
 
-int memwatch_exporter_open(memwatch *watcher, const struct memwatch_exporter_options *options,
+int memwatch_exporter_open(memwatch *watcher, const struct memwatch_exporter_options *given,
 			   memwatch_exporter **ret_exporter)
 {
-	struct memwatch_exporter_options defaults;
-	if (!options) {
-		memwatch_exporter_options_init(&defaults);
-		options = &defaults;
-	}
+	struct memwatch_exporter_options options;
 	if (!watcher || !ret_exporter)
 		return exporter_error(-EINVAL, "the exporter needs a watcher, and a place for the handle");
-	int error = exporter_options_check(options);
+	int error = exporter_options_take(given, &options);
 	if (error)
 		return error;
-	struct memwatch_exporter *exporter = make(watcher, options);
+	struct memwatch_exporter *exporter = make(watcher, &options);
 	if (!exporter)
 		return exporter_error(-ENOMEM, "out of memory");
-	error = start(exporter, options);
+	error = start(exporter, &options);
 	if (error) {
 		destroy(exporter);
 		return error;
 	}
 	list_add(exporter);
-	error = announce(exporter, options->runtime_dir);
+	error = announce(exporter, options.runtime_dir);
 	if (error) {
 		memwatch_exporter_close(exporter);
-		return exporter_error(error, "the discovery file cannot be written to %s: %s", options->runtime_dir,
+		return exporter_error(error, "the discovery file cannot be written to %s: %s", options.runtime_dir,
 				      strerror(-error));
 	}
 	*ret_exporter = exporter;

@@ -4,6 +4,8 @@
  *
  * An address that others can reach is never served by mistake: it needs a token and TLS, or the word `insecure`.
  */
+#include <memwatch/reader.h>
+
 #include "options.h"
 
 #include "error.h"
@@ -17,17 +19,22 @@
 
 enum { PORT_DEFAULT = 10764, VARIABLE_LIMIT_MAX = 10000, CONNECTION_LIMIT_MAX = 65536, PEM_MAX = 1 << 20 };
 
-void memwatch_exporter_options_init(struct memwatch_exporter_options *options)
+static const struct memwatch_exporter_options defaults = {
+	.struct_bytes = sizeof defaults,
+	.host = "127.0.0.1",
+	.port = PORT_DEFAULT,
+	.connection_limit = 128,
+	.feed_limit = 32,
+	.variable_limit = 100,
+	.heartbeat_ms = 15000,
+};
+
+void memwatch_exporter_options_init_sized(struct memwatch_exporter_options *options, size_t struct_bytes)
 {
-	*options = (struct memwatch_exporter_options){
-		.struct_bytes = sizeof *options,
-		.host = "127.0.0.1",
-		.port = PORT_DEFAULT,
-		.connection_limit = 128,
-		.feed_limit = 32,
-		.variable_limit = 100,
-		.heartbeat_ms = 15000,
-	};
+	struct memwatch_exporter_options ours = defaults;
+	ours.struct_bytes = struct_bytes;
+	if (options)
+		memwatch_struct_write(options, struct_bytes, &ours, sizeof ours);
 }
 
 static int check_limits(const struct memwatch_exporter_options *options)
@@ -81,10 +88,8 @@ static int check_names(const struct memwatch_exporter_options *options)
 	return 0;
 }
 
-int exporter_options_check(const struct memwatch_exporter_options *options)
+static int check(const struct memwatch_exporter_options *options)
 {
-	if (options->struct_bytes != sizeof *options)
-		return exporter_error(-EINVAL, "fill the options in with memwatch_exporter_options_init() first");
 	int error = check_limits(options);
 	if (!error)
 		error = check_address(options);
@@ -94,6 +99,22 @@ int exporter_options_check(const struct memwatch_exporter_options *options)
 bool exporter_options_any_port(const struct memwatch_exporter_options *options)
 {
 	return options->port == PORT_DEFAULT && !options->port_exact;
+}
+
+int exporter_options_take(const struct memwatch_exporter_options *given, struct memwatch_exporter_options *ret_options)
+{
+	struct memwatch_exporter_options options = defaults;
+	int error = given ? memwatch_struct_read(&options, sizeof options, given, given->struct_bytes) : 0;
+	if (error == -E2BIG || (!error && options.reserved))
+		return exporter_error(
+			-EINVAL,
+			"an option is set that this library, %s, does not know: leave it out, or run with "
+			"the library that the program's header came with",
+			memwatch_version());
+	if (error)
+		return exporter_error(error, "fill the options in with memwatch_exporter_options_init() first");
+	*ret_options = options;
+	return check(&options);
 }
 
 static int read_file(FILE *file, char *text)

@@ -7,8 +7,8 @@
 #include <memwatch/exporter.h>
 #include <stdbool.h>
 
-/* 0, or -EINVAL, -EACCES with a sentence. */
-int exporter_options_check(const struct memwatch_exporter_options *options);
+/* What was given, over the defaults (NULL: these alone). 0, or -EINVAL, -EACCES with a sentence. */
+int exporter_options_take(const struct memwatch_exporter_options *given, struct memwatch_exporter_options *ret_options);
 
 /* May it be another port, since nobody chose this one? */
 bool exporter_options_any_port(const struct memwatch_exporter_options *options);

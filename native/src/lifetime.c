@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "lifetime.h"
 
+#include "options.h"
 #include "fault/fault.h"
 #include "fault/watchpoint.h"
 #include "worker/guard.h"
@@ -296,7 +297,7 @@ void lifetime_leave(struct memwatch *watcher)
 void lifetime_probe(struct backend_notes *ret_notes)
 {
 	struct memwatch_options options;
-	memwatch_options_init(&options);
+	options_default(&options);
 	pthread_mutex_lock(&life_lock);
 	int error = the_engine ? 0 : engine_begin(&options);
 	if (!error) {

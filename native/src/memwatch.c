@@ -6,6 +6,7 @@
 #include "lifetime.h"
 #include "options.h"
 #include "watch.h"
+#include "base/structs.h"
 #include "worker/post.h"
 #include "worker/worker.h"
 
@@ -27,10 +28,10 @@ static uint64_t random_number(void)
 int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 {
 	struct memwatch_options options;
-	memwatch_options_init(&options);
-	if (given)
-		options = *given;
-	int error = options_check(&options);
+	options_default(&options);
+	int error = given ? structs_take("options", &options, sizeof options, given, given->struct_bytes) : 0;
+	if (!error)
+		error = options_check(&options);
 	if (error)
 		return error;
 	struct memwatch *watcher = mem_alloc(sizeof *watcher);
@@ -108,8 +109,6 @@ uint64_t memwatch_epoch(const memwatch *watcher)
 
 static int check_post(const struct memwatch_post *post)
 {
-	if (post->struct_bytes != sizeof *post)
-		return error_set(-EINVAL, "struct_bytes must be sizeof(struct memwatch_post)");
 	if (post->n_frames && !post->frames)
 		return error_set(-EINVAL, "n_frames without frames");
 	if ((unsigned)post->attribution > MEMWATCH_ATTRIBUTION_EXACT || (unsigned)post->reason >= MEMWATCH_REASONS)
@@ -117,10 +116,14 @@ static int check_post(const struct memwatch_post *post)
 	return 0;
 }
 
-int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_post *post, uint64_t *ret_seq)
+int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_post *given, uint64_t *ret_seq)
 {
 	uint64_t seq = 0;
-	int error = check_post(post);
+	struct memwatch_post post = { 0 };
+	int error = given ? structs_take("post", &post, sizeof post, given, given->struct_bytes)
+			  : error_set(-EINVAL, "there is no post");
+	if (!error)
+		error = check_post(&post);
 	struct region *region = error ? NULL : watch_hold(watcher, id, &error);
 	if (!region)
 		return error;
@@ -128,7 +131,7 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 		error = error_set(-EINVAL, "\"%s\" has memory; events are posted for external regions",
 				  region_name(region));
 	else
-		error = post_event(watcher->engine, region, post, &seq);
+		error = post_event(watcher->engine, region, &post, &seq);
 	engine_unlock(watcher->engine);
 	if (!error && ret_seq)
 		*ret_seq = seq;
@@ -153,11 +156,16 @@ int memwatch_external_set(memwatch *watcher, uint64_t id, const struct memwatch_
 
 /* --- the log and its sinks --- */
 
-int memwatch_events_read(memwatch *watcher, uint64_t since, const struct memwatch_event **events, size_t n,
-			 struct memwatch_cursor *ret_cursor)
+int memwatch_events_read_sized(memwatch *watcher, uint64_t since, const struct memwatch_event **events, size_t n,
+			       struct memwatch_cursor *ret_cursor, size_t struct_bytes)
 {
-	int error = watch_check(watcher);
-	return error ? error : log_read(watcher->log, since, events, n, ret_cursor);
+	struct memwatch_cursor cursor;
+	int result = watch_check(watcher);
+	if (!result)
+		result = log_read(watcher->log, since, events, n, &cursor);
+	if (result >= 0 && ret_cursor)
+		memwatch_struct_write(ret_cursor, struct_bytes, &cursor, sizeof cursor);
+	return result;
 }
 
 int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms)
@@ -190,10 +198,10 @@ void memwatch_sink_close(memwatch_sink *sink)
 		sink_close(sink);
 }
 
-int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n)
+int memwatch_sink_list_sized(memwatch *watcher, struct memwatch_sink_info *infos, size_t n, size_t struct_bytes)
 {
 	int error = watch_check(watcher);
-	return error ? error : sink_list(watcher->log, infos, n);
+	return error ? error : sink_list(watcher->log, infos, n, struct_bytes);
 }
 
 int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwatch_event *event, void *arg), void *arg)

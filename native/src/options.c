@@ -3,14 +3,16 @@
  */
 #include "options.h"
 
+#include <memwatch/reader.h>
+
 #define POLL_BUDGET_MIN 0.0001
 
 enum { WINDOW_MS_MAX = 10000, RING_MIN = 16, RING_MAX = 1 << 24 };
 
-void memwatch_options_init(struct memwatch_options *options)
+void options_default(struct memwatch_options *ret_options)
 {
-	*options = (struct memwatch_options){
-		.struct_bytes = sizeof *options,
+	*ret_options = (struct memwatch_options){
+		.struct_bytes = sizeof *ret_options,
 		.backend = "auto",
 		.window_ms = WRITABLE_WINDOW_MS,
 		.ring_capacity = RING_CAPACITY,
@@ -25,10 +27,17 @@ void memwatch_options_init(struct memwatch_options *options)
 	};
 }
 
+void memwatch_options_init_sized(struct memwatch_options *options, size_t struct_bytes)
+{
+	struct memwatch_options defaults;
+	options_default(&defaults);
+	defaults.struct_bytes = struct_bytes;
+	if (options)
+		memwatch_struct_write(options, struct_bytes, &defaults, sizeof defaults);
+}
+
 int options_check(const struct memwatch_options *options)
 {
-	if (options->struct_bytes != sizeof *options)
-		return error_set(-EINVAL, "options must come from memwatch_options_init of the same version");
 	if (options->window_ms < 1 || options->window_ms > WINDOW_MS_MAX)
 		return error_set(-EINVAL, "window_ms must be 1 to %d, not %u", WINDOW_MS_MAX, options->window_ms);
 	if (options->ring_capacity < RING_MIN || options->ring_capacity > RING_MAX ||

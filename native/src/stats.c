@@ -5,6 +5,7 @@
 #include "lifetime.h"
 #include "base/location.h"
 #include "watch.h"
+#include "base/structs.h"
 
 #include "fault/fault.h"
 #include "worker/guard.h"
@@ -103,17 +104,20 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 	location_stats(&stats->locations, &stats->locations_dropped);
 }
 
-int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
+int memwatch_stats_get_sized(memwatch *watcher, struct memwatch_stats *ret_stats, size_t struct_bytes)
 {
+	struct memwatch_stats stats = { 0 };
 	int error = watch_check(watcher);
+	if (!error && !ret_stats)
+		error = error_set(-EINVAL, "there is no place for the stats");
 	if (error)
 		return error;
-	memset(ret_stats, 0, sizeof *ret_stats);
 	engine_lock(watcher->engine);
-	fill_watcher(watcher, ret_stats);
-	fill_engine(watcher->engine, ret_stats);
-	fill_note(watcher, ret_stats);
+	fill_watcher(watcher, &stats);
+	fill_engine(watcher->engine, &stats);
+	fill_note(watcher, &stats);
 	engine_unlock(watcher->engine);
+	memwatch_struct_write(ret_stats, struct_bytes, &stats, sizeof stats);
 	return 0;
 }
 
@@ -129,7 +133,7 @@ static void read_notes(memwatch *watcher, struct backend_notes *ret_notes)
 	engine_unlock(watcher->engine);
 }
 
-int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n)
+int memwatch_backend_list_sized(memwatch *watcher, struct memwatch_backend_info *infos, size_t n, size_t struct_bytes)
 {
 	struct backend_notes notes;
 	int error = watcher ? watch_check(watcher) : 0;
@@ -138,12 +142,13 @@ int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos
 	read_notes(watcher, &notes);
 	for (size_t b = 0; b < n && b < notes.n; b++) {
 		const struct backend_note *note = &notes.backends[b];
-		infos[b] = (struct memwatch_backend_info){ .name = note->name,
-							   .probed = note->probed,
-							   .usable = note->usable };
-		infos[b].chosen = watcher && strcmp(watcher->backend->name, note->name) == 0;
-		snprintf(infos[b].note, sizeof infos[b].note, "%s",
+		struct memwatch_backend_info info = { .name = note->name,
+						      .probed = note->probed,
+						      .usable = note->usable };
+		info.chosen = watcher && strcmp(watcher->backend->name, note->name) == 0;
+		snprintf(info.note, sizeof info.note, "%s",
 			 note->probed ? note->text : "not probed: another was taken");
+		memwatch_struct_write(structs_at(infos, b, struct_bytes), struct_bytes, &info, sizeof info);
 	}
 	return (int)notes.n;
 }

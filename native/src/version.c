@@ -129,8 +129,8 @@ int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const
 	return (int)count;
 }
 
-int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes, struct memwatch_blame *blames,
-		   size_t n)
+int memwatch_blame_sized(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes,
+			 struct memwatch_blame *blames, size_t n, size_t struct_bytes)
 {
 	int error;
 	uint8_t *work = size_bytes && size_bytes < SIZE_MAX / 2 ? mem_alloc(2 * size_bytes) : NULL;
@@ -143,7 +143,7 @@ int memwatch_blame(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t siz
 			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region_name(region),
 					  (unsigned long long)region->size_bytes);
 		else
-			error = history_blame(region, offset, size_bytes, work, blames, n);
+			error = history_blame(region, offset, size_bytes, work, blames, n, struct_bytes);
 		engine_unlock(watcher->engine);
 	}
 	mem_free(work);

@@ -10,6 +10,7 @@
 #include "edge.h"
 #include "base/number.h"
 #include "base/secret.h"
+#include "base/structs.h"
 #include "worker/emit.h"
 #include "worker/guard.h"
 #include "worker/precise.h"
@@ -121,9 +122,15 @@ static void disarm_unwatched(struct engine *engine, struct span span)
 
 /* --- coming --- */
 
-void memwatch_region_options_init(struct memwatch_region_options *options)
+static const struct memwatch_region_options region_defaults = { .struct_bytes = sizeof region_defaults,
+								.values = MEMWATCH_VALUES_AUTO };
+
+void memwatch_region_options_init_sized(struct memwatch_region_options *options, size_t struct_bytes)
 {
-	*options = (struct memwatch_region_options){ .struct_bytes = sizeof *options, .values = MEMWATCH_VALUES_AUTO };
+	struct memwatch_region_options defaults = region_defaults;
+	defaults.struct_bytes = struct_bytes;
+	if (options)
+		memwatch_struct_write(options, struct_bytes, &defaults, sizeof defaults);
 }
 
 static int check_memory(uint64_t address, size_t size_bytes, const struct memwatch_region_options *options)
@@ -170,8 +177,6 @@ static int check_condition(const struct memwatch_region_options *options)
 
 static int check_region_options(const struct memwatch_region_options *options, size_t size_bytes)
 {
-	if (options->struct_bytes != sizeof *options)
-		return error_set(-EINVAL, "options must come from memwatch_region_options_init of the same version");
 	if (options->name && !*options->name) /* to Prometheus an empty label is no label */
 		return error_set(-EINVAL, "a name is not empty; leave it out to have one made");
 	if (options->name && strlen(options->name) > MEMWATCH_NAME_MAX)
@@ -321,13 +326,12 @@ static void name_freely(struct memwatch *watcher, char name[32])
 int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 			const struct memwatch_region_options *given, uint64_t *ret_id)
 {
-	struct memwatch_region_options options;
+	struct memwatch_region_options options = region_defaults;
 	uint64_t start = (uint64_t)(uintptr_t)address, id = 0;
 	char free_name[32];
-	memwatch_region_options_init(&options);
-	if (given)
-		options = *given;
 	int error = watch_check(watcher);
+	if (!error && given)
+		error = structs_take("region_options", &options, sizeof options, given, given->struct_bytes);
 	if (!error)
 		error = check_memory(start, size_bytes, &options);
 	if (!error)
@@ -473,9 +477,11 @@ int64_t memwatch_region_read(memwatch *watcher, uint64_t id, void *buffer, size_
 	return memwatch_region_snapshot(watcher, id, buffer, size, &seq);
 }
 
-int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summary *ret_summary)
+int memwatch_region_summary_sized(memwatch *watcher, uint64_t id, struct memwatch_summary *ret_summary,
+				  size_t struct_bytes)
 {
 	int error;
+	struct memwatch_summary summary;
 	const struct region *region = watch_hold_values(watcher, id, &error);
 	if (!region)
 		return error;
@@ -483,8 +489,10 @@ int memwatch_region_summary(memwatch *watcher, uint64_t id, struct memwatch_summ
 	if (number.kind == MEMWATCH_NUMBER_NONE || region->flags & MEMWATCH_REGION_HASHED)
 		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region_name(region));
 	else
-		number_summary(number, region->shadow, region->size_bytes / number.item_bytes, ret_summary);
+		number_summary(number, region->shadow, region->size_bytes / number.item_bytes, &summary);
 	engine_unlock(watcher->engine);
+	if (!error)
+		memwatch_struct_write(ret_summary, struct_bytes, &summary, sizeof summary);
 	return error;
 }
 
@@ -495,12 +503,12 @@ static const char *backend_name(const struct engine *engine, const struct region
 	return (region->flags & REGION_POLLED ? engine->fallback : engine->watchers[region->watcher]->backend)->name;
 }
 
-static void fill_info(const struct engine *engine, const struct region *region, struct memwatch_region_info *info)
+static void fill_info(const struct engine *engine, const struct region *region, void *ret_info, size_t struct_bytes)
 {
 	static const struct region_meta unchanged;
 	const struct region_meta *meta = region->meta ? region->meta : &unchanged;
 	const struct layout *layout = region_layout(&engine->regions, region);
-	*info = (struct memwatch_region_info){
+	struct memwatch_region_info info = {
 		.id = region_id(region),
 		.address = region->start,
 		.size_bytes = region->size_bytes,
@@ -518,15 +526,16 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 		.ledger = { region->detected, meta->delivered, meta->coalesced, region->unchanged, meta->filtered,
 			    meta->dropped },
 	};
-	strcpy(info->name, region_name(region));
-	if (layout->format && strlen(layout->format) < sizeof info->format)
-		strcpy(info->format, layout->format);
+	strcpy(info.name, region_name(region));
+	if (layout->format && strlen(layout->format) < sizeof info.format)
+		strcpy(info.format, layout->format);
 	if (layout->n_dims)
-		memcpy(info->shape, layout->shape, layout->n_dims * sizeof *layout->shape);
-	info->number = region_number(layout->number, region, &info->value);
+		memcpy(info.shape, layout->shape, layout->n_dims * sizeof *layout->shape);
+	info.number = region_number(layout->number, region, &info.value);
+	memwatch_struct_write(ret_info, struct_bytes, &info, sizeof info);
 }
 
-int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n)
+int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n, size_t item_bytes)
 {
 	int error = watch_check(watcher);
 	if (error)
@@ -538,7 +547,7 @@ int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *item
 	engine_lock(engine);
 	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
 		if (region->watcher == watcher->index)
-			fill(engine, region, items, count++);
+			fill(engine, region, structs_at(items, count++, item_bytes), item_bytes);
 		if (++n_seen % LIST_BATCH == 0) {
 			engine_unlock(engine);
 			engine_lock(engine);
@@ -549,23 +558,20 @@ int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *item
 	return (int)count;
 }
 
-static void fill_nth_info(const struct engine *engine, const struct region *region, void *infos, size_t i)
+int memwatch_region_list_sized(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n,
+			       size_t struct_bytes)
 {
-	fill_info(engine, region, (struct memwatch_region_info *)infos + i);
+	return watch_list(watcher, cursor, fill_info, infos, n, struct_bytes);
 }
 
-int memwatch_region_list(memwatch *watcher, uint64_t *cursor, struct memwatch_region_info *infos, size_t n)
-{
-	return watch_list(watcher, cursor, fill_nth_info, infos, n);
-}
-
-int memwatch_region_info_get(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info)
+int memwatch_region_info_get_sized(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info,
+				   size_t struct_bytes)
 {
 	int error;
 	const struct region *region = watch_hold(watcher, id, &error);
 	if (!region)
 		return error;
-	fill_info(watcher->engine, region, ret_info);
+	fill_info(watcher->engine, region, ret_info, struct_bytes);
 	engine_unlock(watcher->engine);
 	return 0;
 }

@@ -17,11 +17,11 @@ struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error);
 struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error);
 
 /*
- * Calls `fill` for up to `n` regions of a watcher from the cursor on, with their number; lets the lock go now and then.
- * Returns how many.
+ * Calls `fill` for up to `n` regions of a watcher from the cursor on, with an item of `item_bytes`; lets the lock go
+ * now and then. Returns how many.
  */
-typedef void watch_fill(const struct engine *engine, const struct region *region, void *items, size_t i);
-int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n);
+typedef void watch_fill(const struct engine *engine, const struct region *region, void *ret_item, size_t item_bytes);
+int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n, size_t item_bytes);
 
 /* Ends all regions of a watcher. Under the lock. */
 void watch_remove_all(struct engine *engine, struct memwatch *watcher);

@@ -12,6 +12,8 @@
 #include "run.h"
 #include "vfs.h"
 
+#include <memwatch/reader.h>
+
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
@@ -378,18 +380,20 @@ static void *record(void *arg)
 
 /* --- opening and closing --- */
 
-void memwatch_recorder_options_init(struct memwatch_recorder_options *options)
+static const struct memwatch_recorder_options defaults = {
+	.struct_bytes = sizeof defaults, .max_bytes = MAX_BYTES_DEFAULT, .commit_ms = 200, .sync = 1
+};
+
+void memwatch_recorder_options_init_sized(struct memwatch_recorder_options *options, size_t struct_bytes)
 {
-	*options = (struct memwatch_recorder_options){
-		.struct_bytes = sizeof *options, .max_bytes = MAX_BYTES_DEFAULT, .commit_ms = 200, .sync = 1
-	};
+	struct memwatch_recorder_options ours = defaults;
+	ours.struct_bytes = struct_bytes;
+	if (options)
+		memwatch_struct_write(options, struct_bytes, &ours, sizeof ours);
 }
 
 static int check_options(const struct memwatch_recorder_options *options)
 {
-	if (!options || options->struct_bytes != sizeof *options)
-		return recorder_error_set(-EINVAL,
-					  "options must come from memwatch_recorder_options_init of the same version");
 	if (!options->path || !options->path[0])
 		return recorder_error_set(-EINVAL, "the recorder needs a path");
 	if (options->max_bytes < MAX_BYTES_MIN || options->max_bytes > MAX_BYTES_MAX)
@@ -398,6 +402,21 @@ static int check_options(const struct memwatch_recorder_options *options)
 	if (options->commit_ms < 1 || options->commit_ms > 1000)
 		return recorder_error_set(-EINVAL, "commit_ms must be 1 to 1000, not %u", options->commit_ms);
 	return 0;
+}
+
+/* What was given, over the defaults. */
+static int take_options(const struct memwatch_recorder_options *given, struct memwatch_recorder_options *ret_options)
+{
+	*ret_options = defaults;
+	int error = given ? memwatch_struct_read(ret_options, sizeof *ret_options, given, given->struct_bytes) : 0;
+	if (error == -E2BIG || (!error && ret_options->reserved))
+		return recorder_error_set(-EINVAL,
+					  "an option is set that this library, %s, does not know: leave it out, or run "
+					  "with the library that the program's header came with",
+					  memwatch_version());
+	if (error)
+		return recorder_error_set(error, "options must come from memwatch_recorder_options_init");
+	return check_options(ret_options);
 }
 
 /* The path from the root, so that the process may change its directory. NULL without memory. */
@@ -466,11 +485,12 @@ static int newest_seq(memwatch *watcher, uint64_t *ret_seq)
 	return 0;
 }
 
-int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_options *options,
+int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_options *given,
 			   memwatch_recorder **ret_recorder)
 {
+	struct memwatch_recorder_options options;
 	uint64_t newest = 0;
-	int error = check_options(options);
+	int error = take_options(given, &options);
 	if (!error)
 		error = newest_seq(watcher, &newest);
 	if (error)
@@ -483,13 +503,13 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 	recorder_vfs_name();
 	recorder->watcher = recorder->run.watcher = watcher;
 	recorder->pid = getpid();
-	recorder->options = *options;
-	recorder->options.max_bytes -= options->max_bytes % DB_PAGE_BYTES;
+	recorder->options = options;
+	recorder->options.max_bytes -= options.max_bytes % DB_PAGE_BYTES;
 	recorder->run.max_bytes = recorder->options.max_bytes;
 	recorder->run.committed.last_seq = newest;
 	recorder->stats =
 		(struct memwatch_recorder_stats){ .state = "starting", .max_bytes = recorder->options.max_bytes };
-	recorder->path = absolute(options->path);
+	recorder->path = absolute(options.path);
 	error = recorder->path ? memwatch_sink_open(watcher, "recorder", &recorder->sink) : -ENOMEM;
 	if (error) {
 		recorder_error_set(error, "the recorder cannot be opened: %s",
@@ -553,13 +573,16 @@ void memwatch_recorder_close(memwatch_recorder *recorder)
 	destroy(recorder);
 }
 
-int memwatch_recorder_stats_get(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats)
+int memwatch_recorder_stats_get_sized(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats,
+				      size_t struct_bytes)
 {
+	struct memwatch_recorder_stats stats;
 	int error = refuse_child(recorder);
 	if (error)
 		return error;
 	pthread_mutex_lock(&recorder->mutex);
-	*ret_stats = recorder->stats;
+	stats = recorder->stats;
 	pthread_mutex_unlock(&recorder->mutex);
+	memwatch_struct_write(ret_stats, struct_bytes, &stats, sizeof stats);
 	return 0;
 }

@@ -64,9 +64,15 @@ struct memwatch_exporter_options {
 	const char *labels;
 	/* 1: the port or none, 10764 too. Every other port is exact anyway. */
 	int port_exact;
+	/* 0 */
+	int reserved;
 };
 
-MEMWATCH_API void memwatch_exporter_options_init(struct memwatch_exporter_options *options);
+MEMWATCH_API void memwatch_exporter_options_init_sized(struct memwatch_exporter_options *options, size_t struct_bytes);
+MEMWATCH_INLINE void memwatch_exporter_options_init(struct memwatch_exporter_options *options)
+{
+	memwatch_exporter_options_init_sized(options, sizeof(struct memwatch_exporter_options));
+}
 
 /*
  * Starts to serve; `options` NULL for the defaults. -EINVAL an option out of range; -EADDRINUSE the port or socket is

@@ -12,6 +12,16 @@
 extern "C" {
 #endif
 
+/*
+ * For functions that take structures of programs which may be older or newer, see types.h. Reads what a program gave
+ * over the defaults in `ours`: the members that both have. -EINVAL: it is the size of no structure; -E2BIG: members
+ * that we do not have are not 0.
+ */
+MEMWATCH_API int memwatch_struct_read(void *ours, size_t our_bytes, const void *given, size_t given_bytes);
+
+/* Writes what a program has room for; what we do not have becomes 0. */
+MEMWATCH_API void memwatch_struct_write(void *theirs, size_t their_bytes, const void *ours, size_t our_bytes);
+
 /* What changes of a region while it is watched; the members are those of struct memwatch_region_info and its ledger. */
 struct memwatch_region_sample {
 	uint64_t id, delivered, last_seq, last_time_ns;
@@ -24,8 +34,14 @@ struct memwatch_region_sample {
  * The same as memwatch_region_list with a tenth of the bytes, for those who read all regions again and again. What does
  * not change, memwatch_region_info_get gives by the id.
  */
-MEMWATCH_API int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor,
-					     struct memwatch_region_sample *samples, size_t n);
+MEMWATCH_API int memwatch_region_sample_list_sized(memwatch *watcher, uint64_t *cursor,
+						   struct memwatch_region_sample *samples, size_t n,
+						   size_t struct_bytes);
+MEMWATCH_INLINE int memwatch_region_sample_list(memwatch *watcher, uint64_t *cursor,
+						struct memwatch_region_sample *samples, size_t n)
+{
+	return memwatch_region_sample_list_sized(watcher, cursor, samples, n, sizeof(struct memwatch_region_sample));
+}
 
 /*
  * memwatch_events_wait, which memwatch_events_wake with the same `woken` ends with 0 at once, too. `*woken` is the

@@ -12,7 +12,14 @@
 extern "C" {
 #endif
 
-enum { MEMWATCH_LATENCY_BUCKETS = 12 }; /* see struct memwatch_histogram */
+enum {
+	MEMWATCH_LATENCY_BUCKETS = 12, /* see struct memwatch_histogram; the bounds never change */
+	MEMWATCH_BUCKETS_ROOM = 16,
+	/* Room in arrays that an enum indexes: more than it will ever have. */
+	MEMWATCH_DROPS_ROOM = 16,
+	MEMWATCH_REASONS_ROOM = 32,
+	MEMWATCH_ATTRIBUTIONS_ROOM = 8
+};
 
 /* Why a note, an event or a detection was lost. */
 enum memwatch_drop {
@@ -26,11 +33,11 @@ enum memwatch_drop {
 MEMWATCH_API const char *memwatch_drop_text(enum memwatch_drop drop);
 
 /*
- * Counts of durations. Bucket i counts those of at most memwatch_histogram_bound(i) seconds (not cumulative); the last
- * entry counts the longer ones.
+ * Counts of durations. Bucket i counts those of at most memwatch_histogram_bound(i) seconds (not cumulative), bucket
+ * MEMWATCH_LATENCY_BUCKETS the longer ones; the rest is 0.
  */
 struct memwatch_histogram {
-	uint64_t buckets[MEMWATCH_LATENCY_BUCKETS + 1];
+	uint64_t buckets[MEMWATCH_BUCKETS_ROOM];
 	uint64_t count;
 	uint64_t sum_ns;
 };
@@ -41,7 +48,7 @@ struct memwatch_backend_info {
 	int probed; /* 0: nobody knows, since another was taken */
 	int usable;
 	int chosen;     /* by this watcher */
-	char note[200]; /* why not, or what to know; "" when there is nothing to say */
+	char note[204]; /* why not, or what to know; "" when there is nothing to say */
 };
 
 /* What a sink that keeps events says of its work, such as a recorder. */
@@ -51,10 +58,16 @@ struct memwatch_sink_status {
 	uint64_t bytes_used, max_bytes;
 	uint64_t last_commit_ns; /* CLOCK_REALTIME; 0: none yet */
 	char message[200];       /* of the last error, "" when there was none */
+	uint64_t reserved[4];    /* 0; members to come */
 };
 
 /* Shows it in memwatch_sink_list, and so in the exporter's metrics and page. Copied. */
-MEMWATCH_API void memwatch_sink_status_set(memwatch_sink *sink, const struct memwatch_sink_status *status);
+MEMWATCH_API void memwatch_sink_status_set_sized(memwatch_sink *sink, const struct memwatch_sink_status *status,
+						 size_t struct_bytes);
+MEMWATCH_INLINE void memwatch_sink_status_set(memwatch_sink *sink, const struct memwatch_sink_status *status)
+{
+	memwatch_sink_status_set_sized(sink, status, sizeof(struct memwatch_sink_status));
+}
 
 struct memwatch_sink_info {
 	char name[32];
@@ -76,11 +89,11 @@ struct memwatch_stats {
 	uint64_t n_regions, tracked_bytes;
 	struct memwatch_ledger ledger;
 	/* By enum memwatch_drop; what the ring dropped is the engine's. */
-	uint64_t dropped_by[MEMWATCH_DROPS];
+	uint64_t dropped_by[MEMWATCH_DROPS_ROOM];
 	/* Events by enum memwatch_attribution. */
-	uint64_t attribution_by[3];
+	uint64_t attribution_by[MEMWATCH_ATTRIBUTIONS_ROOM];
 	/* Events without a known writer, by enum memwatch_reason. */
-	uint64_t reason_by[MEMWATCH_REASONS];
+	uint64_t reason_by[MEMWATCH_REASONS_ROOM];
 	/* The log: the seqs that it has, how many events and bytes, and how many it had to give up. */
 	uint64_t events_oldest, events_newest, events_kept, events_bytes, events_evicted;
 	struct {
@@ -130,16 +143,30 @@ struct memwatch_stats {
 	uint64_t forks_unwatched;
 };
 
-MEMWATCH_API int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats);
+MEMWATCH_API int memwatch_stats_get_sized(memwatch *watcher, struct memwatch_stats *ret_stats, size_t struct_bytes);
+MEMWATCH_INLINE int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
+{
+	return memwatch_stats_get_sized(watcher, ret_stats, sizeof(struct memwatch_stats));
+}
 
 /*
  * Fills up to `n` infos: those that `auto` tries, then those that it does not; returns how many there are. Without a
  * `watcher` they are probed.
  */
-MEMWATCH_API int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n);
+MEMWATCH_API int memwatch_backend_list_sized(memwatch *watcher, struct memwatch_backend_info *infos, size_t n,
+					     size_t struct_bytes);
+MEMWATCH_INLINE int memwatch_backend_list(memwatch *watcher, struct memwatch_backend_info *infos, size_t n)
+{
+	return memwatch_backend_list_sized(watcher, infos, n, sizeof(struct memwatch_backend_info));
+}
 
 /* Fills up to `n` infos of the open sinks; returns how many there are. */
-MEMWATCH_API int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n);
+MEMWATCH_API int memwatch_sink_list_sized(memwatch *watcher, struct memwatch_sink_info *infos, size_t n,
+					  size_t struct_bytes);
+MEMWATCH_INLINE int memwatch_sink_list(memwatch *watcher, struct memwatch_sink_info *infos, size_t n)
+{
+	return memwatch_sink_list_sized(watcher, infos, n, sizeof(struct memwatch_sink_info));
+}
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,7 @@ struct event *event_new(size_t n_ranges, size_t room)
 	event->free = (uint8_t *)event + head;
 	event->end = (uint8_t *)event + size_bytes;
 	struct memwatch_event *shown = &event->shown;
+	shown->struct_bytes = sizeof *shown;
 	shown->changes = event->ranges;
 	shown->name = shown->format = "";
 	shown->where = event->page_writer = (struct memwatch_where){

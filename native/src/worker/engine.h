@@ -37,7 +37,8 @@ struct memwatch {
 	struct siphash_key hash_key; /* of the hashes that stand for hidden values; never leaves the process */
 	uint64_t n_regions, tracked_bytes;
 	struct memwatch_ledger ledger;
-	uint64_t dropped_by[MEMWATCH_DROPS], attribution_by[3], reason_by[MEMWATCH_REASONS];
+	uint64_t dropped_by[MEMWATCH_DROPS_ROOM], attribution_by[MEMWATCH_ATTRIBUTIONS_ROOM],
+		reason_by[MEMWATCH_REASONS_ROOM];
 	struct memwatch_histogram latency;
 	struct log *log;
 	struct history history;

@@ -6,6 +6,8 @@
  */
 #include "history.h"
 
+#include "../base/structs.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,7 +234,7 @@ static const struct undo *record_number(const struct region *region, uint32_t nu
 }
 
 static int blame_runs(const struct region *region, uint64_t offset, const uint32_t *whose, uint64_t size_bytes,
-		      struct memwatch_blame *blames, size_t n)
+		      struct memwatch_blame *blames, size_t n, size_t struct_bytes)
 {
 	size_t count = 0;
 	for (uint64_t i = 0, end; i < size_bytes && count < n; i = end, count++) {
@@ -242,7 +244,8 @@ static int blame_runs(const struct region *region, uint64_t offset, const uint32
 		const struct undo *undo = whose[i] ? record_number(region, whose[i]) : NULL;
 		while (undo && !undo->event)
 			undo = undo->region_newer;
-		blames[count] = (struct memwatch_blame){ offset + i, end - i, undo ? &undo->event->shown : NULL };
+		struct memwatch_blame blame = { offset + i, end - i, undo ? &undo->event->shown : NULL };
+		memwatch_struct_write(structs_at(blames, count, struct_bytes), struct_bytes, &blame, sizeof blame);
 		if (undo)
 			memwatch_event_ref(&undo->event->shown);
 	}
@@ -250,7 +253,7 @@ static int blame_runs(const struct region *region, uint64_t offset, const uint32
 }
 
 int history_blame(const struct region *region, uint64_t offset, uint64_t size_bytes, uint8_t *work,
-		  struct memwatch_blame *blames, size_t n)
+		  struct memwatch_blame *blames, size_t n, size_t struct_bytes)
 {
 	uint8_t *now = work, *before = work + size_bytes;
 	uint32_t number = 0, *whose = mem_alloc(size_bytes * sizeof *whose);
@@ -264,7 +267,7 @@ int history_blame(const struct region *region, uint64_t offset, uint64_t size_by
 		open = blame_bytes(now, before, size_bytes, whose, ++number);
 		memcpy(now, before, size_bytes);
 	}
-	int count = blame_runs(region, offset, whose, size_bytes, blames, n);
+	int count = blame_runs(region, offset, whose, size_bytes, blames, n, struct_bytes);
 	mem_free(whose);
 	return count;
 }

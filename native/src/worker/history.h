@@ -47,7 +47,7 @@ int history_load(const struct region *region, uint64_t seq, uint8_t *buffer, siz
 
 /* See memwatch_blame. `work` has room for twice size_bytes. */
 int history_blame(const struct region *region, uint64_t offset, uint64_t size_bytes, uint8_t *work,
-		  struct memwatch_blame *blames, size_t n);
+		  struct memwatch_blame *blames, size_t n, size_t struct_bytes);
 
 void history_key(uint64_t region_id, uint64_t seq, char ret_key[MEMWATCH_KEY_SIZE]);
 int history_key_parse(const char *key, uint64_t *ret_region_id, uint64_t *ret_seq);

@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "sink.h"
 
+#include "../base/structs.h"
+
 #include <memwatch/reader.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,30 +81,43 @@ void memwatch_sink_report(struct memwatch_sink *sink, uint64_t duration_ns, int 
 	pthread_mutex_unlock(&sink->log->mutex);
 }
 
-void memwatch_sink_status_set(struct memwatch_sink *sink, const struct memwatch_sink_status *status)
+void memwatch_sink_status_set_sized(struct memwatch_sink *sink, const struct memwatch_sink_status *given,
+				    size_t struct_bytes)
 {
+	struct memwatch_sink_status status = { 0 };
+	if (!sink || !given)
+		return;
+	/* It is shown to people: what we do not know of it cannot be. */
+	memwatch_struct_write(&status, sizeof status, given, struct_bytes);
 	pthread_mutex_lock(&sink->log->mutex);
 	sink->has_status = true;
-	sink->status = *status;
+	sink->status = status;
 	pthread_mutex_unlock(&sink->log->mutex);
 }
 
-int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n)
+static void fill_info(const struct memwatch_sink *sink, struct memwatch_sink_info *ret_info)
 {
+	uint64_t newest = sink->log->shown;
+	*ret_info = (struct memwatch_sink_info){ .received = sink->received,
+						 .missed = sink->missed,
+						 .failed = sink->failed,
+						 .lag = newest > sink->since ? newest - sink->since : 0,
+						 .duration = sink->duration,
+						 .has_status = sink->has_status,
+						 .status = sink->status };
+	memcpy(ret_info->name, sink->name, sizeof sink->name);
+}
+
+int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n, size_t struct_bytes)
+{
+	struct memwatch_sink_info info;
 	size_t count = 0;
 	pthread_mutex_lock(&log->mutex);
 	for (const struct memwatch_sink *sink = log->sinks; sink; sink = sink->next, count++) {
 		if (count >= n)
 			continue;
-		infos[count] =
-			(struct memwatch_sink_info){ .received = sink->received,
-						     .missed = sink->missed,
-						     .failed = sink->failed,
-						     .lag = log->shown > sink->since ? log->shown - sink->since : 0,
-						     .duration = sink->duration,
-						     .has_status = sink->has_status,
-						     .status = sink->status };
-		memcpy(infos[count].name, sink->name, sizeof sink->name);
+		fill_info(sink, &info);
+		memwatch_struct_write(structs_at(infos, count, struct_bytes), struct_bytes, &info, sizeof info);
 	}
 	pthread_mutex_unlock(&log->mutex);
 	return (int)count;

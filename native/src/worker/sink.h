@@ -20,7 +20,8 @@ struct memwatch_sink {
 
 int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink);
 void sink_close(struct memwatch_sink *sink);
-int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n);
+/* Fills infos of `struct_bytes` each. */
+int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n, size_t struct_bytes);
 
 /* A thread that calls back for each event. */
 enum { DISPATCHER_WAITS, DISPATCHER_RUNS, DISPATCHER_STOPS };

@@ -51,9 +51,14 @@ struct memwatch_recorder_options {
 	uint32_t commit_ms;  /* 200; 1 to 1,000: how long an event may wait for its commit */
 	uint32_t keep_runs;  /* 0: as many as fit; else older runs are deleted at the start */
 	int sync;            /* 1: commits reach the disk; 0: they survive the process, but not a power failure */
+	int reserved;        /* 0 */
 };
 
-MEMWATCH_API void memwatch_recorder_options_init(struct memwatch_recorder_options *options);
+MEMWATCH_API void memwatch_recorder_options_init_sized(struct memwatch_recorder_options *options, size_t struct_bytes);
+MEMWATCH_INLINE void memwatch_recorder_options_init(struct memwatch_recorder_options *options)
+{
+	memwatch_recorder_options_init_sized(options, sizeof(struct memwatch_recorder_options));
+}
 
 /*
  * Starts to record: a sink "recorder" and a thread of its own, which opens the file. -EINVAL, -ENOMEM, -ECHILD; whether
@@ -85,7 +90,12 @@ struct memwatch_recorder_stats {
 	char message[512]; /* of the last of them, "" when there was none */
 };
 
-MEMWATCH_API int memwatch_recorder_stats_get(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats);
+MEMWATCH_API int memwatch_recorder_stats_get_sized(memwatch_recorder *recorder,
+						   struct memwatch_recorder_stats *ret_stats, size_t struct_bytes);
+MEMWATCH_INLINE int memwatch_recorder_stats_get(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats)
+{
+	return memwatch_recorder_stats_get_sized(recorder, ret_stats, sizeof(struct memwatch_recorder_stats));
+}
 
 #ifdef __cplusplus
 }
