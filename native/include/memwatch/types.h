@@ -2,12 +2,12 @@
  * types.h -- the constants and structures of memwatch.h, which includes it.
  *
  * WHO MAY BE OLDER    A program runs with a library that is older or newer than the header it was built with, while
- *             both have the same soname. A structure with `struct_bytes`, and one that a function takes or fills whose
- *             name ends in `_sized` (the plain function beside it gives the size), grows at its end. Of one that the program
- *             gives, members that it does not have get their defaults; members that the library does not have must be
- *             0. Of one that the library fills, members that it does not have are 0. MEMWATCH_HAS asks an event whether
- *             it has a member. All other structures never change. No structure ends in padding that a new member could
- *             take, and none depends on where an enum ends.
+ *             both have the same soname. A structure with `struct_bytes` grows at its end, and so does one that a
+ *             function takes or fills whose name ends in `_sized` (the plain function beside it gives the size). Of one
+ *             that the program gives, members that it does not have get their defaults; members that the library does
+ *             not have must be 0. Of one that the library fills, members that it does not have are 0. MEMWATCH_HAS asks
+ *             an event whether it has a member. All other structures never change. No structure ends in padding that
+ *             a new member could take, and none depends on where an enum ends.
  */
 #ifndef MEMWATCH_TYPES_H
 #define MEMWATCH_TYPES_H
