@@ -1,4 +1,17 @@
-"""memwatch: which variable changed, when, from what to what, and who wrote it."""
+"""memwatch: which variable changed, when, from what to what, and who wrote it.
+
+    watcher = memwatch.MemoryWatcher()
+    watcher.watch(array, name="weights")          # memory: bytearray, NumPy, ctypes, mmap, array.array
+    watcher.watch_attr(config, "rate")            # a name bound to any object
+    watcher.set_callback(print)                   # a ChangeEvent for every change
+    print(watcher.serve().url)                    # the live page; /metrics for Prometheus
+
+`event.where` says who wrote. `event.where.attribution` says how sure that is: only "exact" names a function, a file
+and a line; "page" keeps what is no more than a hint in `event.where.page_writer`; "none" has a reason.
+
+`memwatch.buffer(n)` and `memwatch.empty(shape, dtype)` give memory on pages of its own, where writers are always told.
+`python -m memwatch doctor` says what works on this machine; docs/ has a tutorial and every option.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +19,8 @@ from memwatch._errors import Error
 from memwatch._event import Change, ChangeEvent, Frame, Where
 from memwatch._memory import buffer, empty
 from memwatch._native import backends
-from memwatch._serve import Server
+from memwatch._serve import ServeOptions, Server
+from memwatch._stats import Stats
 from memwatch._stream import EventStream
 from memwatch._watcher import MemoryWatcher
 
@@ -24,7 +38,9 @@ __all__ = [
     "Frame",
     "History",
     "MemoryWatcher",
+    "ServeOptions",
     "Server",
+    "Stats",
     "Where",
     "adapters",
     "backends",

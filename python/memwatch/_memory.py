@@ -7,6 +7,8 @@ import math
 import mmap
 from typing import TYPE_CHECKING, Any, Sequence, Union
 
+from memwatch import _check
+
 if TYPE_CHECKING:
     import numpy
 
@@ -16,6 +18,7 @@ def buffer(size: int) -> memoryview:
 
     A forked child has a copy, as of any other object.
     """
+    _check.size(size, f"buffer({size!r})")
     if size < 1:
         raise ValueError(f"buffer({size}): a buffer has at least one byte")
     if hasattr(mmap, "MAP_PRIVATE"):
@@ -27,7 +30,9 @@ def empty(shape: Union[int, Sequence[int]], dtype: Any = float) -> numpy.ndarray
     """A zeroed NumPy array on pages of its own."""
     import numpy
 
-    extents = (shape,) if isinstance(shape, int) else tuple(shape)
+    extents = (shape,) if not isinstance(shape, (tuple, list)) else tuple(shape)
+    for extent in extents:
+        _check.size(extent, f"empty({shape!r})")
     element = numpy.dtype(dtype)
     if element.hasobject:
         raise ValueError(f"empty(..., {element}): elements that are Python objects cannot live on pages of their own")

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict, Union
 
-from memwatch import _sigterm
+from memwatch import _check, _sigterm
 from memwatch._native import core, exporter
 
-OPTIONS = frozenset(
-    (
-        "unix_socket",
-        "token",
-        "metrics_need_token",
-        "metrics_open",
-        "metrics_users",
-        "tls_cert_file",
-        "tls_key_file",
-        "insecure",
-        "connection_limit",
-        "feed_limit",
-        "variable_limit",
-        "heartbeat_ms",
-        "allowed_host",
-        "runtime_dir",
-        "service",
-        "sigterm",
-        "worker",
-        "labels",
-    )
-)
+
+class ServeOptions(TypedDict, total=False):
+    """The options of `MemoryWatcher.serve()`, all by name."""
+
+    unix_socket: Optional[str]  # listen on this socket file, mode 0600, in place of a port
+    token: Optional[str]  # 32 to 128 of A-Z a-z 0-9 _ -; random by default
+    metrics_need_token: bool  # /metrics asks for the token also on this machine
+    metrics_open: bool  # all of /metrics for whoever reaches the port
+    metrics_users: Union[str, Iterable[object], None]  # users of this machine who see values in /metrics
+    tls_cert_file: Optional[str]  # PEM; with tls_key_file
+    tls_key_file: Optional[str]
+    insecure: bool  # other addresses than loopback without TLS
+    allowed_host: Optional[str]  # further names for the Host header, with commas between
+    connection_limit: int  # connections at once, 128 by default
+    feed_limit: int  # of them streaming or waiting, 32 by default
+    variable_limit: int  # variables with a label of their own in /metrics, 100 by default
+    heartbeat_ms: int  # a stream's sign of life, 15,000 by default
+    runtime_dir: Optional[str]  # where the discovery file goes; "": nowhere
+    service: Optional[str]  # names the process wherever it is shown; MEMWATCH_SERVICE
+    worker: Optional[str]  # and its worker; MEMWATCH_WORKER
+    labels: Union[str, Mapping[str, object], None]  # "zone=eu,tier=web"; MEMWATCH_LABELS
+    sigterm: bool  # SIGTERM delivers, closes and cleans up first
+
+
+OPTIONS = frozenset(ServeOptions.__annotations__)
 
 
 def _labels(labels: Mapping[str, object]) -> str:
@@ -44,12 +47,14 @@ class Server:
     """A running exporter: `/metrics`, the JSON feeds and the live page. A context manager."""
 
     def __init__(self, watcher: core.Watcher, host: str, port: Optional[int], options: dict[str, Any]) -> None:
+        _check.port(port)
         unknown = set(options) - OPTIONS
         if unknown:
             raise TypeError(f"serve() has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(OPTIONS))}")
         users = options.get("metrics_users")
         if users is not None and not isinstance(users, str):
             options["metrics_users"] = ",".join(str(user) for user in users)
+        self._closed = False
         self._sigterm = bool(options.pop("sigterm", False))
         if self._sigterm:
             _sigterm.install()
@@ -91,6 +96,7 @@ class Server:
 
     def close(self) -> None:
         """Stops serving. Twice is allowed."""
+        self._closed = True
         self._exporter.close()
 
     def __enter__(self) -> Server:
@@ -102,4 +108,5 @@ class Server:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<memwatch.Server port {self.port}>"
+        where = self._options.get("unix_socket") or f"port {self.port}"
+        return f"<memwatch.Server {where}, {'closed' if self._closed else 'serving'}>"

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Optional
 
-from memwatch import _threads
+from memwatch import _check, _threads
 from memwatch._event import ChangeEvent
 from memwatch._native import core
 
@@ -33,6 +33,7 @@ class EventStream:
         self._timeout = timeout
         self._ready: deque[core.Event] = deque()
         self._reading = _threads.RLock()
+        _check.since(since)
         self._seq = watcher.events_read(NEWEST, 0)[1]["newest"] if since is None else since  # of the last event read
         self._sink = core.Sink(watcher, "events", self._seq)
         self._ended = False
@@ -61,6 +62,10 @@ class EventStream:
         self.missed += event.seq - self._seq - 1
         self._seq = event.seq
         return self._convert(event)
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else f"after event {self._seq}"
+        return f"<EventStream {state}, {self.missed} missed>"
 
     def __iter__(self) -> EventStream:
         return self

@@ -7,9 +7,9 @@ import sys
 import time
 import warnings
 from types import TracebackType
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union, cast
 
-from memwatch import _config, _follow, _history, _lifetime, _threads
+from memwatch import _check, _config, _follow, _history, _lifetime, _threads
 from memwatch._buffers import exported, why_not
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
@@ -21,12 +21,15 @@ from memwatch._memory import is_kept
 from memwatch._native import core, missing, recorder
 from memwatch._polled import PolledBytes
 from memwatch._recorder import open_recorder
-from memwatch._serve import Server
+from memwatch._serve import ServeOptions, Server
+from memwatch._stats import Stats
 from memwatch._stream import NEWEST, EventStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 CLOSE_S = 5.0  # how long closing waits for callbacks
 RETIRED_MAX = 4096
-
 
 
 #: What the core's note says of the backend mprotect, for the warning before it is opened.
@@ -70,6 +73,7 @@ class MemoryWatcher:
         history_path_bytes: Optional[int] = None,
         follow_fork: Optional[bool] = None,
     ) -> None:
+        _check.adapter(adapter)
         native_backend: Optional[str] = getattr(adapter, "native_backend", None)
         options = _config.resolve(
             {
@@ -161,7 +165,8 @@ class MemoryWatcher:
         replace         True: another region of that name gives way to this one, as when a notebook's cell runs again
         metadata        goes to the adapter, where there is one
         """
-        _check_callback(callback)
+        _check.callback(callback)
+        _check.name(name)
         adapter = self._adapter
         if adapter is None and not core.NATIVE:
             adapter = self._adapter_named("polling")
@@ -183,6 +188,7 @@ class MemoryWatcher:
         refusal = why_not(obj)
         if refusal is not None:
             raise TypeError(refusal)
+        _check.region(obj, values, when, max_rate, metric)
         exporter = exported(obj)
         obj = obj if exporter is None else exporter  # a tensor's memory, as an array
         judge = when if callable(when) else None
@@ -219,6 +225,7 @@ class MemoryWatcher:
 
     def unwatch(self, id_or_name: Union[int, str]) -> bool:
         """Stops watching a region. What was written before is still delivered. False when there is no such region."""
+        _check.region_or_name(id_or_name, "unwatch")
         try:
             region_id = self._id(id_or_name)
             entry = self._regions.get(region_id) or self._retired.get(region_id)
@@ -249,7 +256,10 @@ class MemoryWatcher:
         return self.unwatch(bound.binding_id)
 
     def all(self, **options: Any) -> dict[str, int]:
-        """Watches every variable in the caller's scope; the ids by name. Options: see `memwatch._scope.watch_all`."""
+        """Watches every variable in the caller's scope; the ids by name, and `.skipped`: why not the others.
+
+        Options are those of `watch_attr`, for all of them.
+        """
         from memwatch import _scope  # here, because few programs need it
 
         return _scope.watch_all(self, sys._getframe(1), **options)
@@ -301,7 +311,7 @@ class MemoryWatcher:
 
         Events that are older, also those not delivered yet, are not for the new callback.
         """
-        _check_callback(callback)
+        _check.callback(callback)
         self._callback_since = self._core.events_read(NEWEST, 0)[1]["newest"]
         self._callback = callback
         if callback is not None:
@@ -328,6 +338,7 @@ class MemoryWatcher:
 
         In a callback it waits for the events, not for their delivery.
         """
+        _check.timeout(timeout, "flush")
         deadline = time.monotonic() + timeout
         flushed = bool(_threads.aside(lambda: self._core.flush(timeout)))
         if self._dispatcher is None:
@@ -374,26 +385,20 @@ class MemoryWatcher:
             for at in _history.indices(layout, offset, offset + length)
         ]
 
-    def serve(self, host: str = "127.0.0.1", port: Optional[int] = None, **options: Any) -> Server:
+    def serve(self, host: str = "127.0.0.1", port: Optional[int] = None, **options: Unpack[ServeOptions]) -> Server:
         """Serves metrics, feeds and a live page: on port 10764, or any free one where that is in use, as port=0 does.
-        `memwatch.Error` when a port was asked for and is in use.
-
-        `service`, `worker` and `labels` (a dict, or "zone=eu,tier=web") name the process wherever it is shown; else
-        MEMWATCH_SERVICE, MEMWATCH_WORKER and MEMWATCH_LABELS do.
-
-        Options: unix_socket, token, metrics_need_token, metrics_open, metrics_users, tls_cert_file, tls_key_file,
-        insecure, allowed_host, connection_limit, feed_limit, variable_limit, heartbeat_ms, runtime_dir.
+        `memwatch.Error` when a port was asked for and is in use. The options are those of `memwatch.ServeOptions`.
 
         `sigterm=True`, on the main thread: SIGTERM first delivers what was written, closes the watchers and removes the
         discovery file, and then ends the process as it would have. A program with a handler of its own keeps that.
         """
-        server = Server(self._core, host, port, options)
+        server = Server(self._core, host, port, dict(options))
         self._servers.append(server)
         return server
 
-    def get_stats(self, regions: bool = False) -> dict[str, Any]:
+    def get_stats(self, regions: bool = False) -> Stats:
         """What was seen, what was lost and what it cost; `regions=True` adds every region's own account by name."""
-        stats = self._core.stats()
+        stats: Any = self._core.stats()
         stats["backends"] = self._core.backends()
         callback_missed = sum(sink["missed"] for sink in stats["sinks"] if sink["name"] == "callback")
         stats["callback_errors"] = self._callback_errors
@@ -405,7 +410,7 @@ class MemoryWatcher:
         stats["adapters"] = {name: adapter.get_stats() for name, adapter in self._adapters.items()}
         if regions:
             stats["regions"] = {region["name"]: region for region in self._core.region_list()}
-        return stats
+        return cast(Stats, stats)
 
     def close(self) -> None:
         """Delivers what was written before, then ends the watcher. Twice is allowed.
@@ -451,8 +456,10 @@ class MemoryWatcher:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._core.closed else f"{len(self._regions)} regions"
-        return f"<MemoryWatcher {state}>"
+        if self._core.closed:
+            return "<MemoryWatcher closed>"
+        stats = self._core.stats()
+        return f"<MemoryWatcher {len(self._regions)} regions, {stats['delivered']} events, backend {stats['backend']}>"
 
     def _id(self, name: Union[int, str]) -> int:
         return self._core.region_find(name) if isinstance(name, str) else self._moved.get(name, name)
@@ -588,8 +595,3 @@ class MemoryWatcher:
             # A signal handler or a finaliser may do the same in the midst of it.
             for oldest in list(self._retired)[:-RETIRED_MAX]:
                 self._retired.pop(oldest, None)
-
-
-def _check_callback(callback: object) -> None:
-    if callback is not None and not callable(callback):
-        raise TypeError(f"a callback is a function of the event, not {type(callback).__name__}")

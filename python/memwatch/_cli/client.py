@@ -238,5 +238,3 @@ def _given(query: dict[str, Any]) -> dict[str, Any]:
 def region_path(region: dict[str, Any], what: str) -> str:
     """Of the address of a region's history, value or blame."""
     return f"/api/v1/regions/{quote(str(region['region_id']))}/{what}"
-
-

@@ -79,7 +79,5 @@ def sorted_rows(rows: list[Row]) -> list[Row]:
 
 def losses_text(samplers: list[Sampler]) -> str:
     """One line."""
-    parts = [
-        f"{each.found.title} {reason} {n}" for each in samplers for reason, n in each.lost.items()
-    ]
+    parts = [f"{each.found.title} {reason} {n}" for each in samplers for reason, n in each.lost.items()]
     return f"lost: {', '.join(parts)}" if parts else "nothing was lost"

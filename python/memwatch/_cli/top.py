@@ -157,5 +157,3 @@ def add(commands: Any) -> None:
     parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="N", help="between two looks (1)")
     parser.add_argument("--once", action="store_true", help="print one table and end")
     parser.add_argument("--plain", action="store_true", help="the plain table, also where textual is installed")
-
-
