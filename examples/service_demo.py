@@ -5,6 +5,9 @@
 The lesson: nothing in the service's code (the methods of Service) knows that it is watched. The operator's side (main)
 registers the variables by name, gets a callback for every change with the file and line of the writer, and serves the
 same changes as metrics and feeds. Kernel writes count too: the session buffer is filled by `recv_into`.
+
+Two bugs are in the service. `note_latency` writes one place too far and hits the configuration, which nobody would look
+for there; and once in a while `normalise` makes a weight NaN. memwatch tells of both, with the line.
 """
 
 import argparse
@@ -27,16 +30,19 @@ import numpy as np
 from memwatch import ChangeEvent, MemoryWatcher, buffer
 
 METRICS_SHOWN = (
-    "memwatch_variable_value",
-    "memwatch_variable_events_total",
+    'memwatch_variable_value{variable="requests"}',
     "memwatch_events_total",
-    "memwatch_events_dropped_total",
-    "memwatch_attribution_events_total",
+    'memwatch_attribution_events_total{attribution="exact"',
 )
+EVENTS_SHOWN = 12
+N_LATENCIES = 8
+
+#: Who is expected to write what. Anybody else is worth a look.
+EXPECTED = {"config": "reconfigure", "temperature": "measure", "requests": "handle_request"}
 
 
 class Config(ctypes.Structure):
-    _fields_ = [("timeout_ms", ctypes.c_int), ("retries", ctypes.c_int), ("rate_limit", ctypes.c_double)]
+    _fields_ = [("rate_limit", ctypes.c_double), ("timeout_ms", ctypes.c_int), ("retries", ctypes.c_int)]
 
 
 class Service:
@@ -46,7 +52,11 @@ class Service:
         self.temperature = np.full((), 20.0)
         self.requests = np.zeros(1, dtype=np.uint64)
         self.errors = array.array("Q", [0])
-        self.config = Config(timeout_ms=30, retries=3, rate_limit=100.0)
+        # As in many programs, one block of memory holds several things: latencies, and behind them the configuration.
+        self.block = buffer(4096)
+        self.latencies = self.block.cast("d")
+        self.config = Config.from_buffer(self.block, N_LATENCIES * 8)
+        self.config.timeout_ms, self.config.retries, self.config.rate_limit = 30, 3, 100.0
         self.weights = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
         # On pages of its own: only there a change that no thread made is known to be a system call's.
         self.session = buffer(4096)
@@ -59,7 +69,9 @@ class Service:
             for seconds, step in (
                 (0.5, self.measure),
                 (0.3, self.handle_request),
+                (0.6, self.note_latency),
                 (1.0, self.train),
+                (2.1, self.normalise),
                 (4.0, self.reconfigure),
                 (1.5, self.receive),
                 (2.5, self.fill_cache),
@@ -94,12 +106,20 @@ class Service:
     def train(self, n: int) -> None:
         row = n % 64
         self.weights[row] *= 0.9
-        # A model that goes wrong for a moment: the kind of change one wants to hear of.
-        self.weights[3, 17] = np.nan if n % 10 == 7 else 0.5
+
+    def normalise(self, n: int) -> None:
+        # A model that goes wrong for a minute: where the spread is 0, this divides 0 by 0.
+        spread = np.float32(0 if n % 45 in range(2, 32) else 1)
+        with np.errstate(invalid="ignore"):
+            self.weights[3, 17] = np.float32(0.5) * spread / spread
+
+    def note_latency(self, n: int) -> None:
+        # The bug: there are N_LATENCIES places, so it has to be n % N_LATENCIES.
+        self.latencies[n % (N_LATENCIES + 1)] = 0.002 + n % 5 / 1000
 
     def reconfigure(self, n: int) -> None:
         self.config.timeout_ms = 30 + n
-        self.config.rate_limit *= 1.1
+        self.config.rate_limit = 100.0 + n
 
     def receive(self, n: int) -> None:
         self._client.sendall(b"message %d" % n)
@@ -121,16 +141,48 @@ def watch(watcher: MemoryWatcher, service: Service) -> None:
     watcher.watch(service.calibration, name="calibration")
 
 
-def print_event(event: ChangeEvent) -> None:
-    clock = datetime.fromtimestamp(event.timestamp_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    print(f"{clock} {event.seq:5} {event.variable_name:12} {what(event):40.40} {who(event)}", flush=True)
+class Told:
+    """Prints the first change of each kind, and remembers what nobody expected."""
+
+    def __init__(self) -> None:
+        self.kinds: set[tuple[str, str, bool]] = set()
+        self.found: list[str] = []
+
+    def __call__(self, event: ChangeEvent) -> None:
+        nan = "→ nan" in what(event)
+        writer = (event.where.function or "").rpartition(".")[2]
+        kind = (event.variable_name, writer or str(event.where), nan)
+        if kind in self.kinds or len(self.kinds) >= EVENTS_SHOWN:
+            return
+        self.kinds.add(kind)
+        clock = datetime.fromtimestamp(event.timestamp_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
+        print(
+            f"{clock} {event.seq:5} {event.variable_name:12} {what(event):34.34} {sure(event):7} {who(event)}",
+            flush=True,
+        )
+        expected = EXPECTED.get(event.variable_name, writer)
+        if nan or (writer and writer != expected):
+            wanted = f", not {expected}" if writer != expected else ""
+            self.found.append(f"{event.variable_name}{what(event)}, by {who(event)} ({sure(event)}){wanted}")
+
+
+def sure(event: ChangeEvent) -> str:
+    """Only `exact` is proof; `kernel` says that a system call wrote, and not which."""
+    if event.where.reason == "kernel":
+        return "kernel"
+    return {"exact": "proof", "page": "guess"}.get(event.where.attribution, "unknown")
 
 
 def what(event: ChangeEvent) -> str:
     """The first changed number, for variables that hold numbers; else how much changed."""
+    if event.variable_name == "config":
+        before, after = event.old, event.new
+        for field, *_ in Config._fields_:
+            if getattr(before, field) != getattr(after, field):
+                return f".{field}: {getattr(before, field):.6g} → {getattr(after, field):.6g}"
     for index, old, new in event.elements[:1]:
         if isinstance(old, (int, float)):
-            place = f"[{', '.join(map(str, index))}] " if event.how_big > 8 else ""
+            place = f"[{', '.join(map(str, index))}]: " if event.how_big > 8 else ""
             more = " ..." if len(event.elements) > 1 else ""
             return f"{place}{old:.6g} → {new:.6g}{more}"
     return f"{event.changed_bytes} of {event.how_big} bytes"
@@ -161,8 +213,11 @@ def scrape(port: int) -> str:
         return answer.read().decode()
 
 
-def print_summary(watcher: MemoryWatcher, metrics: str) -> None:
+def print_summary(watcher: MemoryWatcher, metrics: str, found: list[str]) -> None:
     stats = watcher.get_stats()
+    print("\nWhat nobody expected:")
+    for sentence in found or ["nothing yet: it takes ten seconds"]:
+        print("  " + sentence)
     print("\nA scrape of /metrics says:")
     for line in metrics.splitlines():
         if line.startswith(METRICS_SHOWN) and not line.endswith((" 0", " 0.0")):
@@ -187,17 +242,20 @@ def main() -> int:
     service = Service()
     with MemoryWatcher() as watcher:
         watch(watcher, service)
+        told = Told()
         if not options.quiet:
-            watcher.set_callback(print_event)
+            watcher.set_callback(told)
         exporter = serve(watcher, options)
         print(f"live page   {exporter.url}\nmetrics     http://{options.host}:{exporter.port}/metrics", flush=True)
+        if not options.quiet:
+            print("\nthe first change of each kind, as it happens:", flush=True)
         service.start()
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait(options.seconds or None)
         service.stop()
         watcher.flush(5)
         metrics = scrape(exporter.port)
-        print_summary(watcher, metrics)
+        print_summary(watcher, metrics, told.found)
         exporter.close()
     return 0 if "memwatch_events_total" in metrics else 1
 

@@ -69,7 +69,9 @@ def test_it_comes_up_says_where_to_look_and_leaves_nothing(stack, tmp_path):
     (port, demo_port, discover_port), process = stack
     said = "".join(process.stdout.readline() for _ in range(5))
     assert re.search(rf"http://127.0.0.1:{demo_port}/#\w+", said), said
-    assert f"http://127.0.0.1:{port}/alerts" in said, said
+    for link in re.findall(rf"http://127\.0\.0\.1:{port}/\S*", said):
+        with urllib.request.urlopen(link, timeout=10) as answer:
+            assert answer.status == 200, link
     prometheus = Prometheus(f"http://127.0.0.1:{port}")
     wait_for(lambda: prometheus.now('memwatch_variable_value{variable="temperature"}'), "a scrape of the demo")
     with urllib.request.urlopen(f"http://127.0.0.1:{discover_port}/targets", timeout=10) as answer:
