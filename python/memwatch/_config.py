@@ -72,6 +72,30 @@ OPTIONS: Mapping[str, Option] = {
 OTHERS = ("MEMWATCH_SERVICE", "MEMWATCH_WORKER", "MEMWATCH_LABELS")
 
 
+#: What a value is that is no text: of a file, where numbers are numbers.
+_KINDS: Mapping[Callable[[str], Value], tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (int, float),
+    _size: (int,),
+    _flag: (bool,),
+}
+
+
+def checked(name: str, value: object) -> Value:
+    """An option's value from a file: KeyError when there is no such option, ValueError when it is of another kind."""
+    parse = OPTIONS[name]
+    kind = parse.__name__.strip("_")
+    if isinstance(value, _KINDS[parse]) and isinstance(value, bool) == (parse is _flag):
+        return value  # type: ignore[return-value]  # the kinds are those of Value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a {kind}")
+    try:
+        return parse(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a {kind}") from None
+
+
 def resolve(given: Mapping[str, Optional[Value]], environ: Optional[Mapping[str, str]] = None) -> dict[str, Any]:
     """The options that were given or stand in the environment; the others are left to the core."""
     environ = os.environ if environ is None else environ

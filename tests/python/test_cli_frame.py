@@ -51,7 +51,7 @@ def test_each_example_is_understood():
         assert examples, name
         for example in examples:
             words = re.sub(r"\s*[|>].*", "", example).split()
-            parser().parse_args([word.strip("'\"") for word in words])
+            frame.parsed(parser(), [word.strip("'\"") for word in words])
 
 
 def test_without_a_command_the_help_comes_and_the_status_is_that_of_misuse():

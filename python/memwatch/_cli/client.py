@@ -1,9 +1,9 @@
 """Asks an exporter: one connection, its token, its errors as sentences.
 
-DESIGN  A watcher in a container is asked from within its network: a thread enters that for as long as it takes to make
-the socket, which stays there. Certificates of exporters on this machine are mostly made by their owners and are not
-checked: the epoch that the discovery file says proves who answers, and only then is the token told. Of an address that
-was typed the certificate is checked.
+DESIGN  A watcher in a container is asked from within its network: a thread enters that for as long as it takes to
+make the socket, which stays there. Certificates of exporters on this machine are mostly made by their owners and
+are not checked: the epoch that the discovery file says proves who answers, and only then is the token told. Of an
+address that was typed the certificate is checked.
 """
 
 from __future__ import annotations

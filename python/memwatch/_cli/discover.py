@@ -1,8 +1,8 @@
 """`memwatch discover`: tells Prometheus which watchers run on this machine for this user, whatever their ports.
 
-DESIGN  Only files of this user are believed, by root too: Prometheus may send its token where it is sent. What tells a
-target from another stands in labels that begin with `__meta_`: relabelling can use them, and without it a target has
-the same labels however it was found. Tokens stay here.
+DESIGN  Only files of this user are believed, by root too: Prometheus may send its token where it is sent. What
+tells a target from another stands in labels that begin with `__meta_`: relabelling can use them, and without it a
+target has the same labels however it was found. Tokens stay here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A watcher that was found: what the file says that its exporter leaves while it serves.
 
-DESIGN  A file is believed only if it is of the user who may read it, as its directory is. Whether what answers has the
-epoch that it says is asked by `client.knock`: after a crash the file stays, and the port may be anybody's.
+DESIGN  A file is believed only if it is of the user who may read it, as its directory is. Whether what answers has
+the epoch that it says is asked by `client.knock`: after a crash the file stays, and the port may be anybody's.
 """
 
 from __future__ import annotations

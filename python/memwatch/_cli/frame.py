@@ -132,9 +132,18 @@ def sentence_of(error: BaseException) -> str:
     return str(error.args[-1]) if error.args else type(error).__name__
 
 
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What was typed. Behind `--` begins what is another program's, which argparse would not leave as it is."""
+    words = list(arguments)
+    at = words.index("--") if "--" in words and words[:1] == ["run"] else len(words)
+    options = parser.parse_args(words[:at])
+    options.behind = words[at + 1 :] if at < len(words) else None
+    return options
+
+
 def run_command(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) -> int:
     """Runs what was typed; the exit status."""
-    options = parser.parse_args(arguments)
+    options = parsed(parser, sys.argv[1:] if arguments is None else arguments)
     try:
         status = int(options.run_command(options))
         sys.stdout.flush()

@@ -1,8 +1,9 @@
 """`memwatch tail`: events as lines, as they happen.
 
-DESIGN  One thread reads each watcher's stream and puts lines in a queue; the main thread prints. Once a second it looks
-around: a watcher that has ended may have come back, as a new process with a new epoch, whose events are all new. Where
-a reader was is told by epoch and seq, so that one that begins again goes on there, and what it missed is said.
+DESIGN  One thread reads each watcher's stream and puts lines in a queue; the main thread prints. Once a second it
+looks around: a watcher that has ended may have come back, as a new process with a new epoch, whose events are all
+new. Where a reader was is told by epoch and seq, so that one that begins again goes on there, and what it missed is
+said.
 """
 
 from __future__ import annotations
