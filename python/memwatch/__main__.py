@@ -6,7 +6,7 @@ import sys
 from typing import Optional, Sequence
 
 import memwatch
-from memwatch._cli import discover, doctor, history, open_page, ps, run, tail, top, variables
+from memwatch._cli import discover, doctor, history, hub, open_page, ps, run, tail, top, variables
 from memwatch._cli.frame import Parser, run_command
 
 #: What adds each command, in the order of `memwatch --help`.
@@ -20,6 +20,7 @@ COMMANDS = (
     variables.add_blame,
     run.add,
     discover.add,
+    hub.add,
     history.add,
     doctor.add,
 )

@@ -1,0 +1,211 @@
+"""Who is there, which place each has, and what the dead of each place had counted.
+
+DESIGN  A place is a service and a worker: what labels say. Who brings no worker's name gets the lowest number that is
+free, so that a server that replaces its workers day and night has as many places as it has workers at a time, and not
+as many as it ever had. What the last scrape of a worker counted is added to its place when it is gone. So everybody is
+asked every second, also when nobody asks the hub: what a worker counts after its last scrape dies with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Optional
+
+from memwatch._cli.found import Found
+from memwatch._hub import files, merge
+from memwatch._hub.upstream import Gone, Late, Upstream
+
+PLAIN = "text/plain;version=0.0.4"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+
+
+class Place:
+    """One worker of one service, whoever it is at the time."""
+
+    def __init__(self, service: str, worker: str) -> None:
+        self.service = service
+        self.worker = worker
+        self.kept: merge.Kept = {}
+        self.holder: Optional[Worker] = None
+        self.labels = b'service="' + merge.label(service) + b'",worker="' + merge.label(worker) + b'"'
+
+
+class Worker:
+    """One exporter."""
+
+    def __init__(self, found: Found, place: Place) -> None:
+        self.found = found
+        self.place = place
+        self.upstream = Upstream(found)
+        self.scrapes: dict[tuple[str, bool], bytes] = {}
+        """The last ones, by format and whether they show values."""
+        self.up = False
+
+    @property
+    def key(self) -> str:
+        """Its numbering."""
+        return self.found.epoch
+
+
+class Workers:
+    """All of them. On the event loop only."""
+
+    def __init__(self, directories: list[str], urls: list[Found]) -> None:
+        self._directories = directories
+        self._urls = urls
+        self.places: dict[tuple[str, str], Place] = {}
+        self.workers: dict[str, Worker] = {}
+        self.n_ended: dict[str, int] = {}
+        """By service."""
+        self._lock = asyncio.Lock()
+
+    # --- who is there -------------------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Looks who has come and who is gone."""
+        async with self._lock:
+            found = {each.epoch: each for each in files.candidates(self._directories)}
+            for each in self._urls:
+                named = await self._named(each)
+                if named is not None:
+                    found[named.epoch] = named
+            for key in [key for key in self.workers if key not in found]:
+                self._ended(key)
+            new = [each for key, each in found.items() if key not in self.workers]
+            answers = await asyncio.gather(*(self._knock(each) for each in new))
+            for each, answered in sorted(zip(new, answers), key=lambda pair: _age(pair[0])):
+                if answered and each.epoch not in self.workers:
+                    self._begun(each)
+
+    async def _knock(self, found: Found) -> bool:
+        upstream = Upstream(found)
+        try:
+            await upstream.scrape(PLAIN, values=True)
+        except (Gone, Late):
+            return False
+        finally:
+            upstream.close()
+        return True
+
+    async def _named(self, found: Found) -> Optional[Found]:
+        """What an exporter that was named by its address says of itself; None when it does not answer."""
+        upstream = Upstream(found)
+        try:
+            connection, answer = await upstream.get("/api/v1/status", {})
+            try:
+                said = json.loads(await asyncio.wait_for(answer.whole(), 3.0)) if answer.status == 200 else {}
+                epoch = connection.epoch
+            finally:
+                connection.close()
+        except (TimeoutError, Gone, Late, ValueError, OSError, EOFError):
+            return None
+        labels = said.get("labels") or {}
+        return found._replace(
+            service=said.get("service") or found.service,
+            worker=said.get("worker") or "",
+            pid=said.get("pid") or 0,
+            epoch=epoch,
+            said={"pid": said.get("pid") or 0, "labels": labels, "epoch": epoch},
+        )
+
+    def _begun(self, found: Found) -> None:
+        place = self._free_place(found)
+        worker = Worker(found, place)
+        place.holder = worker
+        self.workers[found.epoch] = worker
+
+    def _free_place(self, found: Found) -> Place:
+        """The place of its own name, or the first number that is free."""
+        service = found.service or "unknown"
+        number = 0
+        name = found.worker or "0"
+        while True:
+            place = self.places.get((service, name))
+            if place is None:
+                place = self.places[service, name] = Place(service, name)
+            if place.holder is None:
+                return place
+            number += 1
+            name = f"{found.worker}.{number}" if found.worker else str(number)
+
+    def _ended(self, key: str) -> None:
+        worker = self.workers.pop(key)
+        worker.upstream.close()
+        merge.keep(worker.place.kept, worker.scrapes.get((PLAIN, True), b""))
+        worker.place.holder = None
+        self.n_ended[worker.place.service] = self.n_ended.get(worker.place.service, 0) + 1
+
+    # --- scrapes ------------------------------------------------------------------------------------------------------
+
+    async def scrape(self, accept: str, *, values: bool) -> None:
+        """Asks all of them at once. Who does not answer in time keeps what he said last."""
+        await asyncio.gather(*(self._scrape_one(worker, accept, values) for worker in list(self.workers.values())))
+
+    async def _scrape_one(self, worker: Worker, accept: str, values: bool) -> None:
+        try:
+            status, text = await worker.upstream.scrape(accept, values=values)
+        except Gone:
+            if worker.key in self.workers:
+                self._ended(worker.key)
+            return
+        except Late:
+            worker.up = False
+            return
+        worker.up = True
+        worker.scrapes[accept, values] = text if status == 200 else b""
+
+    def merged(self, accept: str, *, values: bool, own: bytes) -> bytes:
+        """One scrape of what all of them said last."""
+        openmetrics = accept == OPENMETRICS
+        places = []
+        for _, place in sorted(self.places.items()):
+            holder = place.holder
+            scrape = b"" if holder is None else holder.scrapes.get((accept, values), b"")
+            places.append(merge.Place(place.labels, scrape, place.kept))
+        return merge.merged(places, own, openmetrics)
+
+    def own_families(self, openmetrics: bool) -> bytes:
+        """What the hub has to say itself."""
+        live = sorted(self.workers.values(), key=lambda worker: (worker.place.service, worker.place.worker))
+        said = [(worker.place.labels + _more_labels(worker.found), 1) for worker in live]
+        pids = [(worker.place.labels, worker.found.pid) for worker in live]
+        up = [(worker.place.labels, int(worker.up)) for worker in live]
+        ended = [(b'service="' + merge.label(service) + b'"', n) for service, n in sorted(self.n_ended.items())]
+        return b"".join(
+            merge.family(name, kind, text, samples, openmetrics)
+            for name, kind, text, samples in (
+                ("memwatch_process_info", "info", "What the process is called; its labels beside.", said),
+                ("memwatch_hub_workers", "gauge", "Workers that are there.", [(b"", len(live))]),
+                ("memwatch_hub_worker_pid", "gauge", "The process of the worker.", pids),
+                ("memwatch_hub_worker_up", "gauge", "1 when the worker answered the last time, else 0.", up),
+                ("memwatch_hub_workers_ended_total", "counter", "Workers that came to an end.", ended),
+            )
+            if samples
+        )
+
+    def find(self, service: str, worker: str) -> Optional[Worker]:
+        """Who has that place now."""
+        place = self.places.get((service, worker))
+        return None if place is None else place.holder
+
+    def close(self) -> None:
+        """Ends the connections."""
+        for worker in self.workers.values():
+            worker.upstream.close()
+
+
+def _age(found: Found) -> tuple[int, int]:
+    """The elder first, so that numbers follow the order in which workers were started."""
+    started = found.said.get("process_start_ticks")
+    return (started if isinstance(started, int) else 0, found.pid)
+
+
+def _more_labels(found: Found) -> bytes:
+    """Not the pid: a series for every worker that was ever started fills the database."""
+    labels = found.said.get("labels")
+    shown = []
+    for name, value in labels.items() if isinstance(labels, dict) else ():
+        if isinstance(name, str) and isinstance(value, str) and name.isidentifier():
+            shown.append(b"," + name.encode() + b'="' + merge.label(value) + b'"')
+    return b"".join(shown)
