@@ -69,7 +69,7 @@ OPTIONS: Mapping[str, Option] = {
 }  # fmt: skip
 
 #: Of the exporter and the tools; they are read elsewhere.
-OTHERS = ("MEMWATCH_SERVICE", "MEMWATCH_WORKER", "MEMWATCH_LABELS")
+OTHERS = ("MEMWATCH_SERVICE", "MEMWATCH_WORKER", "MEMWATCH_LABELS", "MEMWATCH_TOKEN", "MEMWATCH_HUB_TOKEN")
 
 
 #: What a value is that is no text: of a file, where numbers are numbers.
@@ -84,7 +84,7 @@ _KINDS: Mapping[Callable[[str], Value], tuple[type, ...]] = {
 
 def checked(name: str, value: object) -> Value:
     """An option's value from a file: KeyError when there is no such option, ValueError when it is of another kind."""
-    parse = OPTIONS[name]
+    parse = OPTIONS[name].parse
     kind = parse.__name__.strip("_")
     if isinstance(value, _KINDS[parse]) and isinstance(value, bool) == (parse is _flag):
         return value  # type: ignore[return-value]  # the kinds are those of Value
