@@ -25,6 +25,11 @@
 #define CPYTHON_FRAMES_KNOWN 1
 #endif
 
+/* Whether a thread's tracing is switched for each evaluation of a frame, so that a gate can stand there: 3.11. */
+#if defined(CPYTHON_FRAMES_KNOWN) && !CPYTHON_AT_LEAST(12)
+#define CPYTHON_TRACES_BY_FRAME 1
+#endif
+
 /* --- cpython.c --- */
 
 /* Under the GIL, once, before the first watcher: false where frames must not be looked into, and why. */

@@ -65,6 +65,7 @@ static PyMethodDef methods[] = {
 	{ "frame_slot", trace_frame_slot, METH_VARARGS, NULL },
 	{ "frame_has_ended", trace_frame_has_ended, METH_O, NULL },
 	{ "guarded", trace_call_guarded, METH_O, NULL },
+	{ "gate", trace_gate, METH_VARARGS, NULL },
 	{ "call_step", trace_spot_call_step, METH_VARARGS, NULL },
 	{ "line_step", trace_spot_line_step, METH_VARARGS, NULL },
 	{ "is_line_step", trace_spot_is_line_step, METH_O, NULL },

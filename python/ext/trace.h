@@ -40,9 +40,16 @@ int trace_spot_init(void);
 /* line_step(lines, spot=None, idle=None, on_return=None): a frame's trace function. */
 PyObject *trace_spot_line_step(PyObject *module, PyObject *args);
 PyObject *trace_spot_is_line_step(PyObject *module, PyObject *object);
+/* Whether this is a thread's trace function of ours; NULL is none. */
+bool trace_spot_is_call_step(const PyObject *object);
 /* call_step(steps, watches, slow): a thread's trace function. */
 PyObject *trace_spot_call_step(PyObject *module, PyObject *args);
 /* instruction_callback(table, disable): a function for sys.monitoring's INSTRUCTION events. */
 PyObject *trace_spot_instruction_callback(PyObject *module, PyObject *args);
+
+/* --- trace_gate.c --- */
+
+/* gate(steps, inspect): see _core.pyi. */
+PyObject *trace_gate(PyObject *module, PyObject *args);
 
 #endif

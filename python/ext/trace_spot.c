@@ -315,6 +315,11 @@ PyObject *trace_spot_call_step(PyObject *Py_UNUSED(module), PyObject *args)
 	return (PyObject *)self;
 }
 
+bool trace_spot_is_call_step(const PyObject *object)
+{
+	return object && Py_IS_TYPE(object, &call_step_type);
+}
+
 int trace_spot_init(void)
 {
 	return PyType_Ready(&line_step_type) < 0 ? -1 : PyType_Ready(&call_step_type);

@@ -291,6 +291,15 @@ def call_step(
     """A thread's trace function. `steps`: the idle line steps by the address of the code object, None for code that
     concerns nothing. Code that is not there is asked of `slow`, and so is everything once there are no watches."""
 
+def gate(
+    steps: Optional[dict[int, Optional[Callable[[FrameType, str, Any], Any]]]],
+    inspect: Optional[Callable[[CodeType], object]],
+    /,
+) -> None:
+    """Under 3.11: code for which `steps` has None runs untraced in the threads whose trace function is a call_step's, as
+    if there were none; code that is not there is asked of `inspect`, which puts it there. To be called again when what
+    concerns a watch has changed. None: no gate any more. Elsewhere it does nothing."""
+
 def frame_slot(frame: FrameType, index: int, missing: object, /) -> object:
     """What a slot of the frame holds: a local, or the cell of a variable that functions share. `missing` for nothing,
     and where FRAMES is false. The frame must run in this thread, or not run."""

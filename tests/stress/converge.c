@@ -1,7 +1,7 @@
 /*
- * converge.c -- a soak: writers write, regions come and go, readers read, children fork, for as many seconds as the
- * argument says (10). Every ten seconds all writers pause: then the shadow must be the memory and the ledger must
- * balance. Memory must not grow from the first pause to the last beyond what the budgets allow.
+ * converge.c -- a soak: writers write, regions come and go, readers read, children fork, for as many seconds as
+ * the argument says (10). Every ten seconds all writers pause: then the shadow must be the memory and the
+ * ledger must balance. Memory must not grow from the first pause to the last beyond what the budgets allow.
  */
 #include "stress.h"
 

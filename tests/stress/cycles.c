@@ -1,8 +1,9 @@
 /*
- * cycles.c -- watchers are opened and closed, over and over, in a process with many threads of which some write.
- * `cycles SECONDS BACKEND N_THREADS N_CYCLES`: until both so many seconds (10) have gone by and so many cycles (20) are
- * done, on that backend (auto), beside so many threads (100). In the end there are as many descriptors, threads and
- * mappings as after the first cycles, and no more memory. 77 when the backend cannot run here.
+ * cycles.c -- watchers are opened and closed, over and over, in a process with many threads of which some
+ * write. `cycles SECONDS BACKEND N_THREADS N_CYCLES`: until both so many seconds (10) have gone by and so many
+ * cycles (20) are done, on that backend (auto), beside so many threads (100). In the end there are as many
+ * descriptors, threads and mappings as after the first cycles, and no more memory. 77 when the backend cannot
+ * run here.
  */
 #include "stress.h"
 

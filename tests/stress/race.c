@@ -1,10 +1,11 @@
 /*
- * race.c -- everything at once, in random order: threads watch, unwatch, write, fork, flush, scrape, read, unmap, open and
- * close, on watchers that they share. `race SECONDS BACKEND`: for so many seconds (10) on that backend (auto).
+ * race.c -- everything at once, in random order: threads watch, unwatch, write, fork, flush, scrape, read,
+ * unmap, open and close, on watchers that they share. `race SECONDS BACKEND`: for so many seconds (10) on that
+ * backend (auto).
  *
- * What a user may not do is kept apart by a lock for each watcher: it is closed by whoever holds it alone. All else may
- * meet all else. In the end nothing may be left behind (descriptors, mappings, threads), the ledger balances, and what was
- * watched is what memory holds. 77 when the backend cannot run here.
+ * What a user may not do is kept apart by a lock for each watcher: it is closed by whoever holds it alone. All
+ * else may meet all else. In the end nothing may be left behind (descriptors, mappings, threads), the ledger
+ * balances, and what was watched is what memory holds. 77 when the backend cannot run here.
  */
 #include "stress.h"
 
@@ -54,7 +55,7 @@ static void open_slot(struct slot *s)
 	memwatch_exporter_options_init(&served);
 	options.backend = backend;
 	options.event_budget = options.history_budget = 1 << 20;
-#ifdef __SANITIZE_THREAD__ /* its run-time dies of a trap that meets it at the end of a thread, of which there are many */
+#ifdef __SANITIZE_THREAD__ /* its run-time dies of a trap that meets it at the end of a thread */
 	options.attribution_budget = 0;
 #endif
 	served.port = 0;
@@ -71,7 +72,7 @@ static void close_slot(struct slot *s)
 	memwatch_close(s->watcher);
 }
 
-/* --- what threads do ------------------------------------------------------------------------------------------------ */
+/* --- what threads do --- */
 
 static void watch(struct slot *s, struct actor *a)
 {
@@ -223,7 +224,7 @@ static void *act(void *arg)
 	return NULL;
 }
 
-/* --- what is left --------------------------------------------------------------------------------------------------- */
+/* --- what is left --- */
 
 /* Writers rest: a region over all memory holds what memory holds, and every account balances. */
 static void check_rest(struct slot *s)

@@ -131,6 +131,10 @@ def call_step(steps: dict[int, Optional[Tracer]], watches: dict[int, Any], slow:
     return slow
 
 
+def gate(steps: Optional[dict[int, Optional[Tracer]]], inspect: Optional[Callable[[CodeType], object]]) -> None:
+    """Pure Python cannot switch tracing off for a frame."""
+
+
 def guarded(function: Callable[..., object]) -> Callable[..., object]:
     """Pure Python cannot put off what a signal handler raises: it is raised where it is."""
     return function

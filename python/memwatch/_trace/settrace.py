@@ -4,6 +4,8 @@ DESIGN  The trace function is called for each new frame; only frames whose code 
 function. A line function keeps the checks of the line that runs, and makes them at the frame's next event: by then
 the line has run, and the line that it names is the one of the assignment. A tracer that was there before (coverage, a
 debugger) is called first with every event that it would have had, and is put back at the close.
+Code that concerns nothing runs untraced where the core can see to it (trace_gate.c): only the rest pays for tracing. It
+cannot where a `__getitem__` is to be traced, since the interpreter begins its frames by itself.
 LIMITS  A line that binds a name twice is one event, with what the line left there. Threads that already ran when the
 first name was watched are not traced: nothing in Python before 3.12 can make them. A tracer that is installed later by
 another replaces this one in its thread; `stats` counts how often that was seen. Without the C extension the trace
@@ -49,6 +51,7 @@ class SettraceEngine:
         self._previous_threads: Any = None
         self._displaced = 0
         self._n_frames = 0
+        self._is_gateless = False
         self._line_codes = {id(LOOK_CLOSER)}
         forked_first.append(self._forked)
 
@@ -61,6 +64,7 @@ class SettraceEngine:
             self._count_frames()
             self._inspect_all(watches)
             self._install()
+            self._set_gate()
 
     def remove(self, watch: Watch) -> None:
         with self._lock:
@@ -73,12 +77,14 @@ class SettraceEngine:
                     self._inspect(code)
             if not self._index.watches:
                 self._uninstall()
+            self._set_gate()
 
     def refresh(self, watch: Watch) -> None:
         with self._lock:
             if id(watch) in self._index.watches:
                 self._inspect_all([watch])
                 self._trace_running()
+                self._set_gate()
 
     def contended(self, watch: Watch) -> bool:
         """Whether another thread may have changed it and not yet said so: it is in a check, or on a line that can."""
@@ -188,6 +194,8 @@ class SettraceEngine:
         return any(watch.target.frame is frame for watch in list(self._index.watches.values()))
 
     def _uninstall(self) -> None:
+        self._is_gateless = False
+        core.gate(None, None)
         tracer, previous = self._installed.pop(threading.get_ident(), (None, None))
         if tracer is not None and sys.gettrace() is tracer:
             sys.settrace(previous)
@@ -205,6 +213,13 @@ class SettraceEngine:
         self._lock = RLock()
         self._index.clear()
         self._uninstall()
+
+    def _set_gate(self) -> None:
+        """Code that concerns nothing runs as if it were not traced, where that can be."""
+        if self._index.watches and not self._is_gateless:
+            core.gate(self._steps, self._inspect)
+        else:
+            core.gate(None, None)
 
     # --- code objects ---------------------------------------------------------------------------------------------
 
@@ -232,11 +247,14 @@ class SettraceEngine:
                     watch.codes.add(key)
             if plan is None and entries:
                 plan = _Plan(self)
+                self._is_gateless |= code.co_name == "__getitem__"  # the interpreter begins its frames by itself
             if plan is not None:
                 plan.fill(entries)
             if known is None or known[1] is not plan:
                 self._plans[key] = (weakref.ref(code, lambda _: self._forget(key)), plan)
             self._steps[key] = plan.idle if plan is not None else None
+            if self._is_gateless:
+                core.gate(None, None)
             return plan
 
     def _forget(self, key: int) -> None:
