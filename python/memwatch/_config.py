@@ -72,28 +72,22 @@ OPTIONS: Mapping[str, Option] = {
 OTHERS = ("MEMWATCH_SERVICE", "MEMWATCH_WORKER", "MEMWATCH_LABELS", "MEMWATCH_TOKEN", "MEMWATCH_HUB_TOKEN")
 
 
-#: What a value is that is no text: of a file, where numbers are numbers.
-_KINDS: Mapping[Callable[[str], Value], tuple[type, ...]] = {
-    str: (str,),
-    int: (int,),
-    float: (int, float),
-    _size: (int,),
-    _flag: (bool,),
-}
-
-
 def checked(name: str, value: object) -> Value:
-    """An option's value from a file: KeyError when there is no such option, ValueError when it is of another kind."""
-    parse = OPTIONS[name].parse
-    kind = parse.__name__.strip("_")
-    if isinstance(value, _KINDS[parse]) and isinstance(value, bool) == (parse is _flag):
-        return value  # type: ignore[return-value]  # the kinds are those of Value
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a {kind}")
+    """An option's value from a file: KeyError when there is no such option, ValueError when it cannot be that."""
+    option = OPTIONS[name]
+    wanted = {str: str, _flag: bool}.get(option.parse, (int, float))
+    if isinstance(value, str) and option.parse is not str:
+        try:
+            value = option.parse(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is none of {option.unit}") from None
+    if not isinstance(value, wanted) or (isinstance(value, bool) and option.parse is not _flag):
+        raise ValueError(f"{value!r} is none of {option.unit}")
     try:
-        return parse(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a {kind}") from None
+        _check(name, value, option)  # type: ignore[arg-type]  # what it may be was just seen
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return value  # type: ignore[return-value]
 
 
 def resolve(given: Mapping[str, Optional[Value]], environ: Optional[Mapping[str, str]] = None) -> dict[str, Any]:
