@@ -91,14 +91,23 @@ static int open_first(struct engine *engine)
 	return error_set(-ENOTSUP, "no backend can run here");
 }
 
-int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)
+int backends_number(struct engine *engine, const char *name)
 {
-	const char *name = options->backend && *options->backend ? options->backend : "auto";
-	int b = strcmp(name, "auto") == 0 ? open_first(engine) : open_named(engine, name);
+	int b = strcmp(name, "auto") == 0 ? open_first(engine) : open_named(engine, name), number = 0;
 	if (b < 0)
 		return b;
-	watcher->backend = all_backends[b];
-	source_open(engine, watcher->backend);
+	while (engine->backends[number] != all_backends[b])
+		number++;
+	source_open(engine, all_backends[b]);
+	return number;
+}
+
+int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher)
+{
+	int number = backends_number(engine, options->backend && *options->backend ? options->backend : "auto");
+	if (number < 0)
+		return number;
+	watcher->backend = engine->backends[number];
 	return 0;
 }
 

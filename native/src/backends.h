@@ -23,6 +23,11 @@ struct backend_notes {
 int backends_begin(struct engine *engine);
 /* Opens what the options ask for; the watcher's backend is set. -EINVAL, -ENOTSUP with a sentence. */
 int backends_choose(struct engine *engine, const struct memwatch_options *options, struct memwatch *watcher);
+/*
+ * Opens the backend of that name ("auto": the first that can run): its number in the engine, or -errno with a
+ * sentence.
+ */
+int backends_number(struct engine *engine, const char *name);
 /* Opens all that can be opened, and the source of notes. */
 void backends_probe(struct engine *engine);
 /* Closes the source and all backends. False when a handler may still write into the ring, now and later. */

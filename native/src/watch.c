@@ -1,12 +1,13 @@
 /*
  * watch.c -- DESIGN: regions come and go, on their callers' threads, under the engine's lock. A page is armed when its
- * first region comes and disarmed when its last one goes; a page that is armed already is left alone, since arming it
- * again would lose what was written to it. A region is armed first and copied to its shadow then: a write in between is
- * in the copy or in the next window.
+ * first region comes and disarmed when its last one goes (arm.c). A region is armed first and copied to its shadow
+ * then: a write in between is in the copy or in the next window.
  */
 #define _GNU_SOURCE
 #include "watch.h"
 
+#include "arm.h"
+#include "backends.h"
 #include "edge.h"
 #include "base/number.h"
 #include "base/secret.h"
@@ -31,93 +32,6 @@ int watch_check(const struct memwatch *watcher)
 		return error_set(-ECHILD,
 				 "this watcher belongs to the process that forked this one; open another here");
 	return 0;
-}
-
-/* --- pages --- */
-
-static int arm_with(struct engine *engine, const struct backend *backend, struct span span)
-{
-	bool first = backend->turns && !atomic_load(&backend->pages->n_pages);
-	int error = backend->arm(span);
-	if (first) /* the worker may sleep for long: nothing had a turn */
-		ring_kick(&engine->ring);
-	if (!error && engine->source && backend->source == engine->source)
-		engine->source->pages_changed(span, true);
-	return error;
-}
-
-/* Arms pages that nobody watches yet: by the watcher's backend, or, where it cannot, by polling. */
-static int arm_fresh(struct engine *engine, const struct memwatch *watcher, struct region *region, struct span span)
-{
-	const struct backend *backend = watcher->backend;
-	if (arm_with(engine, backend, span) == 0)
-		return 0;
-	if (backend != engine->fallback)
-		region->flags |= REGION_POLLED;
-	return arm_with(engine, engine->fallback, span);
-}
-
-/* The first page at or after `from` that some backend holds already; its run's end. */
-static bool next_armed(const struct engine *engine, uint64_t from, uint64_t end, struct span *ret_run)
-{
-	bool found = false;
-	for (unsigned b = 0; b < engine->n_backends; b++) {
-		struct span run;
-		if (page_set_next(engine->backends[b]->pages, from, end, &run) &&
-		    (!found || run.start < ret_run->start)) {
-			*ret_run = run;
-			found = true;
-		}
-	}
-	return found;
-}
-
-static int arm_region(struct engine *engine, const struct memwatch *watcher, struct region *region)
-{
-	struct span span = span_of(region->start, region->size_bytes), run = { 0 };
-	int error = 0;
-	for (uint64_t at = span.start; at < span.end && !error; at = run.end) {
-		if (!next_armed(engine, at, span.end, &run))
-			run = (struct span){ span.end, span.end };
-		if (at < run.start)
-			error = arm_fresh(engine, watcher, region, (struct span){ at, run.start });
-	}
-	return error;
-}
-
-static void disarm_span(struct engine *engine, struct span span)
-{
-	for (unsigned b = 0; b < engine->n_backends; b++) {
-		const struct backend *backend = engine->backends[b];
-		struct span run;
-		for (uint64_t at = span.start; page_set_next(backend->pages, at, span.end, &run); at = run.end) {
-			backend->disarm(run);
-			if (engine->source && backend->source == engine->source)
-				engine->source->pages_changed(run, false);
-		}
-	}
-}
-
-struct gaps {
-	struct engine *engine;
-	uint64_t at;
-};
-
-static void disarm_gap(struct region *region, void *arg)
-{
-	struct gaps *gaps = arg;
-	if (page_floor(region->start) > gaps->at)
-		disarm_span(gaps->engine, (struct span){ gaps->at, page_floor(region->start) });
-	gaps->at = max_u64(gaps->at, page_ceil(region_end(region)));
-}
-
-/* Disarms the pages of a span that no region in the treap holds. */
-static void disarm_unwatched(struct engine *engine, struct span span)
-{
-	struct gaps gaps = { engine, span.start };
-	region_overlapping(&engine->regions, span.start, span.end, disarm_gap, &gaps);
-	if (gaps.at < span.end)
-		disarm_span(engine, (struct span){ gaps.at, span.end });
 }
 
 /* --- coming --- */
@@ -237,15 +151,27 @@ static int unreadable(const struct region *region, int error)
 		region_name(region), strerror(-error));
 }
 
+static const char *backend_name(const struct engine *engine, const struct region *region)
+{
+	if (!region->start)
+		return "external";
+	if (region->backend)
+		return engine->backends[region->backend - 1]->name;
+	return (region->flags & REGION_POLLED ? engine->fallback : engine->watchers[region->watcher]->backend)->name;
+}
+
 static int enter_memory(struct engine *engine, struct memwatch *watcher, struct region *region)
 {
 	int error = arm_region(engine, watcher, region);
-	if (error)
-		error_set(error, "the memory of \"%s\" cannot be watched: %s", region_name(region), strerror(-error));
+	if (error == -EBUSY)
+		error_set(error, "another backend holds pages of \"%s\" for another region", region_name(region));
+	else if (error)
+		error_set(error, "the memory of \"%s\" cannot be watched by %s: %s", region_name(region),
+			  backend_name(engine, region), strerror(-error));
 	else if ((error = fill_shadow(engine, region)))
 		unreadable(region, error);
 	if (error) {
-		disarm_unwatched(engine, span_of(region->start, region->size_bytes));
+		arm_drop_unwatched(engine, span_of(region->start, region->size_bytes));
 		return error;
 	}
 	region_insert(&engine->regions, region);
@@ -278,6 +204,17 @@ static int newcomer_init(struct region *newcomer, const char *name, const struct
 	return 0;
 }
 
+static int choose_backend(struct engine *engine, const struct memwatch_region_options *options, struct region *region)
+{
+	if (!options->backend || !*options->backend || !region->start)
+		return 0;
+	int number = backends_number(engine, options->backend);
+	if (number < 0)
+		return number;
+	region->backend = (unsigned)(number + 1) & 0xfU;
+	return 0;
+}
+
 /* Takes over what `newcomer` brings, even in failing. */
 static int enter(struct memwatch *watcher, struct region *newcomer, const struct memwatch_region_options *options,
 		 uint64_t *ret_id)
@@ -289,16 +226,18 @@ static int enter(struct memwatch *watcher, struct region *newcomer, const struct
 		newcomer_fini(newcomer);
 		return error;
 	}
+	error = choose_backend(engine, options, region);
 	region->added_ns = time_realtime_ns();
 	region->added_seq = log_newest(watcher->log);
-	error = layout_take(&engine->regions.layouts, options, &region->layout);
+	if (!error)
+		error = layout_take(&engine->regions.layouts, options, &region->layout);
 	if (!error && newcomer->start)
 		error = enter_memory(engine, watcher, region);
 	if (!error && newcomer->precise == MEMWATCH_PRECISE_REQUIRED) {
 		error = precise_add(engine, region);
 		if (error && region->start) {
 			region_erase(&engine->regions, region);
-			disarm_unwatched(engine, span_of(region->start, region->size_bytes));
+			arm_drop_unwatched(engine, span_of(region->start, region->size_bytes));
 		}
 	}
 	if (!error && region->precise == MEMWATCH_PRECISE_AUTO)
@@ -367,7 +306,7 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 	watcher->n_regions--;
 	watcher->tracked_bytes -= region->size_bytes;
 	if (region->start) {
-		disarm_unwatched(engine, span);
+		arm_drop_unwatched(engine, span);
 		edge_went(engine, region);
 	}
 	region_free(&engine->regions, region);
@@ -494,13 +433,6 @@ int memwatch_region_summary_sized(memwatch *watcher, uint64_t id, struct memwatc
 	if (!error)
 		memwatch_struct_write(ret_summary, struct_bytes, &summary, sizeof summary);
 	return error;
-}
-
-static const char *backend_name(const struct engine *engine, const struct region *region)
-{
-	if (!region->start)
-		return "external";
-	return (region->flags & REGION_POLLED ? engine->fallback : engine->watchers[region->watcher]->backend)->name;
 }
 
 static void fill_info(const struct engine *engine, const struct region *region, void *ret_info, size_t struct_bytes)

@@ -158,15 +158,15 @@ static int parse_when(PyObject *when, struct memwatch_region_options *options)
 static int parse_region(PyObject *args, PyObject *kwargs, PyObject **ret_object,
 			struct memwatch_region_options *options)
 {
-	static char *names[] = { "buffer",   "name",           "values", "metric",  "pinned", "when",
-				 "max_rate", "history_budget", "hashed", "precise", "format", NULL };
+	static char *names[] = { "buffer",         "name",   "values",  "metric", "pinned",  "when", "max_rate",
+				 "history_budget", "hashed", "precise", "format", "backend", NULL };
 	const char *values = "auto";
 	PyObject *when = NULL, *max_rate = NULL, *history = NULL;
 	int pinned = 0, hashed = 0, precise = MEMWATCH_PRECISE_AUTO;
 	memwatch_region_options_init(options);
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|z$sppOOOpiz:region_add", names, ret_object, &options->name,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|z$sppOOOpizz:region_add", names, ret_object, &options->name,
 					 &values, &options->metric, &pinned, &when, &max_rate, &history, &hashed,
-					 &precise, &options->format) ||
+					 &precise, &options->format, &options->backend) ||
 	    convert_values(values, &options->values) < 0 || parse_when(when, options) < 0 ||
 	    convert_double(max_rate, &options->max_rate) < 0 ||
 	    convert_u64(history, "history_budget", &options->history_budget) < 0)

@@ -61,10 +61,11 @@ class Watcher:
         hashed: bool = False,
         precise: int = 0,
         format: Optional[str] = None,
+        backend: Optional[str] = None,
     ) -> int:
         """Watches a contiguous buffer and holds its export until the region is removed. "auto": "hash" for a name that
         looks like a secret's, else "full". `precise`: 0 as it fits, 1 required, 2 never. `format`: that of an item,
-        where the buffer's own says less."""
+        where the buffer's own says less. `backend`: of this region, by default the watcher's."""
 
     def region_add_external(self, name: Optional[str] = None, *, values: str = "auto") -> int:
         """A region without memory: its events come from `post`."""

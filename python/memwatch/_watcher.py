@@ -140,6 +140,7 @@ class MemoryWatcher:
         shadow: str = "full",
         history_budget: Optional[int] = None,
         precise: Union[bool, str] = "auto",
+        backend: Optional[str] = None,
         replace: bool = False,
         **metadata: Any,
     ) -> int:
@@ -162,6 +163,7 @@ class MemoryWatcher:
         precise         True: a hardware watchpoint, for 1, 2, 4 or 8 aligned bytes; every write is an event with its
                         own old and new value; the process has four. "auto": a free one for a while when its
                         neighbours' writes cost the region its authors. False: never
+        backend         how this region's writes are noticed: "uffd", "poll", "mprotect"; by default as the watcher's
         replace         True: another region of that name gives way to this one, as when a notebook's cell runs again
         metadata        goes to the adapter, where there is one
         """
@@ -172,9 +174,9 @@ class MemoryWatcher:
             adapter = self._adapter_named("polling")
         if adapter is not None:
             native_only = metric or max_rate is not None or history_budget is not None or precise is True
-            if native_only or shadow != "full":
+            if native_only or shadow != "full" or backend is not None:
                 raise ValueError(
-                    "metric, max_rate, history_budget, shadow and precise need the native core, not an adapter"
+                    "metric, max_rate, history_budget, shadow, precise and backend need the native core, not an adapter"
                 )
             if replace and name is not None:
                 self.unwatch(name)
@@ -204,6 +206,7 @@ class MemoryWatcher:
                 "hashed": shadow == "hash",
                 "precise": {"auto": 0, True: 1, False: 2}[precise],
                 "format": layout.format or None if layout is not None else None,
+                "backend": backend,
             }
             if replace and name is not None:
                 self._core.region_remove(self._core.region_add(obj, None, **options))  # what cannot be replaces nothing

@@ -133,6 +133,7 @@ struct memwatch_region_options {
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
 	int metric; /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */
 	enum memwatch_precise precise; /* for 1, 2, 4 or 8 bytes at an address that is a multiple of the size */
+	const char *backend;           /* of this region: as memwatch_options.backend; NULL, "": the watcher's */
 };
 
 /* One region's ledger: detected = delivered + coalesced + unchanged + filtered + dropped. */

@@ -12,6 +12,8 @@
  *
  * Raw system calls: libc's are cancellation points, and the sanitizers take them for reads of ours.
  *
+ * Whether memory is shared is asked of the kernel's list of mappings.
+ *
  * Loss: none. A refusal is not taken for missing memory.
  */
 #define _GNU_SOURCE
@@ -21,6 +23,9 @@
 #include "syscalls.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -108,4 +113,50 @@ bool memory_has_left(uint64_t start, uint64_t size_bytes)
 	    errno == ENOMEM)
 		return true;
 	return memory_copy(&last, end - 1, 1) == -EFAULT;
+}
+
+/* --- mappings --- */
+
+/* struct procmap_query of Linux 6.11: what the kernel's headers of older systems do not have. */
+struct mapping_query {
+	uint64_t size, flags, address;
+	uint64_t start, end, found_flags, page_bytes, offset, inode;
+	uint32_t device_major, device_minor, name_bytes, build_id_bytes;
+	uint64_t name, build_id;
+};
+
+#define MAPPING_QUERY _IOWR(0x94, 17, struct mapping_query)
+enum { MAPPING_SHARED = 0x8, MAPPING_OR_NEXT = 0x10 };
+
+static bool listed_as_shared(int fd, uint64_t start, uint64_t end)
+{
+	char line[512];
+	bool found = false;
+	FILE *maps = fdopen(fd, "r");
+	while (maps && !found && fgets(line, sizeof line, maps)) {
+		uint64_t from, to;
+		char kind;
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*c%*c%*c%c", &from, &to, &kind) == 3)
+			found = kind == 's' && from < end && to > start;
+	}
+	if (maps)
+		fclose(maps);
+	else
+		close(fd);
+	return found;
+}
+
+bool memory_is_shared(uint64_t start, uint64_t size_bytes)
+{
+	struct mapping_query query = { .size = sizeof query,
+				       .flags = MAPPING_SHARED | MAPPING_OR_NEXT,
+				       .address = page_floor(start) };
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	int error = ioctl(fd, MAPPING_QUERY, &query) < 0 ? errno : 0;
+	if (error && error != ENOENT) /* an older kernel */
+		return listed_as_shared(fd, start, start + size_bytes);
+	close(fd);
+	return !error && query.start < start + size_bytes;
 }

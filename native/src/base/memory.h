@@ -23,6 +23,12 @@ ssize_t memory_gather(void *to, struct iovec *pieces, size_t n_pieces);
 int memory_copy(void *to, uint64_t from, size_t size_bytes);
 
 /*
+ * Does another process or another mapping see the same memory, so that it may change it? False, too, when that cannot
+ * be told.
+ */
+bool memory_is_shared(uint64_t start, uint64_t size_bytes);
+
+/*
  * Has a hole come into the range, or has the file behind it been cut? Looks at mappings, and at the last byte only:
  * cheap.
  */

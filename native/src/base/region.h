@@ -52,8 +52,10 @@ struct region {
 	uint8_t values : 3;   /* enum memwatch_values */
 	uint8_t precise : 3;  /* enum memwatch_precise */
 	uint8_t metric : 1;
-	uint8_t posted : 2; /* enum memwatch_number, of an external region: what was posted last */
-	uint8_t point;      /* 1 + its slot among those with a watchpoint, 0: none */
+	uint8_t posted : 2;  /* enum memwatch_number, of an external region: what was posted last */
+	uint8_t shared : 1;  /* others may write to its memory: see memory_is_shared */
+	uint8_t backend : 4; /* 1 + the number of the open backend that it asked for, 0: its watcher's */
+	uint8_t point;       /* 1 + its slot among those with a watchpoint, 0: none */
 	/* its bytes; of MEMWATCH_REGION_HASHED a uint64_t a page; the name's text follows. NULL: free */
 	uint8_t *shadow;
 	struct region_meta *meta; /* NULL: no rules, and it never changed */

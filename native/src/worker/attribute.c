@@ -45,6 +45,26 @@ static bool opener_wrote_all(const struct engine *engine, const struct region *r
 	return engine->diff.n_ranges == 1 && pages.start >= region->start && pages.end <= region_end(region);
 }
 
+/* The pages are armed, no store and no system call of ours has opened them, and they changed. */
+bool attribute_is_foreign(const struct engine *engine, const struct region *region)
+{
+	uint64_t changed = region->start + engine->diff.ranges[0].offset;
+	const struct backend *backend = engine_backend_of(engine, changed);
+	return region->shared && backend && !backend->turns && !span_list_holds(&engine->pass.written, changed);
+}
+
+/*
+ * Others write to shared memory without a trace. So a store of ours is the author of all of a change only when that is
+ * in one place; numbers whose bytes are equal in part are.
+ */
+static bool is_one_place(const struct diff *diff)
+{
+	for (uint32_t i = 1; i < diff->n_ranges; i++)
+		if (diff->ranges[i].offset - diff->ranges[i - 1].offset - diff->ranges[i - 1].size_bytes >= 8)
+			return false;
+	return true;
+}
+
 /* Why nobody is known to have written what changed first in the region. */
 static enum memwatch_reason reason_of(struct engine *engine, const struct region *region)
 {
@@ -52,6 +72,8 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 	const struct backend *backend = engine_backend_of(engine, changed);
 	if (backend && backend->turns)
 		return backend->silent_reason;
+	if (attribute_is_foreign(engine, region))
+		return MEMWATCH_REASON_FOREIGN;
 	if (atomic_load(&engine->ring.dropped) != engine->pass.dropped_before)
 		return MEMWATCH_REASON_RING_FULL;
 	if (backend && backend->silent_reason)
@@ -110,9 +132,16 @@ static const struct taken *ask_notes(struct engine *engine, const struct region 
 {
 	bool own;
 	const struct taken *note = find_note(engine, region, &where->attribution, &own);
+	if (note && attribute_is_foreign(engine, region)) /* it wrote elsewhere, or later */
+		note = NULL;
+	if (!note)
+		where->attribution = MEMWATCH_ATTRIBUTION_NONE;
+	else if (region->shared && where->attribution == MEMWATCH_ATTRIBUTION_EXACT && !is_one_place(&engine->diff))
+		where->attribution = MEMWATCH_ATTRIBUTION_PAGE;
 	if (!note) {
 		where->reason = own ? MEMWATCH_REASON_OWN : reason_of(engine, region);
-		engine->pass.silent_change |= where->reason != MEMWATCH_REASON_POLLING;
+		engine->pass.silent_change |= where->reason != MEMWATCH_REASON_POLLING &&
+					      where->reason != MEMWATCH_REASON_FOREIGN;
 	}
 	if (where->attribution != MEMWATCH_ATTRIBUTION_EXACT)
 		guard_suggest(engine, region);

@@ -15,6 +15,8 @@ struct author {
 	uint64_t merged; /* earlier writes that the event stands for too */
 };
 
+/* Was what the diff has just found first written by another process or another mapping of the memory? */
+bool attribute_is_foreign(const struct engine *engine, const struct region *region);
 /* Fills in times and author of an event that the diff has just found. */
 void attribute_event(struct engine *engine, struct memwatch *watcher, const struct region *region,
 		     const struct author *author, struct event *event);

@@ -162,6 +162,10 @@ static size_t room_for(const struct memwatch *watcher, const struct region *regi
 static const struct backend *backend_of(const struct memwatch *watcher, const struct region *region, size_t n_ranges)
 {
 	const struct engine *engine = watcher->engine;
+	if (region->backend)
+		return engine->backends[region->backend - 1];
+	if (n_ranges && attribute_is_foreign(engine, region))
+		return engine->fallback;
 	const struct backend *backend =
 		n_ranges ? engine_backend_of(engine, region->start + engine->diff.ranges[0].offset) : NULL;
 	return backend ? backend : watcher->backend;

@@ -35,10 +35,11 @@ void engine_yield(struct engine *engine)
 
 const struct backend *engine_backend_of(const struct engine *engine, uint64_t address)
 {
+	const struct backend *found = NULL;
 	for (unsigned b = 0; b < engine->n_backends; b++)
-		if (page_set_has(engine->backends[b]->pages, address))
-			return engine->backends[b];
-	return NULL;
+		if ((!found || found->turns) && page_set_has(engine->backends[b]->pages, address))
+			found = engine->backends[b];
+	return found;
 }
 
 void engine_thread_begin(void)

@@ -114,7 +114,10 @@ void engine_thread_begin(void);
 /* On the worker, in the middle of a pass: lets those have the lock who wait for it. */
 void engine_yield(struct engine *engine);
 
-/* The open backend that has the page of this address armed, or NULL. Under the lock. */
+/*
+ * The open backend that has the page of this address armed, or NULL; of two, the one that knows what was written. Under
+ * the lock.
+ */
 const struct backend *engine_backend_of(const struct engine *engine, uint64_t address);
 
 #endif

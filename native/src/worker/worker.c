@@ -109,6 +109,25 @@ static void collect_noted(struct engine *engine)
 	}
 }
 
+/* Is some of the polled memory that has its turn armed, too? Then it is shared with others, see watch.c. */
+static bool looks_are_armed(const struct engine *engine)
+{
+	struct span run;
+	for (unsigned b = 0; b < engine->n_backends; b++)
+		for (size_t i = 0; !engine->backends[b]->turns && i < engine->pass.polled.n; i++)
+			if (page_set_next(engine->backends[b]->pages, engine->pass.polled.spans[i].start,
+					  engine->pass.polled.spans[i].end, &run))
+				return true;
+	return false;
+}
+
+/* What of it we have written ourselves. */
+static void collect_looks(struct engine *engine)
+{
+	for (size_t i = 0; i < engine->pass.polled.n; i++)
+		collect_span(engine, engine->pass.polled.spans[i], false);
+}
+
 /* --- touched regions --- */
 
 static void touch(struct region *region, void *arg)
@@ -250,6 +269,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 		collect_span(engine, (struct span){ 0, ADDRESS_END }, forced);
 	} else {
 		collect_noted(engine);
+		collect_looks(engine);
 		collect_span(engine, asked, true);
 	}
 	who_drain(&engine->who, &engine->ring);
@@ -274,6 +294,10 @@ static bool has_polled(const struct engine *engine)
 
 static void compare_polled(struct engine *engine)
 {
+	if (looks_are_armed(engine)) {
+		pass(engine, false, false, (struct span){ 0 });
+		return;
+	}
 	memset(engine->pass.names, 0, sizeof engine->pass.names);
 	who_index(&engine->who);
 	touch_spans(engine);
