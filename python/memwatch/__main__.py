@@ -6,7 +6,7 @@ import sys
 from typing import Optional, Sequence
 
 import memwatch
-from memwatch._cli import discover, doctor, history, hub, open_page, ps, run, tail, top, variables
+from memwatch._cli import discover, doctor, history, hub, open_page, ps, run, ship, tail, top, variables
 from memwatch._cli.frame import Parser, run_command
 
 #: What adds each command, in the order of `memwatch --help`.
@@ -19,6 +19,7 @@ COMMANDS = (
     variables.add_value,
     variables.add_blame,
     run.add,
+    ship.add,
     discover.add,
     hub.add,
     history.add,

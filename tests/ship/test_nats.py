@@ -1,0 +1,142 @@
+"""NATS JetStream: a real server, which is killed and started again in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .parts import LIMIT_S, Ship, Watched, check_duplicates, free_port, uncovered, wait_for
+
+nats = pytest.importorskip("nats")
+pytestmark = pytest.mark.skipif(not shutil.which("nats-server"), reason="no nats-server (apt-get install nats-server)")
+Watch = Callable[..., Watched]
+Start = Callable[..., Ship]
+
+
+class Server:
+    """nats-server with JetStream, whose store outlives it."""
+
+    def __init__(self, store: Path) -> None:
+        self.port, self.store = free_port(), store
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = ["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self.answers, what="nats-server")
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            return connection.recv(5) == b"INFO "
+        return False
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(LIMIT_S)
+
+    def make_stream(self, window_s: float = 120, subject: str = "memwatch.events") -> None:
+        async def make(context: Any) -> None:
+            await context.add_stream(name="MEMWATCH", subjects=[subject], duplicate_window=window_s)
+
+        self._run(make)
+
+    def messages(self) -> list[tuple[str, dict[str, Any]]]:
+        """All that the stream has: message id and document."""
+        found: list[tuple[str, dict[str, Any]]] = []
+
+        async def read(context: Any) -> None:
+            info = await context.stream_info("MEMWATCH")
+            for seq in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
+                message = await context.get_msg("MEMWATCH", seq)
+                found.append((message.headers["Nats-Msg-Id"], json.loads(message.data)))
+
+        self._run(read)
+        return found
+
+    def _run(self, what: Callable[[Any], Any]) -> None:
+        async def run() -> None:
+            client = await nats.connect(self.url, connect_timeout=10)
+            try:
+                await what(client.jetstream(timeout=30))
+            finally:
+                await client.close()
+
+        asyncio.run(run())
+
+
+@pytest.fixture
+def server(runtime: Path) -> Iterator[Server]:
+    server = Server(runtime / "jetstream")
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_each_event_once(watch: Watch, ship: Start, server: Server) -> None:
+    watched = watch()
+    newest = watched.write(300)
+    server.make_stream()
+    shipper = ship("--to", server.url)
+    shipper.once()
+    shipper.once()
+    found = server.messages()
+    assert [id for id, _ in found] == [f"{watched.epoch}-{seq}" for seq in range(1, newest + 1)]
+    assert all(document["id"] == id and document["epoch"] == watched.epoch for id, document in found)
+
+
+def test_a_lost_cursor_makes_no_duplicates_within_the_window(
+    watch: Watch, ship: Start, server: Server, runtime: Path
+) -> None:
+    watched = watch()
+    newest = watched.write(20)
+    server.make_stream()
+    ship("--to", server.url, "--state", runtime / "one").once()
+    ship("--to", server.url, "--state", runtime / "two").once()
+    assert len(server.messages()) == newest
+
+
+def test_no_stream_is_said(watch: Watch, ship: Start, server: Server) -> None:
+    watched = watch()
+    watched.write(2)
+    shipper = ship("--to", server.url, "--subject", "elsewhere", "--give-up-after", "1")
+    assert "no stream takes that subject" in shipper.once(status=1)
+    server.make_stream(subject="elsewhere")
+    shipper.once()
+    assert len(server.messages()) >= 2
+
+
+def test_nobody_there_is_said(watch: Watch, ship: Start) -> None:
+    watch().write(1)
+    said = ship("--to", f"nats://127.0.0.1:{free_port()}", "--give-up-after", "1").once(status=1)
+    assert "cannot be reached" in said
+
+
+def test_the_server_is_killed_in_the_middle(watch: Watch, ship: Start, server: Server) -> None:
+    """Twice, while events come all the time; what it acknowledged it has, and all the rest comes."""
+    watched = watch("65536", "0.002")
+    server.make_stream()
+    shipper = ship("--to", server.url).start()
+    for _ in range(2):
+        before = len(server.messages())
+        wait_for(lambda seen=before: len(server.messages()) > seen + 30, what="messages")
+        server.kill()
+        watched.write(30)
+        server.start()
+    newest = watched.write(1)
+    wait_for(lambda: any(document["seq"] >= newest for _, document in server.messages()), what="the newest event")
+    assert shipper.end() == 0
+    found = [document for _, document in server.messages()]
+    assert uncovered(found, watched.epoch, newest) == []
+    check_duplicates(found)

@@ -1,0 +1,204 @@
+"""Lines in a file: the way of an event from a feed to a destination, and what crashes do to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from .parts import Ship, Watched, check_duplicates, lines, uncovered, wait_for
+
+Watch = Callable[..., Watched]
+Start = Callable[..., Ship]
+
+
+def test_once_and_once_more(watch: Watch, ship: Start, runtime: Path) -> None:
+    """Each event once; the second time what is new."""
+    watched, file = watch(), runtime / "events.ndjson"
+    newest = watched.write(5)
+    shipper = ship("--to", file)
+    shipper.once()
+    first = lines(file)
+    assert [each["seq"] for each in first] == list(range(1, newest + 1))
+    assert {each["epoch"] for each in first} == {watched.epoch}
+    assert first[0]["id"] == f"{watched.epoch}-1"
+    assert (first[0]["service"], first[0]["pid"], first[0]["name"]) == (runtime.name, watched.pid, "counter")
+    shipper.once()
+    assert lines(file) == first
+    newest = watched.write(3)
+    shipper.once()
+    assert [each["seq"] for each in lines(file)] == list(range(1, newest + 1))
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_by_pid_and_by_address(watch: Watch, ship: Start, runtime: Path) -> None:
+    one, other = watch(), watch()
+    one.write(2)
+    other.write(2)
+    ship(one.pid, "--to", runtime / "one", named=False).once()
+    assert {each["epoch"] for each in lines(runtime / "one")} == {one.epoch}
+    ship(f"http://127.0.0.1:{other.port}", "--to", runtime / "two", named=False).once()
+    assert {each["epoch"] for each in lines(runtime / "two")} == {other.epoch}
+    elsewhere = ship(
+        f"http://127.0.0.1:{other.port}",
+        "--to",
+        runtime / "three",
+        named=False,
+        XDG_RUNTIME_DIR=str(runtime / "nowhere"),
+        MEMWATCH_TOKEN=other.token,
+    )
+    elsewhere.once()
+    assert {each["epoch"] for each in lines(runtime / "three")} == {other.epoch}
+    ship("--to", runtime / "service").once()
+    assert {each["epoch"] for each in lines(runtime / "service")} == {one.epoch, other.epoch}
+    ship("--to", runtime / "all", named=False).once()
+    assert {each["epoch"] for each in lines(runtime / "all")} >= {one.epoch, other.epoch}
+
+
+def test_what_left_the_log_is_a_gap(watch: Watch, ship: Start, runtime: Path) -> None:
+    watched, file = watch("64"), runtime / "events.ndjson"
+    watched.write(10)
+    ship("--to", file).once()
+    newest = watched.write(300)
+    ship("--to", file).once()
+    found = lines(file)
+    gaps = [each for each in found if each["kind"] == "gap"]
+    assert gaps and sum(gap["missed"] for gap in gaps) >= 300 - 64 - 1
+    assert gaps[0]["id"] == f"{watched.epoch}-gap-{gaps[0]['from']}-{gaps[0]['to']}"
+    assert uncovered(found, watched.epoch, newest) == []
+    assert check_duplicates(found) == 0
+
+
+def test_only_names_that_match(watch: Watch, ship: Start, runtime: Path) -> None:
+    watched, file = watch(), runtime / "events.ndjson"
+    watched.write(20)
+    watched.say("other")
+    shipper = ship("--name", "oth*", "--to", file)
+    shipper.once()
+    assert [each["name"] for each in lines(file)] == ["other"]
+    shipper.once()
+    assert len(lines(file)) == 1
+
+
+def test_a_restart_at_the_same_address_is_told(watch: Watch, ship: Start, runtime: Path) -> None:
+    token = "0123456789abcdef0123456789abcdef"
+    first, file = watch(token=token), runtime / "events.ndjson"
+    first.write(3)
+    options = {"XDG_RUNTIME_DIR": str(runtime / "nowhere"), "MEMWATCH_TOKEN": token}
+    shipper = ship(f"http://127.0.0.1:{first.port}", "--to", file, named=False, **options)
+    shipper.once()
+    first.end()
+    second = watch(port=int(first.port), token=token)
+    second.write(2)
+    shipper.once()
+    restarts = [each for each in lines(file) if each["kind"] == "restart"]
+    assert [each["previous_epoch"] for each in restarts] == [first.epoch]
+    assert restarts[0]["epoch"] == second.epoch and restarts[0]["previous_seq"] >= 3
+    shipper.once()
+    assert len([each for each in lines(file) if each["kind"] == "restart"]) == 1
+
+
+def test_a_torn_line_is_cut_off(watch: Watch, ship: Start, runtime: Path) -> None:
+    watched, file = watch(), runtime / "events.ndjson"
+    file.write_bytes(b'{"id": "of before"}\n{"id": "torn')
+    watched.write(1)
+    ship("--to", file).once()
+    assert [each["id"] for each in lines(file)] == ["of before", f"{watched.epoch}-1"]
+
+
+def test_two_shippers_with_the_same_cursors(watch: Watch, ship: Start, runtime: Path) -> None:
+    watch().write(1)
+    shipper = ship("--to", runtime / "file").start()
+    wait_for(lambda: lines(runtime / "file"))
+    assert "another shipper" in ship("--to", runtime / "file").once(status=1)
+    assert shipper.end() == 0
+
+
+def test_as_it_happens_and_metrics(watch: Watch, ship: Start, runtime: Path) -> None:
+    """Events as they come, watchers as they come and go; what the shipper says of itself; a quick end."""
+    watched, file, textfile = watch(), runtime / "events.ndjson", runtime / "ship.prom"
+    shipper = ship("--to", file, "--metrics", "0", "--metrics-file", textfile).start()
+    watched.write(2)
+    wait_for(lambda: len(lines(file)) >= 2)
+    later = watch()
+    later.write(1)
+    wait_for(lambda: any(each["epoch"] == later.epoch for each in lines(file)))
+    later.end()
+    port = re.search(r":(\d+)/metrics", shipper.errors.read_text())
+    assert port
+    address = f"http://127.0.0.1:{port[1]}/metrics"
+
+    def told() -> str:
+        with urllib.request.urlopen(address) as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            return str(answer.read().decode())
+
+    wait_for(lambda: "memwatch_ship_sources 1\n" in told(), what="one source")
+    assert f"memwatch_ship_events_total {len(lines(file))}\n" in told()
+    assert 'memwatch_ship_lag_events{source="pid ' in told()
+    wait_for(lambda: textfile.exists() and "memwatch_ship_sources 1\n" in textfile.read_text())
+    begun = time.monotonic()
+    assert shipper.end(signal.SIGTERM) == 0
+    assert time.monotonic() - begun < 15
+
+
+def test_metrics_are_well_formed(watch: Watch, ship: Start, runtime: Path) -> None:
+    import shutil
+    import subprocess
+
+    watch().write(1)
+    textfile = runtime / "ship.prom"
+    ship("--to", runtime / "file", "--metrics-file", textfile).once()
+    if shutil.which("promtool"):
+        done = subprocess.run(["promtool", "check", "metrics"], input=textfile.read_bytes(), capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_kill_9_of_the_shipper(watch: Watch, ship: Start, runtime: Path) -> None:
+    watched, file = watch("65536", "0.002"), runtime / "events.ndjson"
+    shipper = ship("--to", file)
+    for i in range(4):
+        before = len(lines(file))
+        shipper.start()
+        wait_for(lambda seen=before + 20 * (i + 1): len(lines(file)) > seen)
+        shipper.end(signal.SIGKILL)
+    newest = int(watched.say("newest"))
+    shipper.once()
+    found = lines(file)
+    assert uncovered(found, watched.epoch, newest) == []
+    check_duplicates(found)
+
+
+def test_a_file_that_was_moved_away(watch: Watch, ship: Start, runtime: Path) -> None:
+    watched, file = watch(), runtime / "events.ndjson"
+    shipper = ship("--to", file).start()
+    watched.write(1)
+    wait_for(lambda: lines(file))
+    file.rename(runtime / "events.1")
+    newest = watched.write(1)
+    wait_for(lambda: lines(file))
+    assert lines(file)[-1]["seq"] == newest
+    assert shipper.end() == 0
+
+
+def test_misuse(watch: Watch, ship: Start, runtime: Path) -> None:
+    assert f"no watcher {runtime.name}" in ship("--to", runtime / "file").once(status=1)
+    watch()
+    for arguments, words in (
+        (("--to", "kafka://there"), "there are otlp+http"),
+        (("--to", "otlp+http://"), "is no address"),
+        (("99999999", "--to", "file"), "no watcher"),
+        (("--to", runtime / "no" / "file"), "No such file"),
+        (("--to", runtime / "file", "--metrics", "here"), "PORT"),
+        (("--to", "otlp+http://127.0.0.1", "--header", "odd"), "NAME: VALUE"),
+    ):
+        assert words in ship(*arguments).once(status=1), arguments
+    state = runtime / "state.json"
+    state.write_text("[]")
+    assert "holds no cursors" in ship("--to", runtime / "file", "--state", state).once(status=1)
+    assert json.loads(state.read_text()) == []
+    ship("--to", runtime / "f", "--give-up-after", "soon").once(status=2)
