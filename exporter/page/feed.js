@@ -47,7 +47,7 @@ async function takeCode() {
   const code = location.hash.slice(1);
   if (!code || code.startsWith("/")) return;
   history.replaceState(null, "", location.pathname);
-  const response = await ask("/api/v1/token", "application/json", `Memwatch-Code ${code}`);
+  const response = await ask("api/v1/token", "application/json", `Memwatch-Code ${code}`);
   if (response.ok) sessionStorage.setItem(TOKEN_KEY, (await response.json()).token);
 }
 
@@ -75,7 +75,7 @@ function showRefusal() {
 
 /* The newest events of the log; the stream goes on where they end. */
 async function loadNewest(status) {
-  const page = await getJson(`/api/v1/events?order=newest&limit=${NEWEST}`);
+  const page = await getJson(`api/v1/events?order=newest&limit=${NEWEST}`);
   page.events.reverse().forEach(takeEvent);
   state.epoch = status.epoch;
   state.seq = page.next;
@@ -86,7 +86,7 @@ async function loadRegions() {
   const listed = new Set(), now = Date.now();
   let next = "";
   do {
-    const page = await getJson(`/api/v1/regions?limit=${REGIONS_PAGE}${next && `&continue=${next}`}`);
+    const page = await getJson(`api/v1/regions?limit=${REGIONS_PAGE}${next && `&continue=${next}`}`);
     for (const region of page.regions) {
       takeRegion(region, now);
       listed.add(keyOf(region));
@@ -102,7 +102,7 @@ async function loadRegions() {
 async function findEvent(seq) {
   const kept = state.events.find((event) => event.seq === seq);
   if (kept) return kept;
-  const page = await getJson(`/api/v1/events?since=${seq - 1}&limit=1`);
+  const page = await getJson(`api/v1/events?since=${seq - 1}&limit=1`);
   return page.events.find((event) => event.seq === seq) ?? null;
 }
 
@@ -140,7 +140,7 @@ async function readStream(response) {
 
 async function connect() {
   try {
-    const status = await getJson("/api/v1/status");
+    const status = await getJson("api/v1/status");
     if (state.epoch !== null && state.epoch !== status.epoch) {
       forget();
       addNote("The watcher was opened anew: its numbering begins again.", false);
@@ -152,7 +152,7 @@ async function connect() {
       await loadRegions();
       await loadNewest(status);
     }
-    const response = await ask(`/api/v1/events/stream?since=${state.seq}&epoch=${state.epoch}`, "application/x-ndjson");
+    const response = await ask(`api/v1/events/stream?since=${state.seq}&epoch=${state.epoch}`, "application/x-ndjson");
     await checked(response, "stream");
     feed.retryMs = RETRY_MIN_MS;
     showConnection("live", "live");
@@ -167,7 +167,7 @@ async function connect() {
 
 async function pollStatus() {
   if (state.live) {
-    try { takeStatus(await getJson("/api/v1/status")); } catch { /* the stream notices the same and tries again */ }
+    try { takeStatus(await getJson("api/v1/status")); } catch { /* the stream notices the same and tries again */ }
   }
   setTimeout(pollStatus, STATUS_MS);
 }

@@ -106,7 +106,7 @@ function valueSection(entry, events) {
     setText(told, now ? "now" : clockText(at));
     slider.setAttribute("aria-valuetext", told.textContent);
     try {
-      const bytes = await getBytes(`/api/v1/regions/${entry.id}/value${now ? "" : `?time_ms=${at}`}`);
+      const bytes = await getBytes(`api/v1/regions/${entry.id}/value${now ? "" : `?time_ms=${at}`}`);
       if (own !== asked) return;
       newest = now ? bytes : newest;
       const changes = now ? [] : differences(newest, bytes), text = valueText(entry, entry.last, bytes);
@@ -143,7 +143,7 @@ function historySection(events, next) {
 async function eventsOf(entry) {
   const known = state.events.filter((event) => event.name === entry.name && keyOf(event) === entry.key).reverse();
   try {
-    const answer = await getJson(`/api/v1/regions/${entry.id}/history?limit=200`);
+    const answer = await getJson(`api/v1/regions/${entry.id}/history?limit=200`);
     if (answer.events.length >= Math.min(known.length, 200)) return [answer.events, answer.next];
   } catch { /* a name without bytes has no history */ }
   return [known.length || !entry.last ? known : [entry.last], null];
@@ -158,7 +158,7 @@ async function drawVariableView(number) {
   view.entry = entry;
   view.shownSeq = entry.lastSeq;
   const [events, next] = await eventsOf(entry), last = events[0] ?? entry.last;
-  const blame = await getJson(`/api/v1/regions/${entry.id}/blame`).catch(() => null);
+  const blame = await getJson(`api/v1/regions/${entry.id}/blame`).catch(() => null);
   if (number !== view.number) return;
   const told = last ? element("p", { className: "headline" }, ...changeNodes(last, true, 4)) : element("p", { textContent: "Not changed since it is watched." });
   const about = facts([

@@ -72,8 +72,8 @@ function partsSection(event) {
 async function bytesSection(event) {
   let before = bytesOf(event.old), after = bytesOf(event.new), note = "";
   try {
-    if (!before && event.key_old) before = await getBytes(`/api/v1/values/${event.key_old}`);
-    if (!after && event.key_new) after = await getBytes(`/api/v1/values/${event.key_new}`);
+    if (!before && event.key_old) before = await getBytes(`api/v1/values/${event.key_old}`);
+    if (!after && event.key_new) after = await getBytes(`api/v1/values/${event.key_new}`);
   } catch (error) { note = error.message; }
   before ??= bytesOf(event.old_preview);
   after ??= bytesOf(event.new_preview);

@@ -86,8 +86,8 @@ class Ship:
             "XDG_STATE_HOME": str(runtime / "state"),
             **environment,
         }
-        self.command = [sys.executable, "-m", "memwatch", "ship", "--mine", *map(str, arguments)]
-        self.command += [runtime.name] if named else []
+        self.command = [sys.executable, "-m", "memwatch", "ship", *([runtime.name] if named else [])]
+        self.command += [*map(str, arguments), "--mine"]
         self.errors = runtime / "ship.stderr"
         self.process: subprocess.Popen[str] | None = None
 

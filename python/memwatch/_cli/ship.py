@@ -95,10 +95,12 @@ def _finder(options: argparse.Namespace, say: Sayer) -> Any:
     return find
 
 
-def _check_targets(options: argparse.Namespace, found: list[Found]) -> None:
+def _check_targets(options: argparse.Namespace) -> None:
     """Who is named has to be there; of all there are, there may be none yet, unless it is for once."""
-    if not found and (options.target or options.once):
-        raise no_watcher(options.target[0] if options.target else None, look().found)
+    seen = look(everybody=not options.mine)
+    for target in options.target or [None]:
+        if not chosen(target, seen.found) and (target is not None or options.once):
+            raise no_watcher(target, seen.found)
 
 
 def _stop_on_signals(shipper: Shipper) -> None:
@@ -116,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     if give_up_s is None and options.once:
         give_up_s = GIVE_UP_S
     find = _finder(options, say)
-    _check_targets(options, find())
+    _check_targets(options)
     cursors = Cursors(options.state or default_path(options.to))
     try:
         sink = _sink(options, numbers, say)
