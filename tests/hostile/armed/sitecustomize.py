@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -37,10 +38,11 @@ class Armed:
         _thread.start_new_thread(self.scan_for_ever, ())
 
     def scan_for_ever(self) -> None:
-        """Looks for what is new."""
-        while True:
-            time.sleep(RESCAN_S)
-            self.scan()
+        """Looks for what is new, until the process ends."""
+        with contextlib.suppress(memwatch.Error):  # closed at exit
+            while True:
+                time.sleep(RESCAN_S)
+                self.scan()
 
     def mappings(self) -> list[tuple[int, int]]:
         """Returns the anonymous mappings of now."""
