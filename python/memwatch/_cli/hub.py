@@ -19,7 +19,7 @@ from memwatch._hub.access import TOKEN, Access
 from memwatch._hub.server import Hub
 from memwatch._hub.workers import Workers
 
-PORT = 10763
+PORT = 10762
 
 
 def found_at(url: str) -> Found:
@@ -117,7 +117,7 @@ def add(commands: Any) -> None:
         "apart by the labels `service` and `worker`; a worker that is replaced keeps its place, and counters never\n"
         "fall. `--url` adds exporters that no discovery file names, with the token in MEMWATCH_TOKEN.",
         examples=[
-            ("memwatch hub", "on 127.0.0.1:10763; prints the address of the page"),
+            ("memwatch hub", "on 127.0.0.1:10762; prints the address of the page"),
             ("memwatch hub --port 0 --interval 0.2", "any free port; asks the workers five times a second"),
             ("memwatch hub --token-file T --host 0.0.0.0 --tls-cert-file C --tls-key-file K", "for others, too"),
         ],
