@@ -27,6 +27,8 @@ from memwatch._watcher import MemoryWatcher
 if TYPE_CHECKING:
     from memwatch import adapters
     from memwatch._recorded import History, open_history
+    from memwatch.integrations.asgi import AsgiApp as asgi_app
+    from memwatch.integrations.wsgi import WsgiApp as wsgi_app
 
 __version__ = "0.1.0"
 
@@ -43,10 +45,12 @@ __all__ = [
     "Stats",
     "Where",
     "adapters",
+    "asgi_app",
     "backends",
     "buffer",
     "empty",
     "open_history",
+    "wsgi_app",
 ]
 
 
@@ -56,6 +60,11 @@ def __getattr__(name: str) -> Any:
         from memwatch import _recorded
 
         return getattr(_recorded, name)
+    if name in ("asgi_app", "wsgi_app"):
+        from importlib import import_module
+
+        kind = name.partition("_")[0]
+        return getattr(import_module(f"memwatch.integrations.{kind}"), f"{kind.capitalize()}App")
     if name == "adapters":
         from importlib import import_module
 
