@@ -6,7 +6,7 @@ import sys
 from typing import Optional, Sequence
 
 import memwatch
-from memwatch._cli import discover, doctor, history, hub, open_page, ps, run, ship, tail, top, variables
+from memwatch._cli import attach, discover, doctor, history, hub, open_page, ps, run, ship, tail, top, variables
 from memwatch._cli.frame import Parser, run_command
 
 #: What adds each command, in the order of `memwatch --help`.
@@ -19,6 +19,8 @@ COMMANDS = (
     variables.add_value,
     variables.add_blame,
     run.add,
+    attach.add_attach,
+    attach.add_detach,
     ship.add,
     discover.add,
     hub.add,

@@ -13,8 +13,10 @@ import atexit
 import contextlib
 import importlib.abc
 import os
+import signal
 import sys
 import threading
+import time
 import weakref
 from fnmatch import fnmatchcase
 from importlib.machinery import ModuleSpec
@@ -24,6 +26,7 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 MAIN = "__main__"
 _MEMORY_ONLY = ("max_rate", "metric")
 _GLOB = "*?["
+TRAP_S = 2.0
 
 
 def _say(sentence: str) -> None:
@@ -39,11 +42,12 @@ class Inside:
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan = plan
         self._main_names: list[str] = plan.get("main", [])
-        self._watched: dict[str, int] = {}
-        self._refused: dict[str, str] = {}
+        self.watched: dict[str, int] = {}
+        self.refused: dict[str, str] = {}
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._following = False
+        self.trap_was_default = False
         self.watcher: Any = None
         self.server: Any = None
 
@@ -69,7 +73,7 @@ class Inside:
         """What was asked for by its very name, and never found."""
         asked = [":".join(pair) for entry in self._plan["variables"] for pair in entry["watch"]]
         names = [text for text in asked if not any(each in text for each in _GLOB)]
-        return [text for text in names if text.replace(":", ".") not in self._watched or self._is_unbound(text)]
+        return [text for text in names if text.replace(":", ".") not in self.watched or self._is_unbound(text)]
 
     def _is_unbound(self, text: str) -> bool:
         """Of a name of the script that was watched before it was bound: whether it still is not."""
@@ -101,7 +105,7 @@ class Inside:
         self, module: ModuleType, module_name: str, variable: str, options: dict[str, Any], quiet: bool = False
     ) -> None:
         alias = f"{module_name}.{variable}"
-        if alias in self._watched or alias in self._refused:
+        if alias in self.watched or alias in self.refused:
             return
         *path, last = variable.split(".")
         owner: Any = module
@@ -112,9 +116,9 @@ class Inside:
             return
         try:
             watch = self._watch_unbound if unbound else self._watch_attr
-            self._watched[alias] = watch(owner, last, alias, dict(options))
+            self.watched[alias] = watch(owner, last, alias, dict(options))
         except (TypeError, ValueError, OSError) as error:
-            self._refused[alias] = str(error)
+            self.refused[alias] = str(error)
             if not quiet:
                 _say(f"{alias} is not watched: {error}")
 
@@ -126,12 +130,12 @@ class Inside:
         for option in _MEMORY_ONLY:
             options.pop(option, None)
         values = options.pop("values", None)
-        return _scope._track(self._open(), NamespaceTarget(vars(module), last), alias, None, values, options)
+        return _scope._track(self.open(), NamespaceTarget(vars(module), last), alias, None, values, options)
 
     def _watch_attr(self, owner: Any, last: str, alias: str, options: dict[str, Any]) -> int:
         if isinstance(options.get("when"), list):
             options["when"] = tuple(options["when"])
-        watcher = self._open()
+        watcher = self.open()
         try:
             region_id: int = watcher.watch_attr(owner, last, alias=alias, **options)
         except TypeError:
@@ -142,7 +146,7 @@ class Inside:
             region_id = watcher.watch_attr(owner, last, alias=alias, **options)
         return region_id
 
-    def _open(self) -> Any:
+    def open(self) -> Any:
         """The watcher and its exporter; opened once in a process."""
         if self.watcher is None:
             from memwatch import MemoryWatcher
@@ -171,6 +175,16 @@ class Inside:
             return
         if first and not self._plan.get("quiet"):
             _say(f"watching in process {os.getpid()}, {self.server.url}")
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the program has closed the watcher, as at a fork."""
+        return bool(self.watcher is None or self.watcher._core.closed)
+
+    def extend(self, plan: dict[str, Any]) -> None:
+        """Watches by another plan, too: its variables; watcher and exporter are there already."""
+        self._plan["variables"] += plan["variables"]
+        self.refused.clear()
 
     # --- names that come later ---
 
@@ -209,7 +223,7 @@ class Inside:
     def begin(self) -> None:
         """Watches what is imported already, and prepares for what comes."""
         if self.wants(MAIN):
-            self._open()
+            self.open()
         self.look_again()
         self.follow()
         sys.meta_path.insert(0, Finder(self))
@@ -226,12 +240,13 @@ class Inside:
         """At exit: a name that was mistyped must not stay a secret."""
         if os.getpid() == self._pid == self._plan.get("pid", self._pid):
             for text in self.missing():
-                why = self._refused.get(text.replace(":", "."))
+                why = self.refused.get(text.replace(":", "."))
                 if why is None:
                     _say(f"{text} was never found: no module of that name was imported, or it has no such variable")
 
     def close(self) -> None:
         """Ends all of it: as if nothing had been."""
+        self._plan["variables"] = []
         sys.meta_path[:] = [each for each in sys.meta_path if not (isinstance(each, Finder) and each.inside is self)]
         atexit.unregister(self.tell_missing)
         if self.watcher is not None:
@@ -296,3 +311,86 @@ def begin(plan: dict[str, Any]) -> Inside:
     atexit.register(current.tell_missing)
     current.begin()
     return current
+
+
+# --- of a process that runs already -----------------------------------------------------------------------------------
+
+
+def attach(plan: dict[str, Any]) -> dict[str, Any]:
+    """Watches by a plan, beside what an earlier one watches; what became of it, for who asked."""
+    global current
+    if current is None or current.is_closed:
+        current = Inside({**plan, "main": _main_names(), "pid": os.getpid()})
+        current.trap_was_default = not _catches_trap()
+        sys.meta_path.insert(0, Finder(current))
+    else:
+        current.extend(plan)
+    current.open()
+    current.look_again()
+    current.follow()
+    from memwatch import _native
+
+    return {
+        "pid": os.getpid(),
+        "watched": list(current.watched),
+        "refused": current.refused,
+        "missing": current.missing(),
+        "page": current.server.url if current.server is not None else None,
+        "note": f"its memwatch has no C extension: {_native.missing['native']}" if "native" in _native.missing else "",
+    }
+
+
+def _main_names() -> list[str]:
+    """What a user calls the module that runs as __main__."""
+    main = sys.modules.get(MAIN)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return [str(spec.name).removesuffix(".__main__")]
+    return [os.path.splitext(os.path.basename(file))[0]] if isinstance(file, str) else []
+
+
+def detach(_: object) -> dict[str, Any]:
+    """Ends what `attach` began."""
+    global current
+    ended, current = current, None
+    if ended is not None:
+        ended.close()
+        if ended.trap_was_default:
+            _give_back_trap()
+    return {"pid": os.getpid(), "was_attached": ended is not None}
+
+
+def _catches_trap() -> bool:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        caught = next((line for line in file if line.startswith("SigCgt:")), "SigCgt: 0")
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTRAP - 1) & 1)
+
+
+def _threads_seen() -> dict[str, tuple[str, str]]:
+    """By thread: its state, and how long it has run in user mode."""
+    seen = {}
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError, IndexError), open(f"/proc/self/task/{task}/stat", encoding="utf-8") as file:
+            words = file.read().rpartition(")")[2].split()
+            seen[task] = (words[0], words[11])
+    return seen
+
+
+def _give_back_trap() -> None:
+    """The signal's own action, once nothing of ours can be on its way to a thread: a late one would end the process.
+
+    A thread that sleeps in a call has none on its way; one that has run on in user mode since has had it.
+    """
+    if not _catches_trap() or signal.getsignal(signal.SIGTRAP) is not signal.SIG_DFL:
+        return
+    import ctypes
+
+    waiting = _threads_seen()
+    waiting.pop(str(threading.get_native_id()), None)
+    end = time.monotonic() + TRAP_S
+    while waiting and time.monotonic() < end:
+        now = _threads_seen()
+        waiting = {task: was for task, was in waiting.items() if task in now and now[task] == was and was[0] == "R"}
+        time.sleep(0.02)
+    if not waiting:
+        ctypes.CDLL(None).signal(int(signal.SIGTRAP), None)

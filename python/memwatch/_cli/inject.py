@@ -1,0 +1,266 @@
+"""Brings a few lines of Python into a running process, and hears what became of them.
+
+DESIGN  From Python 3.14 on the interpreter itself runs a file, by sys.remote_exec, when its main thread comes by.
+One that waits in a system call is woken: for a moment it is traced, and the call returns EINTR, after which Python
+looks around and waits on, as it does after every signal. No signal is sent, since a signal may mean something to
+the program.
+
+Before 3.14 it is gdb. A main thread that waits in the kernel has let go of the GIL and holds no lock of the
+allocator: the lines run there. One that is busy gets a pending call, and gdb waits for the interpreter to make it:
+between two instructions nothing is half done. The lines only start a thread, so that the process is held for as
+short as can be; the thread waits until gdb has gone.
+
+The lines are in a folder that only the process's user can enter, below its own root. It answers on a socket there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from typing import Any, Iterator
+
+from memwatch._cli.frame import Failure
+from memwatch._cli.preflight import Target
+
+RUN_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+WAKE_S = 0.15
+_SEM_WAIT = (0x89, 0x189)  # operations of futex(2) that are no lock's: semaphores and conditions
+_FUTEX = 202
+_SEIZE, _INTERRUPT, _DETACH, _PEEKUSER, _POKEUSER = 0x4206, 0x4207, 17, 3, 6
+_RAX, _ORIG_RAX = 80, 120
+_RESTARTS = range(-516, -511)
+_EINTR = -4 & 0xFFFFFFFFFFFFFFFF
+_WALL = 0x40000000
+
+SCRIPT = """\
+def _memwatch(report):
+    import json, os, socket, sys
+    said = {{}}
+    try:
+        try:
+            import memwatch
+        except ImportError:
+            sys.path.append({package!r})
+            try:
+                import memwatch
+            finally:
+                sys.path.remove({package!r})
+        from memwatch._cli import inside
+        said = inside.{function}({argument!r})
+    except BaseException as error:
+        said = {{"error": f"{{type(error).__name__}}: {{error}}"}}
+    answer = socket.socket(socket.AF_UNIX)
+    try:
+        answer.connect(report)
+        answer.sendall(json.dumps(said).encode())
+    finally:
+        answer.close()
+
+
+def _memwatch_later(report):
+    import sys, time
+    while "TracerPid:\\t0\\n" not in open("/proc/self/status").read():
+        time.sleep(0.005)
+    taken = []
+    if sys.version_info < (3, 12):
+        try:
+            _memwatch_on_main(report, taken)
+        except (ImportError, AttributeError):
+            pass
+    if not taken:
+        taken.append(False)
+        _memwatch(report)
+
+
+def _memwatch_on_main(report, taken):
+    # sys.settrace is a thread's own: where that is how names are followed, the main thread has to set it.
+    import ctypes, time
+
+    def run(_):
+        if not taken:
+            taken.append(True)
+            _memwatch(report)
+        return 0
+
+    call = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(run)
+    _memwatch_kept.append(call)
+    ctypes.pythonapi.Py_AddPendingCall(call, None)
+    end = time.monotonic() + 0.7
+    while not taken and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+_memwatch_kept = []
+"""
+AT_ONCE = "_memwatch({report!r})\n"
+ON_A_THREAD = "import _thread\n_thread.start_new_thread(_memwatch_later, ({report!r},))\n"
+
+
+@contextlib.contextmanager
+def _folder(target: Target) -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="memwatch-attach-", dir="/tmp")
+    try:
+        uid, gid = (int(target.status[key].split()[1]) for key in ("Uid", "Gid"))
+        if uid != os.geteuid():
+            os.chown(folder, uid, gid)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_inside(target: Target, function: str, argument: Any, timeout_s: float) -> dict[str, Any]:
+    """Has `inside.FUNCTION(ARGUMENT)` run in the process; what it answers."""
+    with _folder(target) as folder, socket.socket(socket.AF_UNIX) as listener:
+        report, script = f"{folder}/answer", f"{folder}/script.py"
+        listener.bind(report)
+        listener.listen(1)
+        listener.settimeout(0.05)
+        uid = int(target.status["Uid"].split()[1])
+        text = SCRIPT.format(package=RUN_PACKAGE, function=function, argument=argument)
+        text += (AT_ONCE if target.method == "remote_exec" else ON_A_THREAD).format(report=report)
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(text)
+        for path in (report, script):
+            os.chmod(path, 0o600)
+            os.chown(path, uid, -1)
+        deadline = time.monotonic() + timeout_s
+        (_by_interpreter if target.method == "remote_exec" else _by_gdb)(target, script, deadline)
+        return _answer(target, listener, deadline)
+
+
+def _answer(target: Target, listener: socket.socket, deadline: float) -> dict[str, Any]:
+    wake_at = time.monotonic() + WAKE_S
+    while time.monotonic() < deadline:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            if target.method == "remote_exec" and time.monotonic() >= wake_at:
+                wake(target.pid)
+                wake_at = time.monotonic() + 1.0
+            if not os.path.exists(f"/proc/{target.pid}"):
+                raise Failure(f"process {target.pid} has ended meanwhile") from None
+            continue
+        with connection:
+            connection.settimeout(max(deadline - time.monotonic(), 0.1))
+            with connection.makefile("rb") as answer:
+                text = answer.read()
+        said: dict[str, Any] = json.loads(text)
+        if "error" in said:
+            raise Failure(f"in process {target.pid}: {said['error']}")
+        return said
+    raise Failure(
+        f"process {target.pid} did not answer in time: its main thread runs no Python now, or waits where nothing may "
+        "interrupt it. Nothing was done to it; should it come to the lines later, they do nothing"
+    )
+
+
+# --- from 3.14 on -----------------------------------------------------------------------------------------------------
+
+
+def _by_interpreter(target: Target, script: str, deadline: float) -> None:
+    """By an interpreter of the same version: the process's own program."""
+    code = "import sys; sys.remote_exec(int(sys.argv[1]), sys.argv[2])"
+    command = [f"/proc/{target.pid}/exe", "-I", "-S", "-c", code, str(target.pid), script]
+    _run([os.path.realpath(command[0]), *command[1:]], deadline, "sys.remote_exec")
+
+
+def wake(pid: int) -> None:
+    """Has the system call that the main thread waits in return EINTR. Elsewhere than on x86-64 it is left alone."""
+    if platform.machine() != "x86_64":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.restype = ctypes.c_long
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(_SEIZE, pid, None, None) < 0:
+        return
+    pending = 0
+    try:
+        if libc.ptrace(_INTERRUPT, pid, None, None) < 0:
+            return
+        _, status = os.waitpid(pid, _WALL)
+        if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+            return
+        if status >> 16 == 0:
+            pending = os.WSTOPSIG(status)  # a signal of its own came first: it gets it
+        elif libc.ptrace(_PEEKUSER, pid, _ORIG_RAX, None) >= 0 and libc.ptrace(_PEEKUSER, pid, _RAX, None) in _RESTARTS:
+            libc.ptrace(_POKEUSER, pid, _RAX, _EINTR)
+    finally:
+        libc.ptrace(_DETACH, pid, None, pending)
+
+
+# --- before 3.14 ------------------------------------------------------------------------------------------------------
+
+
+def _waits(pid: int) -> bool:
+    """Whether the main thread waits in the kernel, where it holds no lock: three looks see the same call."""
+    seen = set()
+    for _ in range(3):
+        try:
+            with open(f"/proc/{pid}/task/{pid}/syscall", encoding="ascii") as file:
+                seen.add(file.read().strip())
+        except OSError:
+            return False
+        time.sleep(0.03)
+    if len(seen) > 1:
+        return False
+    words = seen.pop().split()
+    if words[0] in ("running", "-1"):
+        return False
+    return int(words[0]) != _FUTEX or int(words[2], 16) in _SEM_WAIT
+
+
+def _by_gdb(target: Target, script: str, deadline: float) -> None:
+    text = f"exec(compile(open('{script}').read(),'{script}','exec'),{{'__name__':'memwatch-attach'}})"
+    if _waits(target.pid):
+        steps = [
+            "set $memwatch_state = ((int(*)(void))PyGILState_Ensure)()",
+            f'call ((int(*)(const char*))PyRun_SimpleString)("{text}")',
+            "call ((void(*)(int))PyGILState_Release)($memwatch_state)",
+        ]
+    else:
+        steps = [
+            "call ((int(*)(void*,void*))Py_AddPendingCall)((void*)PyCallable_Check, (void*)0)",
+            "tbreak PyCallable_Check thread 1",
+            "continue",
+            f'call ((int(*)(const char*))PyRun_SimpleString)("{text}")',
+        ]
+    command = ["gdb", "-batch", "-nx", "-nw", "-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
+    command += ["-ex", "set confirm off", "-ex", "handle all nostop noprint pass", "-p", str(target.pid)]
+    for step in ("sharedlibrary libpython", "sharedlibrary libc", "thread 1", *steps, "detach"):
+        command += ["-ex", step]
+    said = _run(command, deadline, "gdb")
+    if "No symbol" in said or "Error in sourced" in said:
+        raise Failure(f"gdb cannot call into {target.executable}: {_last_line(said)}")
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it says nothing"
+
+
+def _run(command: list[str], deadline: float, what: str) -> str:
+    """Runs a helper of ours, and no longer than until the deadline."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MEMWATCH"))}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, text=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # gdb lets go of the process when it ends
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=5)
+            process.kill()
+            raise Failure(f"{what} did not come to an end in time") from None
+        if process.returncode != 0:
+            raise Failure(f"{what} failed: {_last_line(said)}")
+        return said

@@ -1,0 +1,238 @@
+"""memwatch attach and detach: with processes that run already, whatever their main thread does."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import memwatch
+from memwatch._cli import preflight
+
+MODULE = """
+import threading
+import time
+
+limit = 0
+data = bytearray(65536)
+lock = threading.Lock()
+
+
+def change():
+    global limit
+    limit += 1
+    data[9000] = limit % 256
+"""
+PROGRAM = """
+import select, sys, threading, time
+import settings
+
+threading.Thread(target=time.sleep, args=(0,)).start()  # the C library takes a signal of its own with the first thread
+
+
+def work():
+    while True:
+        settings.change()
+        time.sleep(0.02)
+
+
+how = sys.argv[1]
+if how in ("lock", "select", "sleep"):
+    threading.Thread(target=work, daemon=True).start()
+print("ready", flush=True)
+if how == "lock":
+    settings.lock.acquire()
+    settings.lock.acquire()
+elif how == "select":
+    select.select([sys.stdin], [], [])
+elif how == "sleep":
+    time.sleep(1000)
+elif how == "busy":
+    while True:
+        settings.change()
+        sum(range(20000))
+else:
+    work()
+"""
+
+needs_a_way = pytest.mark.skipif(
+    sys.version_info < (3, 14) and shutil.which("gdb") is None, reason="no gdb here, and no sys.remote_exec"
+)
+needs_parts = pytest.mark.skipif(bool(memwatch._native.missing), reason="no extension or no exporter here")
+
+
+@pytest.fixture
+def environ(tmp_path):
+    (tmp_path / "settings.py").write_text(MODULE)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "run").mkdir(mode=0o700)
+    return {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run"), "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def start(tmp_path, environ):
+    started = []
+
+    def run(how, *options, **more):
+        process = subprocess.Popen(
+            [sys.executable, *options, "program.py", how],
+            cwd=tmp_path, env={**environ, **more}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stdin.close()
+
+
+@pytest.fixture
+def shell(environ):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "memwatch", *map(str, arguments)],
+            capture_output=True, text=True, timeout=110, check=False, env=environ
+        )  # fmt: skip
+
+    return run
+
+
+def left(pid):
+    """Threads, descriptors and signals of a process."""
+    with open(f"/proc/{pid}/status") as file:
+        signals = re.findall(r"^(Sig(?:Cgt|Ign|Blk)):\s+(\w+)$", file.read(), re.M)
+    return len(os.listdir(f"/proc/{pid}/task")), sorted(os.listdir(f"/proc/{pid}/fd")), signals
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["often", "busy", "sleep", "lock", "select"])
+def test_the_writer_is_named_and_nothing_is_left(start, shell, wait_for, how):
+    process = start(how)
+    before = left(process.pid)
+    done = shell("attach", process.pid, "--watch", "settings:data,settings:limit", "--port", 0, "--timeout", 90)
+    assert done.returncode == 0, done.stderr
+    assert re.match(rf"2 variables watched in process {process.pid}, http://127.0.0.1:\d+/#\w+\n$", done.stdout)
+
+    def writers():
+        lines = shell("tail", process.pid, "--once", "--json", "-n", "200", "--name", "settings.*").stdout.splitlines()
+        return [(each["name"], each["where"]["function"], each["where"]["line"]) for each in map(json.loads, lines)]
+
+    wait_for(lambda: ("settings.data", "change", 13) in writers(), 60, "the writer of the memory")
+    if how in ("often", "busy") or sys.version_info >= (3, 12):  # sys.settrace is a thread's own
+        wait_for(lambda: ("settings.limit", "change", 12) in writers(), 60, "who bound the name")
+    done = shell("detach", process.pid, "--timeout", 90)
+    assert (done.returncode, done.stdout) == (0, f"process {process.pid} is left as it was\n"), done.stderr
+    wait_for(lambda: left(process.pid) == before, 30, "threads, descriptors and signals as they were")
+    assert process.poll() is None
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
+def test_it_can_be_attached_to_twice_and_again(start, shell):
+    process = start("often")
+    attach = ("attach", process.pid, "--no-serve", "--json", "--timeout", 90, "--watch")
+    assert json.loads(shell(*attach, "settings:data").stdout)["watched"] == ["settings.data"]
+    said = json.loads(shell(*attach, "program:how,settings:nosuch").stdout)
+    assert said["watched"] == ["settings.data", "program.how"] and said["missing"] == ["settings:nosuch"]
+    assert shell("detach", process.pid, "--timeout", 90).returncode == 0
+    again = shell("detach", process.pid, "--timeout", 90)
+    assert again.returncode == 1 and "nothing was attached" in again.stderr
+    assert json.loads(shell(*attach, "settings:limit").stdout)["watched"] == ["settings.limit"]
+
+
+# --- what is missing --------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_is_not_there(shell):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for arguments in (["attach", process.pid, "--watch", "a:b"], ["detach", process.pid]):
+        done = shell(*arguments)
+        assert done.returncode == 1 and f"there is no process {process.pid}" in done.stderr
+
+
+def test_a_program_that_is_no_python(shell):
+    with subprocess.Popen(["sleep", "100"]) as process:
+        done = shell("attach", process.pid, "--watch", "a:b")
+        process.kill()
+    assert done.returncode == 1 and "is no CPython" in done.stderr
+
+
+def test_a_process_that_is_stopped(start, shell):
+    process = start("often")
+    process.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while preflight.target_of(process.pid).status["State"][:1] != "T" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    done = shell("attach", process.pid, "--check")
+    assert done.returncode == 1 and f"no  process {process.pid} is stopped: kill -CONT" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_another_users_process(start, monkeypatch):
+    process = start("often")
+    monkeypatch.setattr(preflight, "_effective_capabilities", lambda: 0)
+    monkeypatch.setattr(preflight.os, "geteuid", lambda: 12345)
+    [*_, last] = preflight.checks(process.pid)
+    assert last.sentence == f"process {process.pid} is user 0's: become that user, or root"
+
+
+@pytest.mark.parametrize(("scope", "good"), [("0", True), ("1", False), ("2", False), ("3", False)])
+def test_ptrace_scope(start, monkeypatch, scope, good):
+    read = preflight._read
+    monkeypatch.setattr(preflight, "_read", lambda path: scope if path.endswith("ptrace_scope") else read(path))
+    monkeypatch.setattr(preflight, "_effective_capabilities", lambda: 0)
+    check = preflight._scope()
+    assert check.good == good and f"ptrace_scope is {scope}" in check.sentence
+
+
+def test_no_gdb(start, monkeypatch):
+    if sys.version_info >= (3, 14):
+        pytest.skip("this Python needs none")
+    process = start("often")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    sentences = [check.sentence for check in preflight.checks(process.pid) if not check.good]
+    assert any("apt-get install gdb" in sentence for sentence in sentences)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before 3.14 there is nothing to switch off")
+@pytest.mark.parametrize("way", [{"options": ("-X", "disable-remote-debug")}, {"PYTHON_DISABLE_REMOTE_DEBUG": "1"}])
+def test_remote_debugging_is_switched_off(start, way):
+    options = way.pop("options", ())
+    process = start("often", *options, **way)
+    assert any("refuses sys.remote_exec" in check.sentence for check in preflight.checks(process.pid) if not check.good)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a container")
+def test_a_container_is_attached_to_from_inside(monkeypatch, shell):
+    command = ["unshare", "--mount", sys.executable, "-c", "print('ready', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout.readline() == "ready\n":
+            assert f"nsenter -t {process.pid}" in shell("attach", process.pid, "--check").stdout
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["attach", "self", "--watch", "a:b"], "is no process id"),
+        (["attach", "1"], "nothing to watch"),
+        (["attach", "1", "--watch", "a.b"], "did you mean a:b?"),
+        (["detach"], "PID"),
+    ],
+)
+def test_misuse(shell, arguments, sentence):
+    done = shell(*arguments)
+    assert done.returncode == 2 and sentence in done.stderr
