@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tests.conftest import ROOT, run_python, wait_for
+from tests.conftest import ROOT, run_python
 
 import memwatch
 
@@ -365,4 +365,50 @@ def test_the_status_and_the_page_tell_of_forks(watched, tmp_path):
         logging.getLogger("memwatch").setLevel(logging.NOTSET)
     assert json.loads(get(server, "/api/v1/status"))["forks_unwatched"] == 1
     assert "memwatch_forks_unwatched_total 1" in get(server, "/metrics")
-    assert wait_for(lambda: "children are not watched" in get(server, "/app.js"))
+    page = "".join(path.read_text() for path in (ROOT / "exporter" / "page").glob("*.js"))
+    assert "forks_unwatched" in page, "the page says it"
+
+
+def test_sub_interpreters():
+    """One that shares the main one's GIL watches; one of its own gets an exception, and the main one goes on."""
+    code = """
+import sys
+try:
+    import _interpreters as interpreters
+    legacy, isolated, run = interpreters.create("legacy"), interpreters.create("isolated"), interpreters.exec
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    legacy, isolated, run = interpreters.create(isolated=False), interpreters.create(), interpreters.run_string
+inside = '''
+import warnings
+warnings.simplefilter("ignore")
+try:
+    import memwatch
+    data, seen = memwatch.buffer(64), []
+    with memwatch.MemoryWatcher() as watcher:
+        watcher.watch(data, "data", callback=seen.append)
+        data[0] = 1
+        assert watcher.flush()
+    print("watched", len(seen), flush=True)
+except Exception as error:
+    print(type(error).__name__, flush=True)
+'''
+import memwatch
+for each in (legacy, isolated):
+    run(each, inside)
+    interpreters.destroy(each)
+data, seen = memwatch.buffer(64), []
+with memwatch.MemoryWatcher() as watcher:
+    watcher.watch(data, "data", callback=seen.append)
+    data[0] = 1
+    assert watcher.flush() and len(seen) == 1
+print("main", len(seen))
+"""
+    result = run_python(code, options=("-W", "ignore"))
+    assert result.returncode == 0, result.stderr
+    legacy, isolated, main = result.stdout.splitlines()
+    assert main == "main 1"
+    assert isolated in ("RuntimeError", "ImportError", "watched 1")
+    assert legacy in ("watched 1", "RuntimeError", "ImportError")
+    if sys.version_info < (3, 12):
+        assert legacy == "watched 1"
