@@ -6,7 +6,7 @@ import sys
 from typing import Optional, Sequence
 
 import memwatch
-from memwatch._cli import attach, discover, doctor, history, hub, open_page, ps, run, ship, tail, top, variables
+from memwatch._cli import attach, discover, doctor, history, hub, manual, open_page, ps, run, ship, tail, top, variables
 from memwatch._cli.frame import Parser, run_command
 
 #: What adds each command, in the order of `memwatch --help`.
@@ -40,6 +40,8 @@ def parser() -> Parser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for add in COMMANDS:
         add(commands)
+    manual.add_completion(commands, root)
+    manual.add_manual(commands, root, memwatch.__version__)
     return root
 
 
