@@ -231,6 +231,8 @@ static int start(struct memwatch_exporter *exporter, const struct memwatch_expor
 		return error;
 	take_names(exporter, options);
 	exporter->n_backends = memwatch_backend_list(exporter->watcher, exporter->backends, BACKENDS_MAX);
+	if (exporter->n_backends < 0)
+		return exporter_error(exporter->n_backends, "%s", memwatch_error());
 	if (exporter->n_backends > BACKENDS_MAX)
 		exporter->n_backends = BACKENDS_MAX;
 	if (options->unix_socket) {
@@ -306,18 +308,18 @@ void memwatch_exporter_close(memwatch_exporter *exporter)
 
 uint16_t memwatch_exporter_port(const memwatch_exporter *exporter)
 {
-	return exporter->access.port;
+	return exporter ? exporter->access.port : 0;
 }
 
 const char *memwatch_exporter_token(const memwatch_exporter *exporter)
 {
-	return exporter->access.token;
+	return exporter ? exporter->access.token : "";
 }
 
 const char *memwatch_exporter_url(memwatch_exporter *exporter)
 {
 	char code[CODES_TEXT + 1];
-	if (!*exporter->address)
+	if (!exporter || !*exporter->address)
 		return "";
 	if (exporter->pid != getpid() || codes_make(&exporter->codes, code) < 0)
 		return exporter->address;
@@ -331,5 +333,5 @@ const char *memwatch_exporter_url(memwatch_exporter *exporter)
 
 const char *memwatch_exporter_discovery_file(const memwatch_exporter *exporter)
 {
-	return exporter->discovery.path;
+	return exporter ? exporter->discovery.path : "";
 }

@@ -3,6 +3,7 @@
  * caller's thread. See lifetime.c for what watchers share, watch.c for regions, stats.c for numbers.
  */
 #define _GNU_SOURCE
+#include "handle.h"
 #include "lifetime.h"
 #include "options.h"
 #include "watch.h"
@@ -32,12 +33,13 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	int error = given ? structs_take("options", &options, sizeof options, given, given->struct_bytes) : 0;
 	if (!error)
 		error = options_check(&options);
+	if (!error)
+		error = watch_need(ret_watcher, "the place for the watcher");
 	if (error)
 		return error;
-	struct memwatch *watcher = mem_alloc(sizeof *watcher);
+	struct memwatch *watcher = handle_new();
 	if (!watcher)
 		return error_set(-ENOMEM, "no memory for a watcher");
-	watcher->generation = atomic_load(&fork_generation);
 	watcher->inline_threshold = options.inline_threshold;
 	watcher->preview_size = options.preview_size;
 	watcher->history.budget = options.history_budget;
@@ -53,6 +55,7 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 	error = lifetime_join(&options, watcher);
 	if (error)
 		goto unref_log;
+	handle_open(watcher);
 	*ret_watcher = watcher;
 	return 0;
 
@@ -60,7 +63,7 @@ unref_log:
 	log_unref(watcher->log);
 free_watcher:
 	pthread_mutex_destroy(&watcher->callback_lock);
-	mem_free(watcher);
+	handle_free(watcher);
 	return error;
 }
 
@@ -72,24 +75,20 @@ static int ms_until(uint64_t deadline_ns)
 
 int memwatch_flush(memwatch *watcher, int timeout_ms)
 {
-	int error = watch_check(watcher);
+	int error = handle_enter(watcher);
 	if (error)
 		return error;
 	uint64_t deadline_ns = time_monotonic_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS;
 	error = worker_flush(watcher->engine, deadline_ns);
 	if (!error && !log_await(watcher->log, log_newest(watcher->log), ms_until(deadline_ns)))
 		error = -ETIMEDOUT;
+	handle_leave(watcher);
 	return error ? error_set(error, "the flush did not end within %d ms", timeout_ms) : 0;
 }
 
-void memwatch_close(memwatch *watcher)
+/* What is left when nobody is inside. */
+static void destroy(struct memwatch *watcher)
 {
-	if (!watcher || watch_check(watcher))
-		return;
-	memwatch_flush(watcher, CLOSE_FLUSH_MS);
-	if (watcher->dispatcher)
-		dispatcher_stop(watcher->dispatcher, true);
-	log_close(watcher->log);
 	engine_lock(watcher->engine);
 	watch_remove_all(watcher->engine, watcher);
 	history_fini(&watcher->history);
@@ -97,12 +96,48 @@ void memwatch_close(memwatch *watcher)
 	lifetime_leave(watcher);
 	log_unref(watcher->log);
 	pthread_mutex_destroy(&watcher->callback_lock);
-	mem_free(watcher);
+	handle_free(watcher);
+}
+
+static struct dispatcher *dispatcher_of(struct memwatch *watcher)
+{
+	pthread_mutex_lock(&watcher->callback_lock);
+	struct dispatcher *dispatcher = watcher->dispatcher;
+	pthread_mutex_unlock(&watcher->callback_lock);
+	return dispatcher;
+}
+
+int memwatch_close(memwatch *watcher)
+{
+	int error = watcher ? handle_enter(watcher) : 0;
+	if (error || !watcher)
+		return error;
+	error = dispatcher_wait_begin(dispatcher_of(watcher));
+	handle_leave(watcher);
+	if (error)
+		return error;
+	error = handle_claim(watcher);
+	if (!error) {
+		memwatch_flush(watcher, CLOSE_FLUSH_MS);
+		struct dispatcher *dispatcher = dispatcher_of(watcher);
+		if (dispatcher)
+			dispatcher_stop(dispatcher);
+		log_close(watcher->log);
+		handle_shut(watcher);
+		destroy(watcher);
+	}
+	dispatcher_wait_end();
+	return error;
 }
 
 uint64_t memwatch_epoch(const memwatch *watcher)
 {
-	return watcher->epoch;
+	struct memwatch *held = (struct memwatch *)(uintptr_t)watcher;
+	if (handle_enter(held))
+		return 0;
+	uint64_t epoch = watcher->epoch;
+	handle_leave(held);
+	return epoch;
 }
 
 /* --- events that adapters found --- */
@@ -132,7 +167,7 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 				  region_name(region));
 	else
 		error = post_event(watcher->engine, region, &post, &seq);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	if (!error && ret_seq)
 		*ret_seq = seq;
 	return error;
@@ -140,8 +175,8 @@ int memwatch_event_post(memwatch *watcher, uint64_t id, const struct memwatch_po
 
 int memwatch_external_set(memwatch *watcher, uint64_t id, const struct memwatch_scalar *number)
 {
-	int error = 0;
-	struct region *region = watch_hold(watcher, id, &error);
+	int error = watch_need(number, "the number");
+	struct region *region = error ? NULL : watch_hold(watcher, id, &error);
 	if (!region)
 		return error;
 	if (region->start)
@@ -150,7 +185,7 @@ int memwatch_external_set(memwatch *watcher, uint64_t id, const struct memwatch_
 		error = error_set(-ENOMEM, "no memory for a region's number");
 	else if (region->values == MEMWATCH_VALUES_FULL)
 		region_set_posted(region, number);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return error;
 }
 
@@ -160,36 +195,53 @@ int memwatch_events_read_sized(memwatch *watcher, uint64_t since, const struct m
 			       struct memwatch_cursor *ret_cursor, size_t struct_bytes)
 {
 	struct memwatch_cursor cursor;
-	int result = watch_check(watcher);
+	int result = n ? watch_need(events, "the list") : 0;
 	if (!result)
-		result = log_read(watcher->log, since, events, n, &cursor);
-	if (result >= 0 && ret_cursor)
+		result = handle_enter(watcher);
+	if (result)
+		return result;
+	result = log_read(watcher->log, since, events, n, &cursor);
+	handle_leave(watcher);
+	if (ret_cursor)
 		memwatch_struct_write(ret_cursor, struct_bytes, &cursor, sizeof cursor);
 	return result;
 }
 
 int memwatch_events_wait(memwatch *watcher, uint64_t since, int timeout_ms)
 {
-	int error = watch_check(watcher);
-	return error ? error : log_wait(watcher->log, since, timeout_ms, NULL);
+	return memwatch_events_wait_or_wake(watcher, since, timeout_ms, NULL);
 }
 
 int memwatch_events_wait_or_wake(memwatch *watcher, uint64_t since, int timeout_ms, int *woken)
 {
-	int error = watch_check(watcher);
-	return error ? error : log_wait(watcher->log, since, timeout_ms, woken);
+	int result = handle_enter(watcher);
+	if (result)
+		return result;
+	result = log_wait(watcher->log, since, timeout_ms, woken);
+	handle_leave(watcher);
+	return result;
 }
 
 void memwatch_events_wake(memwatch *watcher, int *woken)
 {
-	if (!watch_check(watcher))
-		log_wake(watcher->log, woken);
+	if (!woken || handle_enter(watcher))
+		return;
+	log_wake(watcher->log, woken);
+	handle_leave(watcher);
 }
 
 int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_sink)
 {
-	int error = watch_check(watcher);
-	return error ? error : sink_open(watcher->log, name, ret_sink);
+	int error = watch_need(name, "the name");
+	if (!error)
+		error = watch_need(ret_sink, "the place for the sink");
+	if (!error)
+		error = handle_enter(watcher);
+	if (error)
+		return error;
+	error = sink_open(watcher->log, name, ret_sink);
+	handle_leave(watcher);
+	return error;
 }
 
 void memwatch_sink_close(memwatch_sink *sink)
@@ -200,25 +252,28 @@ void memwatch_sink_close(memwatch_sink *sink)
 
 int memwatch_sink_list_sized(memwatch *watcher, struct memwatch_sink_info *infos, size_t n, size_t struct_bytes)
 {
-	int error = watch_check(watcher);
-	return error ? error : sink_list(watcher->log, infos, n, struct_bytes);
+	int result = n ? watch_need(infos, "the list") : 0;
+	if (!result)
+		result = handle_enter(watcher);
+	if (result)
+		return result;
+	result = sink_list(watcher->log, infos, n, struct_bytes);
+	handle_leave(watcher);
+	return result;
 }
 
 int memwatch_callback_set(memwatch *watcher, void (*callback)(const struct memwatch_event *event, void *arg), void *arg)
 {
-	int error = watch_check(watcher);
-	if (error)
-		return error;
-	struct dispatcher *dispatcher = NULL;
-	if (callback)
-		error = dispatcher_new(watcher->log, callback, arg, &dispatcher);
+	int error = handle_enter(watcher);
 	if (error)
 		return error;
 	pthread_mutex_lock(&watcher->callback_lock);
-	uint64_t since = watcher->dispatcher ? dispatcher_stop(watcher->dispatcher, false) : log_newest(watcher->log);
-	watcher->dispatcher = dispatcher;
-	if (dispatcher)
-		dispatcher_begin(dispatcher, since);
+	if (callback && !watcher->dispatcher)
+		error = dispatcher_new(watcher->log, &watcher->dispatcher);
+	struct dispatcher *dispatcher = watcher->dispatcher;
 	pthread_mutex_unlock(&watcher->callback_lock);
-	return 0;
+	if (!error && dispatcher)
+		error = dispatcher_set(dispatcher, callback, arg);
+	handle_leave(watcher);
+	return error;
 }

@@ -2,6 +2,7 @@
  * stats.c -- DESIGN: gathers what the parts count. Under the engine's lock, so that a ledger is seen whole; scrapes
  * take it for microseconds.
  */
+#include "handle.h"
 #include "lifetime.h"
 #include "base/location.h"
 #include "watch.h"
@@ -107,16 +108,15 @@ static void fill_engine(struct engine *engine, struct memwatch_stats *stats)
 int memwatch_stats_get_sized(memwatch *watcher, struct memwatch_stats *ret_stats, size_t struct_bytes)
 {
 	struct memwatch_stats stats = { 0 };
-	int error = watch_check(watcher);
-	if (!error && !ret_stats)
-		error = error_set(-EINVAL, "there is no place for the stats");
+	int error = watch_need(ret_stats, "the place for the stats");
+	if (!error)
+		error = watch_lock(watcher);
 	if (error)
 		return error;
-	engine_lock(watcher->engine);
 	fill_watcher(watcher, &stats);
 	fill_engine(watcher->engine, &stats);
 	fill_note(watcher, &stats);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	memwatch_struct_write(ret_stats, struct_bytes, &stats, sizeof stats);
 	return 0;
 }
@@ -136,7 +136,9 @@ static void read_notes(memwatch *watcher, struct backend_notes *ret_notes)
 int memwatch_backend_list_sized(memwatch *watcher, struct memwatch_backend_info *infos, size_t n, size_t struct_bytes)
 {
 	struct backend_notes notes;
-	int error = watcher ? watch_check(watcher) : 0;
+	int error = n ? watch_need(infos, "the list") : 0;
+	if (!error && watcher)
+		error = handle_enter(watcher);
 	if (error)
 		return error;
 	read_notes(watcher, &notes);
@@ -150,5 +152,7 @@ int memwatch_backend_list_sized(memwatch *watcher, struct memwatch_backend_info 
 			 note->probed ? note->text : "not probed: another was taken");
 		memwatch_struct_write(structs_at(infos, b, struct_bytes), struct_bytes, &info, sizeof info);
 	}
+	if (watcher)
+		handle_leave(watcher);
 	return (int)notes.n;
 }

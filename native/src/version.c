@@ -2,7 +2,9 @@
  * version.c -- DESIGN: the public side of the history. On its caller's thread, under the engine's lock for as long as a
  * copy takes.
  */
+#include "handle.h"
 #include "watch.h"
+#include "base/structs.h"
 
 #include <string.h>
 
@@ -12,7 +14,7 @@ static struct region *hold_versions(memwatch *watcher, uint64_t id, int *ret_err
 	struct region *region = watch_hold_values(watcher, id, ret_error);
 	if (region && (!region->start || region->flags & MEMWATCH_REGION_HASHED)) {
 		*ret_error = error_set(-ENOENT, "no versions of \"%s\" are kept", region_name(region));
-		engine_unlock(watcher->engine);
+		watch_unlock(watcher);
 		region = NULL;
 	}
 	return region;
@@ -25,16 +27,24 @@ static void await_names(memwatch *watcher, uint64_t seq)
 	log_await(watcher->log, seq, PATIENCE_MS);
 }
 
+static int key_parse(const char *key, uint64_t *ret_id, uint64_t *ret_seq)
+{
+	int error = watch_need(key, "the key");
+	return error ? error : history_key_parse(key, ret_id, ret_seq);
+}
+
 int64_t memwatch_load(memwatch *watcher, const char *key, void *buffer, size_t size)
 {
 	uint64_t id, seq;
-	int error = history_key_parse(key, &id, &seq);
+	int error = key_parse(key, &id, &seq);
+	if (!error && size)
+		error = watch_need(buffer, "the buffer");
 	const struct region *region = error ? NULL : hold_versions(watcher, id, &error);
 	if (!region)
 		return error;
 	int64_t size_bytes = (int64_t)region->size_bytes;
 	error = history_load(region, seq, buffer, (size_t)min_u64(size, region->size_bytes));
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return error ? error : size_bytes;
 }
 
@@ -54,23 +64,22 @@ static int check_seq(memwatch *watcher, const struct region *region, uint64_t se
 int memwatch_key_known(memwatch *watcher, const char *key)
 {
 	uint64_t id, seq;
-	int error = history_key_parse(key, &id, &seq);
+	int error = key_parse(key, &id, &seq);
 	if (!error)
-		error = watch_check(watcher);
+		error = watch_lock(watcher);
 	if (error)
 		return error;
-	engine_lock(watcher->engine);
 	const struct region *region = region_by_id(&watcher->engine->regions, id, watcher->index);
 	bool known = region ? history_had(region, seq) : region_was(&watcher->engine->regions, id);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return known;
 }
 
 int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void *buffer, size_t size)
 {
-	int error;
 	uint64_t version;
-	const struct region *region = hold_versions(watcher, id, &error);
+	int error = size ? watch_need(buffer, "the buffer") : 0;
+	const struct region *region = error ? NULL : hold_versions(watcher, id, &error);
 	if (!region)
 		return error;
 	int64_t size_bytes = (int64_t)region->size_bytes;
@@ -79,7 +88,7 @@ int64_t memwatch_version_read(memwatch *watcher, uint64_t id, uint64_t seq, void
 		error = history_version(region, seq, &version);
 	if (!error)
 		error = history_load(region, version, buffer, (size_t)min_u64(size, region->size_bytes));
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return error ? error : size_bytes;
 }
 
@@ -103,18 +112,18 @@ int memwatch_version_at(memwatch *watcher, uint64_t id, uint64_t time_ns, uint64
 					  "(raise history_budget)",
 					  region_name(region), (unsigned long long)version);
 	}
-	if (!error)
+	if (!error && ret_seq)
 		*ret_seq = version;
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return error;
 }
 
 int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const struct memwatch_event **events,
 			  size_t n)
 {
-	int error;
 	size_t count = 0;
-	const struct region *region = watch_hold(watcher, id, &error);
+	int error = n ? watch_need(events, "the list") : 0;
+	const struct region *region = error ? NULL : watch_hold(watcher, id, &error);
 	if (!region)
 		return error;
 	const struct undo *undo = region->meta ? region->meta->newest_undo : NULL;
@@ -126,28 +135,32 @@ int memwatch_history_read(memwatch *watcher, uint64_t id, uint64_t before, const
 	}
 	engine_unlock(watcher->engine);
 	await_names(watcher, count ? events[0]->seq : 0); /* the newest */
+	handle_leave(watcher);
 	return (int)count;
 }
 
 int memwatch_blame_sized(memwatch *watcher, uint64_t id, uint64_t offset, uint64_t size_bytes,
 			 struct memwatch_blame *blames, size_t n, size_t struct_bytes)
 {
-	int error;
-	uint8_t *work = size_bytes && size_bytes < SIZE_MAX / 2 ? mem_alloc(2 * size_bytes) : NULL;
-	if (!work)
-		return error_set(size_bytes ? -ENOMEM : -EINVAL, "%llu bytes cannot be blamed",
-				 (unsigned long long)size_bytes);
-	const struct region *region = hold_versions(watcher, id, &error);
-	if (region) {
-		if (offset > region->size_bytes || size_bytes > region->size_bytes - offset)
-			error = error_set(-EINVAL, "\"%s\" has %llu bytes", region_name(region),
-					  (unsigned long long)region->size_bytes);
-		else
-			error = history_blame(region, offset, size_bytes, work, blames, n, struct_bytes);
-		engine_unlock(watcher->engine);
-	}
+	int error = n ? watch_need(blames, "the list") : 0;
+	const struct region *region = error ? NULL : hold_versions(watcher, id, &error);
+	uint8_t *work = NULL;
+	if (!region)
+		return error;
+	if (!size_bytes || offset > region->size_bytes || size_bytes > region->size_bytes - offset)
+		error = error_set(-EINVAL, "\"%s\" has %llu bytes, and there are none at %llu + %llu",
+				  region_name(region), (unsigned long long)region->size_bytes,
+				  (unsigned long long)offset, (unsigned long long)size_bytes);
+	else if (!(work = mem_alloc(2 * size_bytes)))
+		error = error_set(-ENOMEM, "no memory to blame %llu bytes", (unsigned long long)size_bytes);
+	else
+		error = history_blame(region, offset, size_bytes, work, blames, n, struct_bytes);
+	engine_unlock(watcher->engine);
 	mem_free(work);
-	for (int i = 0; i < error; i++)
-		await_names(watcher, blames[i].event ? blames[i].event->seq : 0);
+	for (int i = 0; i < error; i++) {
+		const struct memwatch_blame *blame = structs_at(blames, (size_t)i, struct_bytes);
+		await_names(watcher, blame->event ? blame->event->seq : 0);
+	}
+	handle_leave(watcher);
 	return error;
 }

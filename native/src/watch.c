@@ -9,6 +9,7 @@
 #include "arm.h"
 #include "backends.h"
 #include "edge.h"
+#include "handle.h"
 #include "base/number.h"
 #include "base/secret.h"
 #include "base/structs.h"
@@ -23,16 +24,6 @@
 #include <string.h>
 
 enum { LIST_BATCH = 64 };
-
-int watch_check(const struct memwatch *watcher)
-{
-	if (!watcher)
-		return error_set(-EINVAL, "the watcher is NULL");
-	if (watcher->generation != atomic_load(&fork_generation))
-		return error_set(-ECHILD,
-				 "this watcher belongs to the process that forked this one; open another here");
-	return 0;
-}
 
 /* --- coming --- */
 
@@ -268,24 +259,25 @@ int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 	struct memwatch_region_options options = region_defaults;
 	uint64_t start = (uint64_t)(uintptr_t)address, id = 0;
 	char free_name[32];
-	int error = watch_check(watcher);
-	if (!error && given)
-		error = structs_take("region_options", &options, sizeof options, given, given->struct_bytes);
+	int error = given ? structs_take("region_options", &options, sizeof options, given, given->struct_bytes) : 0;
 	if (!error)
 		error = check_memory(start, size_bytes, &options);
 	if (!error)
 		error = check_region_options(&options, size_bytes);
+	if (!error)
+		error = handle_enter(watcher);
 	if (error)
 		return error;
 	if (!options.name)
 		name_freely(watcher, free_name);
 	struct region newcomer = { .start = start, .size_bytes = size_bytes, .watcher = watcher->index };
 	error = newcomer_init(&newcomer, options.name ? options.name : free_name, &options);
-	if (error)
-		return error;
-	engine_lock(watcher->engine);
-	error = enter(watcher, &newcomer, &options, &id);
-	engine_unlock(watcher->engine);
+	if (!error) {
+		engine_lock(watcher->engine);
+		error = enter(watcher, &newcomer, &options, &id);
+		engine_unlock(watcher->engine);
+	}
+	handle_leave(watcher);
 	if (!error && ret_id)
 		*ret_id = id;
 	return error;
@@ -327,16 +319,13 @@ static int unknown(uint64_t id)
 
 int memwatch_region_remove(memwatch *watcher, uint64_t id)
 {
-	int error = watch_check(watcher);
-	if (error)
+	int error;
+	struct region *region = watch_hold(watcher, id, &error);
+	if (!region)
 		return error;
 	struct engine *engine = watcher->engine;
-	engine_lock(engine);
-	struct region *region = region_by_id(&engine->regions, id, watcher->index);
-	struct span span = region ? span_of(region->start, region->size_bytes) : (struct span){ 0 };
+	struct span span = span_of(region->start, region->size_bytes);
 	engine_unlock(engine);
-	if (!region)
-		return unknown(id);
 	if (span.start)
 		worker_pass(engine, span);
 	engine_lock(engine);
@@ -347,7 +336,7 @@ int memwatch_region_remove(memwatch *watcher, uint64_t id)
 	}
 	if (region)
 		leave(engine, watcher, region);
-	engine_unlock(engine);
+	watch_unlock(watcher);
 	return region ? 0 : unknown(id);
 }
 
@@ -355,25 +344,44 @@ int memwatch_region_remove(memwatch *watcher, uint64_t id)
 
 int memwatch_region_find(memwatch *watcher, const char *name, uint64_t *ret_id)
 {
-	int error = watch_check(watcher);
+	int error = watch_need(name, "the name");
+	if (!error)
+		error = watch_lock(watcher);
 	if (error)
 		return error;
-	engine_lock(watcher->engine);
 	const struct region *region = region_by_name(&watcher->engine->regions, name, watcher->index);
-	if (region)
+	if (region && ret_id)
 		*ret_id = region_id(region);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return region ? 0 : error_set(-ENOENT, "no region is named \"%s\"", name);
+}
+
+int watch_lock(memwatch *watcher)
+{
+	int error = handle_enter(watcher);
+	if (!error)
+		engine_lock(watcher->engine);
+	return error;
+}
+
+void watch_unlock(memwatch *watcher)
+{
+	engine_unlock(watcher->engine);
+	handle_leave(watcher);
+}
+
+int watch_need(const void *pointer, const char *name)
+{
+	return pointer ? 0 : error_set(-EINVAL, "%s is NULL", name);
 }
 
 struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error)
 {
-	if ((*ret_error = watch_check(watcher)))
+	if ((*ret_error = watch_lock(watcher)))
 		return NULL;
-	engine_lock(watcher->engine);
 	struct region *region = region_by_id(&watcher->engine->regions, id, watcher->index);
 	if (!region) {
-		engine_unlock(watcher->engine);
+		watch_unlock(watcher);
 		*ret_error = unknown(id);
 	}
 	return region;
@@ -385,7 +393,7 @@ struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
 	if (region && region->values != MEMWATCH_VALUES_FULL) {
 		*ret_error = error_set(-EACCES, "the values of \"%s\" are not shown: its policy is not full",
 				       region_name(region));
-		engine_unlock(watcher->engine);
+		watch_unlock(watcher);
 		region = NULL;
 	}
 	return region;
@@ -393,8 +401,8 @@ struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error)
 
 int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, size_t size, uint64_t *ret_seq)
 {
-	int error = 0;
-	const struct region *region = watch_hold_values(watcher, id, &error);
+	int error = size ? watch_need(buffer, "the buffer") : 0;
+	const struct region *region = error ? NULL : watch_hold_values(watcher, id, &error);
 	if (!region)
 		return error;
 	size_t n = (size_t)min_u64(size, region->size_bytes);
@@ -404,24 +412,23 @@ int64_t memwatch_region_snapshot(memwatch *watcher, uint64_t id, void *buffer, s
 		memcpy(buffer, region->shadow, n);
 	if (error)
 		error_set(error, "the memory of \"%s\" cannot be read: %s", region_name(region), strerror(-error));
-	else
+	else if (ret_seq)
 		*ret_seq = region_last_seq(region);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return error ? error : (int64_t)n;
 }
 
 int64_t memwatch_region_read(memwatch *watcher, uint64_t id, void *buffer, size_t size)
 {
-	uint64_t seq;
-	return memwatch_region_snapshot(watcher, id, buffer, size, &seq);
+	return memwatch_region_snapshot(watcher, id, buffer, size, NULL);
 }
 
 int memwatch_region_summary_sized(memwatch *watcher, uint64_t id, struct memwatch_summary *ret_summary,
 				  size_t struct_bytes)
 {
-	int error;
 	struct memwatch_summary summary;
-	const struct region *region = watch_hold_values(watcher, id, &error);
+	int error = watch_need(ret_summary, "the place for the summary");
+	const struct region *region = error ? NULL : watch_hold_values(watcher, id, &error);
 	if (!region)
 		return error;
 	struct number number = region_layout(&watcher->engine->regions, region)->number;
@@ -429,7 +436,7 @@ int memwatch_region_summary_sized(memwatch *watcher, uint64_t id, struct memwatc
 		error = error_set(-ENOTSUP, "\"%s\" holds no numbers", region_name(region));
 	else
 		number_summary(number, region->shadow, region->size_bytes / number.item_bytes, &summary);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	if (!error)
 		memwatch_struct_write(ret_summary, struct_bytes, &summary, sizeof summary);
 	return error;
@@ -469,14 +476,17 @@ static void fill_info(const struct engine *engine, const struct region *region, 
 
 int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *items, size_t n, size_t item_bytes)
 {
-	int error = watch_check(watcher);
+	int error = watch_need(cursor, "the cursor");
+	if (!error && n)
+		error = watch_need(items, "the list");
+	if (!error)
+		error = watch_lock(watcher);
 	if (error)
 		return error;
 	struct engine *engine = watcher->engine;
 	const struct region *region = NULL;
 	uint32_t slot = (uint32_t)*cursor + 1;
 	size_t count = 0, n_seen = 0;
-	engine_lock(engine);
 	for (; count < n && (region = region_next(&engine->regions, slot, &slot)); slot++) {
 		if (region->watcher == watcher->index)
 			fill(engine, region, structs_at(items, count++, item_bytes), item_bytes);
@@ -485,7 +495,7 @@ int watch_list(memwatch *watcher, uint64_t *cursor, watch_fill *fill, void *item
 			engine_lock(engine);
 		}
 	}
-	engine_unlock(engine);
+	watch_unlock(watcher);
 	*cursor = slot - 1;
 	return (int)count;
 }
@@ -499,11 +509,11 @@ int memwatch_region_list_sized(memwatch *watcher, uint64_t *cursor, struct memwa
 int memwatch_region_info_get_sized(memwatch *watcher, uint64_t id, struct memwatch_region_info *ret_info,
 				   size_t struct_bytes)
 {
-	int error;
-	const struct region *region = watch_hold(watcher, id, &error);
+	int error = watch_need(ret_info, "the place for the info");
+	const struct region *region = error ? NULL : watch_hold(watcher, id, &error);
 	if (!region)
 		return error;
 	fill_info(watcher->engine, region, ret_info, struct_bytes);
-	engine_unlock(watcher->engine);
+	watch_unlock(watcher);
 	return 0;
 }

@@ -8,10 +8,14 @@
 
 #include <memwatch/reader.h>
 
-/* 0, or -ECHILD with a sentence when the handle came through a fork, -EINVAL when it is NULL. */
-int watch_check(const struct memwatch *watcher);
+/* handle_enter, and the engine's lock; watch_unlock gives both back. */
+int watch_lock(memwatch *watcher);
+void watch_unlock(memwatch *watcher);
 
-/* The region of that id, with the lock held; NULL with the error and without the lock. */
+/* -EINVAL with a sentence when the pointer is NULL that a caller must give. */
+int watch_need(const void *pointer, const char *name);
+
+/* The region of that id, after watch_lock; NULL with the error and without the lock. */
 struct region *watch_hold(memwatch *watcher, uint64_t id, int *ret_error);
 /* The same for a region whose values may be seen. */
 struct region *watch_hold_values(memwatch *watcher, uint64_t id, int *ret_error);

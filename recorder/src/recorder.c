@@ -491,6 +491,8 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 	struct memwatch_recorder_options options;
 	uint64_t newest = 0;
 	int error = take_options(given, &options);
+	if (!error && !ret_recorder)
+		error = recorder_error_set(-EINVAL, "the place for the recorder is NULL");
 	if (!error)
 		error = newest_seq(watcher, &newest);
 	if (error)
@@ -531,6 +533,8 @@ destroy:
 
 static int refuse_child(const struct memwatch_recorder *recorder)
 {
+	if (!recorder)
+		return recorder_error_set(-EINVAL, "the recorder is NULL");
 	return recorder->pid == getpid()
 		       ? 0
 		       : recorder_error_set(-ECHILD, "this recorder belongs to the process that forked this one");
@@ -578,6 +582,8 @@ int memwatch_recorder_stats_get_sized(memwatch_recorder *recorder, struct memwat
 {
 	struct memwatch_recorder_stats stats;
 	int error = refuse_child(recorder);
+	if (!error && !ret_stats)
+		error = recorder_error_set(-EINVAL, "the place for the stats is NULL");
 	if (error)
 		return error;
 	pthread_mutex_lock(&recorder->mutex);

@@ -46,6 +46,35 @@
  *
  * ERRORS      Functions return 0 or a count, else -errno; on failure nothing has changed and memwatch_error() is a
  *             sentence that says what was wrong and what to do. The library never prints, exits or aborts.
+ * CALLS       What a call may meet. "any": any thread, at any time; "no": undefined, and not told.
+ *
+ *   call                            thread      in a callback    in a handler   after its end       NULL
+ *   open, *_init, error, version,   any         yes              no             -                   -EINVAL; options:
+ *     threads_stop, threads_start                                                                   the defaults
+ *   close                           any         own: -EDEADLK    no             -EBADF              0
+ *   callback_set, flush             any         yes, waits not   no             -EBADF              -EINVAL
+ *                                               for callbacks
+ *   region_*, events_*, history_*,  any         yes              no             -EBADF              -EINVAL
+ *     version_*, blame, load,
+ *     key_known, stats_get, epoch,
+ *     sink_open, *_list, event_post,
+ *     external_set
+ *   sink_read, sink_seek            one a sink  yes              no             no                  -EINVAL
+ *   sink_wake, sink_report,         any         yes              no             no                  nothing
+ *     sink_status_set, sink_close
+ *   event_ref, event_unref          any         yes              no             no                  nothing
+ *   number_read, struct_*, *_text,  any         yes              no             -                   NONE, -EINVAL, ""
+ *     histogram_bound
+ *   location_intern                 any         yes              yes            0                   no
+ *   frame_hook_set                  any         yes              no             -                   removes it
+ *   exporter_open, recorder_open    any         yes              no             -EBADF              -EINVAL
+ *   exporter_*, recorder_*          any         yes              no             no                  0, "", -EINVAL
+ *
+ *             "After its end": a watcher that was closed, and a pointer that is no watcher (-EINVAL), are told. Sinks,
+ *             events, exporters and recorders are not: who closes one must be its last user. Watcher, exporter,
+ *             recorder and sinks may be closed in any order; calls under way on a watcher that is closed end first.
+ *             A place that a function fills must not be NULL unless its comment says so: -EINVAL. Places for a number
+ *             that the caller may not want (ret_id, ret_seq, ret_cursor) may be NULL.
  * THREADS     Every function may be called from any thread unless its comment says otherwise; none may be called from
  *             a signal handler unless its comment says `Signal-safe`.
  * FORK        A forked child has no watcher: what the parent's handles are asked there fails with -ECHILD, and the
@@ -97,11 +126,12 @@ MEMWATCH_API int memwatch_open(const struct memwatch_options *options, memwatch 
 
 /*
  * Ends a watcher: flushes (for at most two seconds), delivers to the callback, ends its regions. `watcher` may be NULL.
- * Threads inside memwatch_events_wait get -EPIPE, and it waits until they are out; sinks read what is left, then get
- * -EPIPE, and are closed by their owners. No other call on this watcher may be under way or follow. Not from a
- * callback. In a forked child it does nothing. Blocks.
+ * Threads inside memwatch_events_wait get -EPIPE, and it waits until all calls on this watcher are out; later ones get
+ * -EBADF. Sinks read what is left, then get -EPIPE, and are closed by their owners. 0; -EDEADLK in a callback of its
+ * own, or where two callbacks would wait for each other's watcher to end: nothing has happened then; -EBADF it was
+ * closed; -ECHILD in a forked child, where it does nothing. Blocks.
  */
-MEMWATCH_API void memwatch_close(memwatch *watcher);
+MEMWATCH_API int memwatch_close(memwatch *watcher);
 
 /*
  * Waits until every write made before the call is an event in the log or accounted for. 0, or -ETIMEDOUT. Blocks.
@@ -245,9 +275,10 @@ MEMWATCH_API void memwatch_sink_report(memwatch_sink *sink, uint64_t duration_ns
 MEMWATCH_API void memwatch_sink_close(memwatch_sink *sink);
 
 /*
- * Calls `callback(event, arg)` for every event from now on, on a thread of the library's own; NULL stops (and waits for
- * the call under way). The event is valid during the call; memwatch_event_ref keeps it. A slow callback misses events,
- * counted as its sink's `missed`; it never slows the worker.
+ * Calls `callback(event, arg)` for every event from now on, on a thread of the library's own; NULL stops. It replaces
+ * the callback before, and waits for a call of that under way, but not in a callback: there it returns at once. The
+ * event is valid during the call; memwatch_event_ref keeps it. A slow callback misses events, counted as its sink's
+ * `missed`; it never slows the worker. A callback may call everything, see CALLS. -EAGAIN there is no thread; -ENOMEM.
  */
 MEMWATCH_API int memwatch_callback_set(memwatch *watcher,
 				       void (*callback)(const struct memwatch_event *event, void *arg), void *arg);

@@ -60,7 +60,8 @@ const char *event_text(struct event *event, const char *text)
 
 void memwatch_event_ref(const struct memwatch_event *event)
 {
-	atomic_fetch_add_explicit(&((struct event *)(uintptr_t)event)->n_refs, 1, memory_order_relaxed);
+	if (event)
+		atomic_fetch_add_explicit(&((struct event *)(uintptr_t)event)->n_refs, 1, memory_order_relaxed);
 }
 
 void memwatch_event_unref(const struct memwatch_event *event)

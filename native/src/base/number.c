@@ -100,7 +100,7 @@ enum memwatch_number number_value(struct number number, const uint8_t *item, uni
 enum memwatch_number memwatch_number_read(const char *format, size_t item_bytes, const void *item,
 					  union memwatch_number_value *ret_value)
 {
-	return number_value(number_of(format, item_bytes), item, ret_value);
+	return item && ret_value ? number_value(number_of(format, item_bytes), item, ret_value) : MEMWATCH_NUMBER_NONE;
 }
 
 void number_summary(struct number number, const uint8_t *items, uint64_t n, struct memwatch_summary *ret_summary)

@@ -15,6 +15,7 @@
 #include "../base/siphash.h"
 #include "gather.h"
 #include "history.h"
+#include "dispatcher.h"
 #include "sink.h"
 #include "who.h"
 
@@ -26,6 +27,7 @@ struct thread_name {
 };
 
 struct memwatch {
+	_Atomic uint32_t inside; /* first: handle.c */
 	struct engine *engine;
 	uint32_t generation;           /* of forks, when it was opened */
 	uint8_t index;                 /* in the engine */
@@ -42,7 +44,7 @@ struct memwatch {
 	struct memwatch_histogram latency;
 	struct log *log;
 	struct history history;
-	struct dispatcher *dispatcher; /* under callback_lock; NULL: no callback is set */
+	struct dispatcher *dispatcher; /* under callback_lock; NULL: no callback was ever set */
 	pthread_mutex_t callback_lock;
 };
 

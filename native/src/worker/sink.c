@@ -1,5 +1,5 @@
 /*
- * sink.c -- cursors on a log, with their accounts, and the thread that calls back. Any thread; what a sink counts is
+ * sink.c -- cursors on a log, with their accounts. Any thread; what a sink counts is
  * guarded by the log's mutex. A sink may outlive its watcher: it keeps the log. What a slow sink misses is counted and
  * told to it.
  */
@@ -11,8 +11,6 @@
 #include <memwatch/reader.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { BATCH = 64 };
 
 int sink_open(struct log *log, const char *name, struct memwatch_sink **ret_sink)
 {
@@ -47,8 +45,10 @@ void sink_close(struct memwatch_sink *sink)
 
 int memwatch_sink_read(struct memwatch_sink *sink, const struct memwatch_event **events, size_t n, int timeout_ms)
 {
-	struct log *log = sink->log;
 	struct memwatch_cursor cursor;
+	if (!sink || (n && !events))
+		return error_set(-EINVAL, "the sink or the list is NULL");
+	struct log *log = sink->log;
 	pthread_mutex_lock(&log->mutex);
 	int result = log_wait_locked(log, &sink->since, timeout_ms, &sink->woken);
 	if (result > 0) {
@@ -63,6 +63,8 @@ int memwatch_sink_read(struct memwatch_sink *sink, const struct memwatch_event *
 
 void memwatch_sink_seek(struct memwatch_sink *sink, uint64_t since)
 {
+	if (!sink)
+		return;
 	pthread_mutex_lock(&sink->log->mutex);
 	sink->since = since;
 	pthread_mutex_unlock(&sink->log->mutex);
@@ -70,11 +72,14 @@ void memwatch_sink_seek(struct memwatch_sink *sink, uint64_t since)
 
 void memwatch_sink_wake(struct memwatch_sink *sink)
 {
-	log_wake(sink->log, &sink->woken);
+	if (sink)
+		log_wake(sink->log, &sink->woken);
 }
 
 void memwatch_sink_report(struct memwatch_sink *sink, uint64_t duration_ns, int failed)
 {
+	if (!sink)
+		return;
 	pthread_mutex_lock(&sink->log->mutex);
 	histogram_add(&sink->duration, duration_ns);
 	sink->failed += failed != 0;
@@ -121,80 +126,4 @@ int sink_list(struct log *log, struct memwatch_sink_info *infos, size_t n, size_
 	}
 	pthread_mutex_unlock(&log->mutex);
 	return (int)count;
-}
-
-/* --- the dispatcher of memwatch_callback_set --- */
-
-static void call_back(const struct dispatcher *dispatcher, const struct memwatch_event *event)
-{
-	uint64_t start_ns = time_monotonic_ns();
-	dispatcher->callback(event, dispatcher->arg);
-	memwatch_sink_report(dispatcher->sink, time_monotonic_ns() - start_ns, 0);
-	memwatch_event_unref(event);
-}
-
-static void *dispatch(void *arg)
-{
-	struct dispatcher *dispatcher = arg;
-	const struct memwatch_event *events[BATCH];
-	while (atomic_load(&dispatcher->state) == DISPATCHER_WAITS)
-		futex_wait(&dispatcher->state, DISPATCHER_WAITS, 0);
-	for (;;) {
-		bool stopping = atomic_load(&dispatcher->state) == DISPATCHER_STOPS;
-		int n = memwatch_sink_read(dispatcher->sink, events, BATCH, stopping ? 0 : -1);
-		if (n < 0 || (n == 0 && atomic_load(&dispatcher->state) == DISPATCHER_STOPS))
-			return NULL;
-		for (int i = 0; i < n; i++)
-			call_back(dispatcher, events[i]);
-	}
-}
-
-int dispatcher_new(struct log *log, void (*callback)(const struct memwatch_event *, void *), void *arg,
-		   struct dispatcher **ret_dispatcher)
-{
-	struct dispatcher *dispatcher = mem_alloc(sizeof *dispatcher);
-	if (!dispatcher)
-		return error_set(-ENOMEM, "no memory for a callback");
-	dispatcher->callback = callback;
-	dispatcher->arg = arg;
-	int error = sink_open(log, "callback", &dispatcher->sink);
-	if (error)
-		goto free_dispatcher;
-	error = thread_start(&dispatcher->thread, "memwatch-call", dispatch, dispatcher);
-	if (error)
-		goto close_sink;
-	*ret_dispatcher = dispatcher;
-	return 0;
-
-close_sink:
-	sink_close(dispatcher->sink);
-free_dispatcher:
-	mem_free(dispatcher);
-	return error;
-}
-
-static void enter_state(struct dispatcher *dispatcher, uint32_t state)
-{
-	atomic_store(&dispatcher->state, state);
-	futex_wake(&dispatcher->state);
-}
-
-void dispatcher_begin(struct dispatcher *dispatcher, uint64_t since)
-{
-	memwatch_sink_seek(dispatcher->sink, since);
-	enter_state(dispatcher, DISPATCHER_RUNS);
-}
-
-uint64_t dispatcher_stop(struct dispatcher *dispatcher, bool drain)
-{
-	struct memwatch_sink *sink = dispatcher->sink;
-	if (!drain)
-		memwatch_sink_seek(sink, log_newest(sink->log));
-	enter_state(dispatcher, DISPATCHER_STOPS);
-	memwatch_sink_wake(sink);
-	pthread_join(dispatcher->thread, NULL);
-	uint64_t since = sink->since;
-	sink_close(sink);
-	mem_free(dispatcher);
-	return since;
 }
