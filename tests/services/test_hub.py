@@ -142,6 +142,24 @@ def test_counters_of_the_dead_are_kept_and_places_used_again(directory, start, h
         assert sum(sample.value for sample in found["memwatch_events"].samples) == 14
 
 
+def test_who_was_taken_for_dead_is_not_counted_twice(directory, start, tmp_path_factory):
+    """Its file could not be read for a while."""
+    worker = start(service="shop")
+    worker.write(5)
+    away = tmp_path_factory.mktemp("away")
+    with Hub(directory, "--interval", "0.05") as hub:
+        hub.await_workers(1)
+        wait_for(lambda: hub.total("memwatch_events_total") == 5)
+        (file,) = directory.glob("*.json")
+        file.rename(away / file.name)
+        wait_for(lambda: not hub.workers())
+        assert hub.total("memwatch_events_total") == 5
+        (away / file.name).rename(file)
+        assert set(hub.await_workers(1)) == {("shop", "0")}
+        worker.write(1)
+        assert hub.total("memwatch_events_total") == 6
+
+
 def test_all_dead_is_still_a_scrape(directory, start):
     worker = start(service="shop")
     worker.write(4)

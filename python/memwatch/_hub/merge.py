@@ -86,8 +86,8 @@ def never_falls(block: Block) -> bool:
     return block.kind in (b"counter", b"histogram")
 
 
-def keep(kept: Kept, scrape: bytes) -> None:
-    """Adds the counters of a worker that is gone. `scrape` is in the format 0.0.4."""
+def keep(kept: Kept, scrape: bytes, times: int = 1) -> None:
+    """Adds the counters of a worker that is gone. Format 0.0.4. `times` -1: it was not, after all."""
     for block in blocks(scrape):
         if not never_falls(block):
             continue
@@ -99,7 +99,7 @@ def keep(kept: Kept, scrape: bytes) -> None:
                 continue
             if sample not in family and len(family) >= KEPT_MAX:
                 sample = block.name + b"{" + OVERFLOW + b"}"
-            family[sample] = family.get(sample, 0) + value
+            family[sample] = family.get(sample, 0) + times * value
 
 
 def added(block: Block, kept: dict[bytes, Number]) -> Block:

@@ -17,6 +17,7 @@ from memwatch._hub import files, merge
 from memwatch._hub.upstream import Gone, Late, Upstream
 
 PLAIN = "text/plain;version=0.0.4"
+BURIED_MAX = 256
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
@@ -58,6 +59,8 @@ class Workers:
         self.workers: dict[str, Worker] = {}
         self.n_ended: dict[str, int] = {}
         """By service."""
+        self._buried: dict[str, tuple[Place, bytes]] = {}
+        """By epoch: the newest that ended, and what was kept of them."""
         self._lock = asyncio.Lock()
 
     # --- who is there -------------------------------------------------------------------------------------------------
@@ -116,7 +119,12 @@ class Workers:
         self.workers[found.epoch] = worker
 
     def _free_place(self, found: Found) -> Place:
-        """The place of its own name, or the first number that is free."""
+        """The place of its own name, or the first number that is free. One that was taken for dead, as where its file
+        could not be read for a while, has its own again."""
+        place, scrape = self._buried.pop(found.epoch, (None, b""))
+        if place is not None and place.holder is None:
+            merge.keep(place.kept, scrape, -1)
+            return place
         service = found.service or "unknown"
         number = 0
         name = found.worker or "0"
@@ -132,7 +140,11 @@ class Workers:
     def _ended(self, key: str) -> None:
         worker = self.workers.pop(key)
         worker.upstream.close()
-        merge.keep(worker.place.kept, worker.scrapes.get((PLAIN, True), b""))
+        scrape = worker.scrapes.get((PLAIN, True), b"")
+        merge.keep(worker.place.kept, scrape)
+        self._buried[key] = worker.place, scrape
+        for oldest in list(self._buried)[:-BURIED_MAX]:
+            del self._buried[oldest]
         worker.place.holder = None
         self.n_ended[worker.place.service] = self.n_ended.get(worker.place.service, 0) + 1
 
