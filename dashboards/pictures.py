@@ -265,7 +265,7 @@ def sections(board):
     found: list[tuple[str, list[dict[str, Any]]]] = []
     for panel in board["panels"]:
         if panel["type"] == "row":
-            found.append((panel["title"], []))
+            found.append((panel["title"], list(panel.get("panels", []))))
         else:
             found[-1][1].append(panel)
     return found

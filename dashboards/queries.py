@@ -38,7 +38,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     """The panels of a dashboard, without the rows' headings."""
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    return [panel for top in board["panels"] for panel in (top.get("panels", []) if top["type"] == "row" else [top])]
 
 
 def targets(board: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

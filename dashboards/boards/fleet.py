@@ -15,6 +15,11 @@ def by_host(series):
     return f'sum by (host) (label_replace({series}{{@}}, "host", "$1", "instance", "(.+):[0-9]+"))'
 
 
+def named(expr):
+    """The expression with the names that the process has: its service and its worker."""
+    return f"({expr}) * on (job, instance) group_left (service, worker) instance:memwatch_process:info{{@}}"
+
+
 def totals():
     return [
         number("Processes", "That report.", "none", Query("count(instance:memwatch_up:min{@})"), span=3),
@@ -64,10 +69,19 @@ def totals():
 def together():
     return [
         curves(
-            "Events by job",
+            "Events by service",
             "Changes a second.",
             "eps",
-            Query("sum by (job) (instance:memwatch_events:rate5m{@})", "{{job}}"),
+            Query(f"sum by (service) ({named('instance:memwatch_events:rate5m{@}')})", "{{service}}"),
+            stacked=True,
+        ),
+        curves(
+            "Events by worker",
+            "Changes a second, of each service's workers.",
+            "eps",
+            Query(
+                f"sum by (service, worker) ({named('instance:memwatch_events:rate5m{@}')})", "{{service}} {{worker}}"
+            ),
             stacked=True,
         ),
         curves(
@@ -108,14 +122,14 @@ def together():
 
 
 def each():
-    def one(series):
-        return Query(f"sum by (job, instance) ({series}{{@}})")
+    def one(series, of="sum"):
+        return Query(f"{of} by (service, worker, job, instance) ({named(f'{series}{{@}}')})")
 
     return [
         rows(
             "Processes",
-            "A line for each process; click an instance for its Overview. History: how far back it reaches at the"
-            " present rate.",
+            "A line for each process, by service and worker; click an instance for its Overview."
+            " History: how far back it reaches at the present rate.",
             Column("Up", one("instance:memwatch_up:min"), "bool_yes_no"),
             Column("Variables", one("instance:memwatch_regions:sum"), "none"),
             Column("Detected", one("instance:memwatch_detected:rate5m"), "eps"),
@@ -124,9 +138,13 @@ def each():
             Column("Missed", one("instance:memwatch_events_missed:rate5m"), "eps"),
             Column("Callback failures", one("instance:memwatch_callback_failures:rate5m"), "eps"),
             Column("Ring", one("instance:memwatch_ring_fill:ratio"), "percentunit"),
-            Column("Latency p99", Query(P99.format("job, instance")), "s"),
+            Column("Latency p99", Query(named(P99.format("job, instance"))), "s"),
             Column("Writer known", one("instance:memwatch_writer_known:ratio_rate5m"), "percentunit"),
-            Column("History", Query("min by (job, instance) (instance:memwatch_history_reach:seconds{@} < +Inf)"), "s"),
+            Column(
+                "History",
+                Query(named("min by (job, instance) (instance:memwatch_history_reach:seconds{@} < +Inf)")),
+                "s",
+            ),
             Column("Memory", one("instance:memwatch_native_memory_bytes:sum"), "bytes"),
             height=10,
             links={"instance": TO_OVERVIEW},

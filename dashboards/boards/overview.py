@@ -1,4 +1,4 @@
-"""Overview: is it well, what changes, what was lost, how fast, who wrote, who reads, what does it cost?"""
+"""Overview: what changed, how often, how sure is it who wrote, is anything wrong? Collapsed: how memwatch does."""
 
 from boards.parts import (
     DROPS,
@@ -86,6 +86,66 @@ def health():
     ]
 
 
+def changed():
+    return [
+        number(
+            "Last change",
+            "How long ago any of the chosen variables changed.",
+            "s",
+            Query(f"min(time() - (memwatch_variable_last_change_timestamp_seconds{ALONE} > 0))"),
+            span=6,
+            no_value="none yet",
+        ),
+        number(
+            "Changes",
+            "Within this time range, of all variables.",
+            "none",
+            Query("sum(increase(memwatch_events_total{@}[$__range]))"),
+            span=6,
+            decimals=0,
+            curve=False,
+        ),
+        number(
+            "Variables that changed",
+            "Within this time range.",
+            "none",
+            Query(f"count(sum by ({OF}) (increase(memwatch_variable_events_total{ALONE}[$__range])) > 0) or vector(0)"),
+            span=6,
+            curve=False,
+        ),
+        number(
+            "Writers proven",
+            "Share of the changes within this time range whose writer is proven. A guess does not count.",
+            "percentunit",
+            Query(
+                'sum(increase(memwatch_attribution_events_total{@, outcome="exact"}[$__range]))'
+                " / (sum(increase(memwatch_attribution_events_total{@}[$__range])) > 0)"
+            ),
+            span=6,
+            decimals=0,
+            no_value="no change",
+            curve=False,
+        ),
+        rows(
+            "Last changes",
+            "When each variable changed last, how often it does, and its value where it is a number. A variable"
+            " without a time has not changed since it is watched. Click a name to see more of it.",
+            Column(
+                "Last change",
+                Query(f"max by ({OF}) (memwatch_variable_last_change_timestamp_seconds{ALONE} > 0) * 1000"),
+                "dateTimeFromNow",
+            ),
+            Column(
+                "Changes a second",
+                Query(f"sum by ({OF}) (rate(memwatch_variable_events_total{ALONE}[$__rate_interval]))"),
+                "eps",
+            ),
+            Column("Value", Query(f"max by ({OF}) (memwatch_variable_value{ALONE})"), "none"),
+            links={"variable": TO_VARIABLE + "${__data.fields.variable}&" + KEEP},
+        ),
+    ]
+
+
 def changes():
     return [
         curves(
@@ -105,6 +165,19 @@ def changes():
             to=link("Look at it", "/d/memwatch-variable?var-variable=${__field.labels.variable}&" + KEEP),
         ),
         curves(
+            "How well the writer is known",
+            "exact: proof, this store wrote the bytes. page: a guess, it wrote elsewhere on the page. none: nobody is"
+            " known, or a system call wrote.",
+            "eps",
+            Query("sum by (outcome) (rate(memwatch_attribution_events_total{@}[$__rate_interval]))", "{{outcome}}"),
+            stacked=True,
+        ),
+    ]
+
+
+def losses():
+    return [
+        curves(
             "What detections became",
             "Each write that was detected ends as one of these. Unchanged: the same bytes were written again."
             " Coalesced: merged into a later event. Filtered: a condition said no.",
@@ -116,28 +189,6 @@ def changes():
             Query('sum(rate(memwatch_events_dropped_total{@, reason!="ring_full"}[$__rate_interval]))', "dropped"),
             Query("sum(rate(memwatch_detected_total{@}[$__rate_interval]))", "all detected"),
         ),
-        rows(
-            "Last changes",
-            "When each variable changed last, how often it does, and its value where it is a number. A variable"
-            " without a time has not changed since it is watched. Click a name to see more of it.",
-            Column(
-                "Last change",
-                Query(f"max by ({OF}) (memwatch_variable_last_change_timestamp_seconds{ALONE} > 0) * 1000"),
-                "dateTimeFromNow",
-            ),
-            Column(
-                "Changes a second",
-                Query(f"sum by ({OF}) (rate(memwatch_variable_events_total{ALONE}[$__rate_interval]))"),
-                "eps",
-            ),
-            Column("Value", Query(f"max by ({OF}) (memwatch_variable_value{ALONE})"), "short"),
-            links={"variable": TO_VARIABLE + "${__data.fields.variable}&" + KEEP},
-        ),
-    ]
-
-
-def losses():
-    return [
         curves(
             "Losses by reason",
             "ring_full: the note that says who wrote. no_memory, vanished: an event. Callback, feed: events that a"
@@ -171,7 +222,7 @@ def losses():
         curves(
             "Kept",
             "Events in the log and versions in the history.",
-            "short",
+            "none",
             Query("sum(memwatch_event_log_events{@})", "events"),
             Query("sum(memwatch_history_versions{@})", "versions"),
         ),
@@ -187,7 +238,7 @@ def losses():
             "Without labels of their own",
             "Variables beyond the label limit (their events are summed), variables whose values Prometheus may not see,"
             " and source locations that found their table full.",
-            "short",
+            "none",
             Query("sum by (instance) (memwatch_variables_unlabelled{@})", "{{instance}}, variables"),
             Query("sum by (instance) (memwatch_values_hidden{@})", "{{instance}}, hidden"),
             Query(
@@ -215,14 +266,6 @@ def latency():
 
 def writers():
     return [
-        curves(
-            "How well the writer is known",
-            "exact: the very store. page: the first write to the page in that window was elsewhere on it. none:"
-            " unknown, see why beside.",
-            "eps",
-            Query("sum by (outcome) (rate(memwatch_attribution_events_total{@}[$__rate_interval]))", "{{outcome}}"),
-            stacked=True,
-        ),
         curves(
             "Why a writer is unknown",
             "kernel: a system call wrote (recv_into, readinto). throttled: the budget was used up. The others mean"
@@ -286,7 +329,7 @@ def delivery():
         curves(
             "Feed clients",
             "Clients that stream or wait for events, and all open connections.",
-            "short",
+            "none",
             Query("sum by (transport) (memwatch_feed_clients{@})", "{{transport}}"),
             Query("sum(memwatch_http_connections{@})", "connections"),
         ),
@@ -324,7 +367,7 @@ def delivery():
             "Callbacks: failures and lag",
             "Failures a second, and how many events the slowest callback has still to read. Sinks: open callbacks and"
             " iterators.",
-            "short",
+            "none",
             Query("sum(rate(memwatch_callback_failures_total{@}[$__rate_interval]))", "failures a second"),
             Query("max(memwatch_callback_lag_events{@})", "lag, events"),
             Query("sum(memwatch_sinks{@})", "sinks"),
@@ -333,7 +376,7 @@ def delivery():
             "Recorders",
             "Events recorded and missed a second, failed attempts, and recorders that cannot write now. Missed, errors"
             " and failing should be 0.",
-            "short",
+            "none",
             Query("sum(rate(memwatch_recorder_events_written_total{@}[$__rate_interval]))", "recorded a second"),
             Query("sum(rate(memwatch_recorder_events_missed_total{@}[$__rate_interval]))", "missed a second"),
             Query("sum(rate(memwatch_recorder_errors_total{@}[$__rate_interval]))", "errors a second"),
@@ -430,12 +473,13 @@ def overview():
         ],
         [RESTARTS, DROPS],
         [
-            ("Health", health()),
-            ("Changes", changes()),
-            ("Losses and limits", losses()),
-            ("Latency", latency()),
-            ("Who wrote", writers()),
-            ("Delivery", delivery()),
-            ("Cost", cost()),
+            ("What changed", changed()),
+            ("How often, and who wrote", changes()),
+            ("Is anything wrong", health()),
+            ("memwatch itself: losses and limits", losses(), True),
+            ("memwatch itself: latency", latency(), True),
+            ("memwatch itself: how writers are told", writers(), True),
+            ("memwatch itself: delivery", delivery(), True),
+            ("memwatch itself: cost", cost(), True),
         ],
     )

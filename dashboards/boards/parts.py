@@ -31,6 +31,24 @@ KEEP = "${datasource:queryparam}&${__url_time_range}"
 
 GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 
+#: One colour, one meaning, wherever a series has that name.
+COLOURS = {
+    "exact": GREEN,
+    "page": "yellow",
+    "none": "text",
+    "event": BLUE,
+    "events": BLUE,
+    "unchanged": "super-light-blue",
+    "coalesced": "purple",
+    "filtered": "light-purple",
+    "dropped": RED,
+    "missed": "light-red",
+    "rejected": "dark-red",
+    "all detected": "text",
+    "kernel": "light-green",
+    "throttled": ORANGE,
+}
+
 
 @dataclass(frozen=True)
 class Query:
@@ -84,6 +102,15 @@ def _panel(panel, title, description, span, height):
     return panel.title(title).description(description).datasource(SOURCE).span(span).height(height)
 
 
+def _colours(panel, queries):
+    """Series that have a meaning of their own everywhere have its colour everywhere."""
+    for name in sorted(COLOURS):
+        if any(query.legend in (name, "{{outcome}}", "{{reason}}") for query in queries):
+            colour = {"mode": "fixed", "fixedColor": COLOURS[name]}
+            panel.override_by_name(name, [models.DynamicConfigValue(id_val="color", value=colour)])
+    return panel
+
+
 def _links(to):
     return models.DynamicConfigValue(id_val="links", value=[to])
 
@@ -122,7 +149,7 @@ def curves(title, description, unit, *queries, span=8, height=8, stacked=False, 
     if limit is not None:
         panel.thresholds(steps((None, GREEN), (limit, RED)))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED))
-    return _targets(panel, queries)
+    return _targets(_colours(panel, queries), queries)
 
 
 def bars(title, description, unit, query, *, span=8, height=8, to=None):
@@ -230,8 +257,19 @@ DROPS = note(
 )
 
 
+def _place(row):
+    """Places the panels of a collapsed row as Grafana does when it is opened; the builder forgets the rows' ends."""
+    x, y, high = 0, row.grid_pos.y + 1, 0
+    for panel in row.panels:
+        place = panel.grid_pos
+        if x + place.w > 24:
+            x, y, high = 0, y + high, 0
+        place.x, place.y = x, y
+        x, high = x + place.w, max(high, place.h)
+
+
 def board(name, description, variables, notes, sections):
-    """A dashboard: sections are (title, panels) from top to bottom."""
+    """A dashboard: sections are (title, panels) from top to bottom; those with a third part, True, are collapsed."""
     result = (
         dashboard.Dashboard(f"memwatch / {name}")
         .uid(f"memwatch-{name.lower()}")
@@ -256,13 +294,18 @@ def board(name, description, variables, notes, sections):
         .include_vars(True)
     )
     n = 0
-    for title, panels in sections:
+    for title, panels, *collapsed in sections:
         n += 1
-        result.with_row(dashboard.Row(title).id(n))
-        for panel in panels:
-            n += 1
-            result.with_panel(panel.id(n))
+        row = dashboard.Row(title).id(n).collapsed(bool(collapsed))
+        for i, panel in enumerate(panels if collapsed else ()):
+            row.with_panel(panel.id(n + 1 + i))
+        result.with_row(row)
+        for i, panel in enumerate(() if collapsed else panels):
+            result.with_panel(panel.id(n + 1 + i))
+        n += len(panels)
     built = result.build()
+    for row in (panel for panel in built.panels if isinstance(panel, models.RowPanel) and panel.collapsed):
+        _place(row)
     for one in [*built.links, *built.annotations.list_val]:
         one.placement = None  # the builder's default hides it in a menu
     return built

@@ -5,13 +5,13 @@ from boards.parts import DROPS, RESTARTS, Column, Query, board, choice, curves, 
 ONE = '{@, variable="$variable"}'
 
 ASK = """\
-Prometheus counts changes; it does not keep who made them. The process does, as far back as its event log reaches:
+Prometheus counts changes; it does not keep who made them. The process does, as far back as its event log reaches.
 
-- the live page of the process (its address, with the token, is what `serve()` printed),
-- `GET /api/v1/events?name=${variable}` for the last events: file, line, function, thread, old and new value,
-- `GET /api/v1/events/stream?name=${variable}` to follow them.
+The table beside leads to the process's own page, opened at this variable: its newest changes, each with old and new
+value, function, file and line, and how sure that is. The page asks for the token of the process. On that machine
+`python -m memwatch open PID` opens it without asking.
 
-The table beside has the links; they ask for the token of the process.
+For programs: `GET /api/v1/events?order=newest&name=${variable}&limit=20`.
 """
 
 
@@ -54,7 +54,7 @@ def now():
         number(
             "Value",
             "The last known value, for a number; with several processes the largest.",
-            "short",
+            "none",
             Query(f"max(memwatch_variable_value{ONE})"),
             no_value="not a number",
         ),
@@ -65,27 +65,24 @@ def values():
     return [
         curves(
             "Value",
-            "The value of a scalar over time, as Prometheus saw it at each scrape; changes in between are in the feed.",
-            "short",
+            "The value of a number over time, as Prometheus saw it at each scrape; changes in between are in the feed."
+            " Of an array that is watched with `metric`: the largest, the mean and the smallest item.",
+            "none",
             Query(f"memwatch_variable_value{ONE}", "{{instance}}"),
-            span=12,
-            least=None,
-        ),
-        curves(
-            "Items: smallest, mean, largest",
-            "For an array that is watched with `metric`; items that are NaN are left out.",
-            "short",
             Query(f"memwatch_variable_max{ONE}", "{{instance}}, largest"),
             Query(f"memwatch_variable_mean{ONE}", "{{instance}}, mean"),
             Query(f"memwatch_variable_min{ONE}", "{{instance}}, smallest"),
-            span=12,
+            span=16,
             least=None,
         ),
         curves(
-            "Items that are NaN",
-            "How many items of the array are not numbers.",
+            "Not a number",
+            "How many items of an array are NaN; of a single number 1 while it is.",
             "none",
-            Query(f"memwatch_variable_nan{ONE}", "{{instance}}"),
+            Query(
+                f"memwatch_variable_nan{ONE} or (memwatch_variable_value{ONE} != bool memwatch_variable_value{ONE})",
+                "{{instance}}",
+            ),
             limit=1,
         ),
         curves(
@@ -113,15 +110,15 @@ def writers():
         words("How to ask who writes it", "Where the writers are kept.", ASK),
         rows(
             "Where to ask",
-            "The processes that watch it. The link asks the process for its last events; from another machine than the"
-            " process's own it works where the exporter listens there.",
+            "The processes that watch it. The link opens the page of the process at this variable; from another machine"
+            " than the process's own it works where the exporter listens there.",
             Column(
                 "Last change",
                 Query(f"max by (job, instance) (memwatch_variable_last_change_timestamp_seconds{ONE} > 0) * 1000"),
                 "dateTimeFromNow",
             ),
             span=8,
-            links={"instance": "http://${__data.fields.instance}/api/v1/events?name=${variable}&limit=20"},
+            links={"instance": "http://${__data.fields.instance}/#/variable/${variable:percentencode}"},
         ),
         curves(
             "How well writers are known there",

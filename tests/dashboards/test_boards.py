@@ -52,15 +52,17 @@ def test_names_and_places(board):
     assert "__requires" not in board
     assert board.get("id") is None
     assert board["links"], "the way to the other dashboards"
-    ids = [panel["id"] for panel in board["panels"]]
+    nested = [panel for row in board["panels"] for panel in row.get("panels", [])]
+    ids = [panel["id"] for panel in [*board["panels"], *nested]]
     assert len(ids) == len(set(ids))
-    taken = set()
-    for panel in board["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24, panel["title"]
-        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
-        assert not cells & taken, panel["title"]
-        taken |= cells
+    for together in (board["panels"], *(row.get("panels", []) for row in board["panels"])):
+        taken = set()
+        for panel in together:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24, panel["title"]
+            cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
+            assert not cells & taken, panel["title"]
+            taken |= cells
 
 
 def test_links_lead_to_our_dashboards(board):
@@ -131,7 +133,7 @@ def complaints(board):
     """All that the builder's models say against a dashboard; options and queries of panels are types of their own."""
     model = Dashboard.from_json(board)
     found = conforms(model, Dashboard, board["uid"])
-    for panel in model.panels:
+    for panel in [*model.panels, *(inner for row in model.panels for inner in getattr(row, "panels", None) or [])]:
         if isinstance(panel, Panel):
             found += conforms(panel.options, OPTIONS[panel.type_val], panel.title)
             if panel.field_config and panel.type_val in FIELDS:

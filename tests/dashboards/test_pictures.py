@@ -38,8 +38,8 @@ def test_a_table_joins_the_answers_by_their_labels(world, source):
         panel for panel in panels(BOARDS["fleet"]) if panel["title"] == "Processes" and panel["type"] == "table"
     )
     head, lines = table_rows(panel, source)
-    assert head[:4] == ["instance", "job", "Up", "Variables"]
-    assert {line[0]: line[2] for line in lines} == {world.demo: "yes", world.busy: "yes"}
+    assert head[:6] == ["instance", "job", "service", "worker", "Up", "Variables"]
+    assert {line[0]: line[4] for line in lines} == {world.demo: "yes", world.busy: "yes"}
 
 
 @pytest.mark.parametrize(
