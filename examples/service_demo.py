@@ -32,7 +32,7 @@ from memwatch import ChangeEvent, MemoryWatcher, buffer
 METRICS_SHOWN = (
     'memwatch_variable_value{variable="requests"}',
     "memwatch_events_total",
-    'memwatch_attribution_events_total{attribution="exact"',
+    'memwatch_attribution_events_total{outcome="exact"',
 )
 EVENTS_SHOWN = 12
 N_LATENCIES = 8
@@ -197,7 +197,7 @@ def who(event: ChangeEvent) -> str:
 
 def serve(watcher: MemoryWatcher, options: argparse.Namespace):
     token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else None
-    arguments = {"host": options.host, "insecure": options.insecure, "token": token}
+    arguments = {"host": options.host, "insecure": options.insecure, "token": token, "service": "demo"}
     try:
         return watcher.serve(port=options.port, **arguments)
     except OSError as error:

@@ -133,7 +133,7 @@ function bigChart(points, before, start, end) {
   node.append(svg("path", { class: "axis", d: `M${LEFT} ${TOP}V${bottom}H${right}` }));
   for (const [ms, text] of timeTicks(start, end)) {
     node.append(svg("path", { class: "grid", d: `M${x(ms)} ${TOP}V${bottom}` }));
-    label(text, { x: x(ms), y: height - 6 }, "middle");
+    if (Number(x(ms)) < right - 24) label(text, { x: x(ms), y: height - 6 }, "middle");
   }
   if (range) {
     const marks = range.high > range.low ? [range.low, (range.low + range.high) / 2, range.high] : [range.low];

@@ -33,7 +33,7 @@ def parser() -> Parser:
     """The command line."""
     root = Parser(
         prog="memwatch",
-        description=memwatch.__doc__,
+        description=(memwatch.__doc__ or "").splitlines()[0],
         epilog="memwatch COMMAND --help teaches a command, with examples.",
     )
     root.add_argument("--version", action="version", version=f"memwatch {memwatch.__version__}")

@@ -19,7 +19,7 @@ class ServeOptions(TypedDict, total=False):
     metrics_open: bool  # all of /metrics for whoever reaches the port
     metrics_users: Union[str, Iterable[object], None]  # users of this machine who see values in /metrics
     tls_cert_file: Optional[str]  # PEM; with tls_key_file
-    tls_key_file: Optional[str]
+    tls_key_file: Optional[str]  # its key, PEM
     insecure: bool  # other addresses than loopback without TLS
     allowed_host: Optional[str]  # further names for the Host header, with commas between
     connection_limit: int  # connections at once, 128 by default
