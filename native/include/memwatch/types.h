@@ -197,8 +197,8 @@ enum memwatch_attribution {
 	MEMWATCH_ATTRIBUTION_NONE, /* see reason */
 	MEMWATCH_ATTRIBUTION_PAGE, /* somebody wrote to the page, elsewhere or at another time: see page_writer */
 	/*
-	 * This store, in the window that the event tells, overlaps bytes that changed: of several writers the first. An
-	 * event that holds the writes of one author never names another.
+	 * This store has run, in the window that the event tells, and overlaps bytes that changed: of several writers
+	 * the first that is known. An event that holds the writes of one author never names another.
 	 */
 	MEMWATCH_ATTRIBUTION_EXACT
 };

@@ -151,6 +151,12 @@ static bool overlaps(const struct question *q, const struct taken *note, const s
 	return note->address - before < to && note->address + width > from;
 }
 
+/* A note of this window alone, of a store that has run, and that no late signal told of. */
+static bool may_prove(const struct who *who, const struct taken *note)
+{
+	return note->proven && !note->told && note->ip && !note->point && note - who->notes < who->n_window;
+}
+
 static void consider(struct question *q, const struct taken *note, uint32_t range)
 {
 	const struct store *store = note->ip && !note->point ? store_at(q->who, note->ip) : NULL;
@@ -158,8 +164,7 @@ static void consider(struct question *q, const struct taken *note, uint32_t rang
 		return;
 	if (who_is_own(q->who, note)) {
 		q->own = true;
-	} else if (!note->told && !note->point && note - q->who->notes < q->who->n_window &&
-		   overlaps(q, note, store, range)) {
+	} else if (may_prove(q->who, note) && overlaps(q, note, store, range)) {
 		if (!q->exact || note->time_ns < q->exact->time_ns)
 			q->exact = note;
 	} else if (!q->page || note->time_ns < q->page->time_ns) {

@@ -13,6 +13,7 @@ struct taken {
 	uint32_t location;
 	uint32_t next; /* of the same page, 0: none, else index + 1 */
 	bool told;     /* a pass that is over may have read what it stored: it is no later change's author */
+	bool proven;   /* its store had run when the pass began to read */
 	/* Of a hit, which comes after its store; `point` 0: it is a fault's note, taken before. */
 	uint32_t point;
 	uint64_t old_value, new_value;

@@ -21,6 +21,7 @@
 #include "emit.h"
 #include "guard.h"
 #include "precise.h"
+#include "proof.h"
 #include "resolver.h"
 #include "../base/memory.h"
 
@@ -28,6 +29,10 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#define PROOF_NS 100000                  /* how long a pass waits for the stores of its notes, */
+#define FORCED_PROOF_NS (2 * NS_PER_MS)  /* one that somebody waits for, */
+#define WINDOW_PROOF_NS (50 * NS_PER_MS) /* and a window before its pass begins */
 
 enum {
 	WINDOW_MAX_MS = 100,         /* how wide hot pages may make a window */
@@ -45,6 +50,7 @@ struct plan {
 	uint64_t first_note_ns; /* of the window that is open, 0: none */
 	uint64_t window_ns;     /* how wide it is */
 	uint64_t earliest_ns;   /* the next partial pass not before */
+	uint64_t retry_ns;      /* nor before that, since a store of the window had not run */
 	uint64_t due_ns;        /* when an event that max_rate holds back may go, 0: none */
 	uint64_t tick_ns;       /* when the source wants to be asked again, 0: no wish */
 	uint64_t next_poll_ns;  /* when polled memory is looked at, 0: there is none */
@@ -255,6 +261,14 @@ static void begin_full(struct engine *engine)
 		engine->source->mark();
 }
 
+/* Which of the window's stores have run. Others may have the lock meanwhile. */
+static void prove_notes(struct engine *engine, uint64_t patience_ns)
+{
+	pthread_mutex_unlock(&engine->lock);
+	proof_take(&engine->who, patience_ns);
+	pthread_mutex_lock(&engine->lock);
+}
+
 /* Under both locks. `forced`: somebody waits for it. */
 static void pass(struct engine *engine, bool full, bool forced, struct span asked)
 {
@@ -275,6 +289,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	who_drain(&engine->who, &engine->ring);
 	who_close_window(&engine->who);
 	precise_drain(engine);
+	prove_notes(engine, forced ? FORCED_PROOF_NS : PROOF_NS);
 	who_index(&engine->who);
 	precise_pass(engine, forced);
 	guard_pass(engine);
@@ -373,8 +388,8 @@ static bool asked_for(struct engine *engine)
 static void rest(struct engine *engine, struct plan *plan)
 {
 	uint32_t wake = atomic_load(&engine->ring.wake);
-	uint64_t deadline_ns =
-		earlier(earlier(window_end(plan), plan->next_sweep_ns), earlier(plan->tick_ns, plan->due_ns));
+	uint64_t deadline_ns = earlier(max_u64(earlier(window_end(plan), plan->next_sweep_ns), plan->retry_ns),
+				       earlier(plan->tick_ns, plan->due_ns));
 	deadline_ns = earlier(deadline_ns, plan->next_poll_ns);
 	if (asked_for(engine))
 		return;
@@ -405,13 +420,29 @@ static void look(struct engine *engine, struct plan *plan)
 	announce(engine);
 }
 
+/* Have the stores of the window's notes run? It stays open a little longer for those that have not. */
+static bool window_is_settled(struct engine *engine, struct plan *plan, uint64_t now_ns)
+{
+	pthread_mutex_lock(&engine->pass_lock);
+	who_drain(&engine->who, &engine->ring);
+	who_close_window(&engine->who);
+	bool settled = proof_take(&engine->who, 0);
+	pthread_mutex_unlock(&engine->pass_lock);
+	if (settled || now_ns >= window_end(plan) + WINDOW_PROOF_NS)
+		return true;
+	plan->retry_ns = now_ns + NS_PER_MS;
+	return false;
+}
+
 /* Does what is due; false when the engine stops. */
 static bool work(struct engine *engine, struct plan *plan)
 {
 	struct request request = take_requests(engine);
 	uint64_t start_ns = time_monotonic_ns();
 	bool sweep = start_ns >= plan->next_sweep_ns;
-	bool window = plan->first_note_ns && start_ns >= window_end(plan);
+	bool window = plan->first_note_ns && start_ns >= max_u64(window_end(plan), plan->retry_ns);
+	if (!request.flush && (window || (sweep && plan->first_note_ns)) && !window_is_settled(engine, plan, start_ns))
+		window = sweep = false;
 	bool passes = request.flush || sweep || window;
 	if (passes) {
 		pthread_mutex_lock(&engine->pass_lock);
