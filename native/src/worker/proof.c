@@ -1,7 +1,7 @@
 /*
- * proof.c -- DESIGN: a note is taken before its store. A thread that loses its processor in between, for a whole window,
- * has written nothing when the pass reads its page, which others may have written unnoticed meanwhile. So a note names
- * an author only if its store is known to have run. It is when its thread
+ * proof.c -- DESIGN: a note is taken before its store. A thread that loses its processor in between, for a whole
+ * window, has written nothing when the pass reads its page, which others may have written unnoticed meanwhile. So a
+ * note names an author only if its store is known to have run. It is when its thread
  *
  *   has left a later note of another store,
  *   is the one that asks, or is no more,

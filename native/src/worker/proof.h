@@ -7,8 +7,8 @@
 #include "who.h"
 
 /*
- * Marks the window's notes whose stores are known to have run by now, and waits for others up to `patience_ns`. Have all
- * of them? Without the engine's lock.
+ * Marks the window's notes whose stores are known to have run by now, and waits for others up to `patience_ns`. Have
+ * all of them? Without the engine's lock.
  */
 bool proof_take(struct who *who, uint64_t patience_ns);
 
