@@ -80,6 +80,9 @@ static void in_child(void)
 
 /* --- the engine's life --- */
 
+/* Too large for a record that comes and goes; what is left in it of an engine that has gone does no harm. */
+static struct page_set early;
+
 static int engine_init(struct engine *engine, const struct memwatch_options *options)
 {
 	pthread_condattr_t attr;
@@ -104,6 +107,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	if (!error)
 		error = gather_init(&engine->gather);
 	diff_init(&engine->diff);
+	engine->early = &early;
 	if (!error)
 		error = precise_open(engine);
 	if (!error)
@@ -127,6 +131,7 @@ static void engine_fini(struct engine *engine)
 	span_list_fini(&engine->pass.polled);
 	span_list_fini(&engine->pass.noted);
 	span_list_fini(&engine->pass.unseen);
+	span_list_fini(&engine->pass.peeked);
 	region_list_fini(&engine->pass.touched);
 	region_list_fini(&engine->held);
 	mem_free(engine->pass.head);

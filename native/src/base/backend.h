@@ -107,6 +107,8 @@ struct backend {
 	 * read afterwards is not older than any write that was collected. -ENOMEM: nothing is lost, ask again.
 	 */
 	int (*collect)(struct span span, struct span_list *written);
+	/* Appends those that were written since, without arming them; may be NULL. */
+	void (*peek)(struct span span, struct span_list *written);
 	/* Now and then, on the worker; may be NULL. Returns when to come again at the latest, 0: no wish. */
 	uint64_t (*tick)(uint64_t now_ns);
 	/* How often somebody had replaced its signal handler; may be NULL. */

@@ -30,10 +30,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { BLOCK_SHIFT = 21, BLOCKS_MAX = 1 << 20, CODE_MAX = 96 };
+enum { BLOCK_SHIFT = 21, BLOCKS_MAX = 1 << 20, CODE_MAX = 128 };
 
 /* The counters' page: what the programs write, and what the one that looks for offsets is told and answers. */
-enum shared_word { PASSED, BLOCKED, SEIZED, TASK_OFFSET, HANDLER, NEXT_WORD, SHARED_WORDS = 8 };
+enum shared_word { PASSED, BLOCKED, SEIZED, TASK_OFFSET, HANDLER, NEXT_WORD };
+
+/* Behind these, how often the program has run: a cache line for each of some processors, by their numbers. */
+enum { RUNS_FIRST = 64, RUNS_SLOTS = 32, RUNS_SHIFT = 6, SHARED_WORDS = RUNS_FIRST + RUNS_SLOTS * 8 };
 
 /*
  * In the kernel's task: sighand, behind it the mask; in what sighand points to: 64 actions of 32 bytes, their handlers
@@ -119,6 +122,20 @@ static void emit_count(struct code *code, enum shared_word word)
 	emit(code, BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
 	emit(code, BPF_STX | BPF_ATOMIC | BPF_DW, 1, 0, 0, BPF_ADD);
 	emit_return(code, word == PASSED);
+}
+
+/* Counts a run; keeps r1, uses r7. */
+static void emit_run(struct code *code)
+{
+	emit_move(code, 7, 1);
+	emit(code, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_get_smp_processor_id);
+	emit(code, BPF_ALU64 | BPF_AND | BPF_K, 0, 0, 0, RUNS_SLOTS - 1);
+	emit(code, BPF_ALU64 | BPF_LSH | BPF_K, 0, 0, 0, RUNS_SHIFT);
+	emit_constant(code, 1, BPF_PSEUDO_MAP_VALUE, shared_map.fd, RUNS_FIRST * 8);
+	emit(code, BPF_ALU64 | BPF_ADD | BPF_X, 1, 0, 0, 0);
+	emit(code, BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 1);
+	emit(code, BPF_STX | BPF_ATOMIC | BPF_DW, 1, 2, 0, BPF_ADD);
+	emit_move(code, 1, 7);
 }
 
 /* Copies bytes at [r3] in the kernel to [r10 + to]; r0 is 0 if they could be read. */
@@ -217,6 +234,7 @@ static int program_load(const struct code *code, struct descriptor *ret_program)
 static int programs_load(bool guarded)
 {
 	struct code page = { .n = 0 }, guard = { .n = 0 };
+	emit_run(&page);
 	emit_page_check(&page);
 	if (guarded)
 		emit_guard(&page);
@@ -366,6 +384,14 @@ int filter_attach_guard(int perf_fd)
 bool filter_guards(void)
 {
 	return guard_program.fd >= 0;
+}
+
+uint64_t filter_runs(void)
+{
+	uint64_t n = 0;
+	for (int i = 0; shared && i < RUNS_SLOTS; i++)
+		n += atomic_load(&shared[RUNS_FIRST + i * 8]);
+	return n;
 }
 
 struct filter_counts filter_counts(void)

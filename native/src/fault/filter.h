@@ -24,5 +24,10 @@ struct filter_counts {
 	uint64_t passed, blocked, seized; /* let through; the thread blocks SIGTRAP; somebody else has it */
 };
 struct filter_counts filter_counts(void);
+/*
+ * How often the program for page faults has run. The kernel leaves it out on a processor where a thread, of any
+ * process, has been interrupted in the middle of a map's update.
+ */
+uint64_t filter_runs(void);
 
 #endif

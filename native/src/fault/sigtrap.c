@@ -110,14 +110,28 @@ struct unnoted {
 	/* counted by the kernel less signals that arrived: it moves while one is on its way or blocked */
 	uint64_t outstanding;
 	uint64_t blocked, seized;
+	uint64_t left_out; /* by the filter's program, which did not run; UNSTEADY: faults came while it was counted */
 };
+
+#define UNSTEADY UINT64_MAX
+
+static uint64_t left_out_now(void)
+{
+	enum { TRIES = 4 };
+	for (int i = 0; i < TRIES && filter_on; i++) {
+		uint64_t n_runs = filter_runs(), n_faults = trap_count(&events);
+		if (filter_runs() == n_runs)
+			return n_faults - n_runs;
+	}
+	return filter_on ? UNSTEADY : 0;
+}
 
 static struct unnoted unnoted_now(void)
 {
 	struct filter_counts counts = filter_counts();
 	uint64_t n = filter_on ? counts.passed - atomic_load(&own.n_ours)
 			       : trap_count(&events) - atomic_load(&own.n_signals);
-	return (struct unnoted){ n, counts.blocked, counts.seized };
+	return (struct unnoted){ n, counts.blocked, counts.seized, left_out_now() };
 }
 
 static struct unnoted marks[2]; /* at the last mark and at the one before it */
@@ -289,6 +303,12 @@ static bool signal_is_held(void)
 	return held;
 }
 
+/* Has the filter's program seen every fault since the mark before the last? */
+static bool was_filtered_whole(const struct unnoted *now)
+{
+	return now->left_out != UNSTEADY && now->left_out == marks[1].left_out;
+}
+
 static enum memwatch_reason absence(uint64_t since_ns)
 {
 	if (!open_now)
@@ -305,7 +325,7 @@ static enum memwatch_reason absence(uint64_t since_ns)
 	if (now.blocked != marks[1].blocked)
 		return MEMWATCH_REASON_BLOCKED;
 	if (now.outstanding == marks[1].outstanding)
-		return MEMWATCH_REASON_KERNEL;
+		return was_filtered_whole(&now) ? MEMWATCH_REASON_KERNEL : MEMWATCH_REASON_UNKNOWN;
 	return signal_is_held() ? MEMWATCH_REASON_BLOCKED : MEMWATCH_REASON_UNKNOWN;
 }
 

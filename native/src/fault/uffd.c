@@ -104,11 +104,12 @@ static int collect_replaced(struct span span, struct span_list *written)
 	return span_list_add(written, span.start, span.end);
 }
 
-static int collect(struct span span, struct span_list *written)
+/* `flags`: of the scan. -ENOMEM without room; another error when it was refused from *ret_left on. */
+static int scan_written(struct span span, uint64_t flags, struct span_list *written, uint64_t *ret_left)
 {
 	static struct scanned found[SCAN_RANGES]; /* under the engine's lock */
 	struct scan scan = { .size = sizeof scan,
-			     .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+			     .flags = flags,
 			     .start = span.start,
 			     .end = span.end,
 			     .vec = (uintptr_t)found,
@@ -126,8 +127,10 @@ static int collect(struct span span, struct span_list *written)
 			written->capacity = capacity;
 		}
 		long n = ioctl(pagemap.fd, SCAN_IOCTL, &scan);
-		if (n < 0)
-			return collect_replaced((struct span){ scan.start, scan.end }, written);
+		if (n < 0) {
+			*ret_left = scan.start;
+			return -EIO;
+		}
 		for (long i = 0; i < n; i++)
 			span_list_add(written, found[i].start, found[i].end);
 		if (scan.walk_end <= scan.start)
@@ -135,6 +138,19 @@ static int collect(struct span span, struct span_list *written)
 		scan.start = scan.walk_end;
 	}
 	return 0;
+}
+
+static int collect(struct span span, struct span_list *written)
+{
+	uint64_t left = span.start;
+	int error = scan_written(span, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, written, &left);
+	return error == -EIO ? collect_replaced((struct span){ left, span.end }, written) : error;
+}
+
+static void peek(struct span span, struct span_list *written)
+{
+	uint64_t left;
+	scan_written(span, 0, written, &left);
 }
 
 static void shut(void)
@@ -214,6 +230,7 @@ const struct backend fault_uffd = {
 	.disarm = disarm,
 	.rearm = rearm,
 	.collect = collect,
+	.peek = peek,
 	.tick = tick,
 	.fork_child = shut,
 };

@@ -80,10 +80,13 @@ static enum memwatch_reason reason_of(struct engine *engine, const struct region
 		return backend->silent_reason;
 	if (!engine->source)
 		return engine->no_source;
-	if (span_list_holds(&engine->pass.unseen, changed))
+	if (span_list_holds(&engine->pass.unseen, changed) || page_set_has(engine->early, changed))
 		return MEMWATCH_REASON_UNKNOWN;
 	enum memwatch_reason reason = engine->source->absence(engine->pass.last_full_ns);
-	return reason == MEMWATCH_REASON_KERNEL && !opener_wrote_all(engine, region) ? MEMWATCH_REASON_UNKNOWN : reason;
+	/* A thread that stands still while it hands over its note holds back those that came after it. */
+	bool may_be_noted = ring_depth_guess(&engine->ring) != 0;
+	bool doubtful = may_be_noted || !opener_wrote_all(engine, region);
+	return reason == MEMWATCH_REASON_KERNEL && doubtful ? MEMWATCH_REASON_UNKNOWN : reason;
 }
 
 static void fill_where(struct engine *engine, struct event *event, const struct taken *note)

@@ -51,7 +51,8 @@ struct memwatch {
 /* What one pass uses, and what one hands to the next. Under pass_lock: whoever runs the pass. */
 struct pass {
 	struct span_list written, polled;
-	struct span_list noted;     /* those that a partial pass collects for their notes */
+	struct span_list noted; /* those that a partial pass collects for their notes */
+	struct span_list peeked;
 	struct span_list unseen;    /* those of `written` that were open for a moment without trace */
 	struct region_list touched; /* what it has to look at */
 	uint8_t *head;              /* the old beginning of a region, before it is diffed */
@@ -80,6 +81,7 @@ struct engine {
 	const struct source *source;    /* open, or NULL */
 	enum memwatch_reason no_source; /* why there is none */
 	const struct hit_source *hits;
+	struct page_set *early; /* pages that were open again before the last pass over them had read them */
 	uint64_t window_ns;
 	double budget, poll_budget; /* shares of one core: attribution's, and that of looking at polled memory */
 	struct guards *guards;      /* guard.c's own */

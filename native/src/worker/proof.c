@@ -6,7 +6,8 @@
  *   has left a later note of another store,
  *   is the one that asks, or is no more,
  *   stands in a system call, which the handler's way back to the store has none of that waits, or
- *   has used more processor time, since its note was there, than that way takes.
+ *   has used more processor time, since its note was there, than that way takes, and left no note of the same store
+ *   again.
  *
  * The first is nearly always so, and costs nothing. The rest is asked of the system, for the last note of each thread.
  *
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAY_BACK_NS UINT64_C(30000) /* ample: the end of the handler, its return, the store */
+#define WAY_BACK_NS UINT64_C(200000) /* ample: the end of the handler, its return, another fault with its handler */
 #define NAP_NS UINT64_C(50000)
 
 enum { THREADS = 64 };
@@ -31,7 +32,6 @@ enum { THREADS = 64 };
 struct last {
 	int32_t thread_id; /* 0: free */
 	uint32_t note;
-	uint64_t cpu_ns; /* that it had used */
 };
 
 struct lasts {
@@ -107,27 +107,38 @@ static unsigned look_at_threads(struct who *who, struct lasts *lasts)
 	int32_t self = (int32_t)gettid();
 	unsigned n_left = 0;
 	for (uint32_t i = 0; i < lasts->n; i++) {
-		struct last *last = &lasts->threads[i];
+		const struct last *last = &lasts->threads[i];
 		struct taken *note = &who->notes[last->note];
 		if (note->proven)
 			continue;
 		uint64_t cpu_ns = cpu_used(last->thread_id);
 		note->proven = last->thread_id == self || !cpu_ns ||
-			       (last->cpu_ns && cpu_ns - last->cpu_ns >= WAY_BACK_NS) ||
+			       (note->cpu_ns && cpu_ns - note->cpu_ns >= WAY_BACK_NS) ||
 			       stands_in_call(last->thread_id);
-		if (!last->cpu_ns)
-			last->cpu_ns = cpu_ns;
+		if (!note->cpu_ns)
+			note->cpu_ns = cpu_ns;
 		n_left += !note->proven;
 	}
 	return n_left;
 }
 
-bool proof_take(struct who *who, uint64_t patience_ns)
+/* A store that met its page closed again leaves a second note: the first one's was not it. */
+static void retract_repeated(struct who *who, const struct lasts *lasts)
 {
-	struct lasts lasts = { .n = 0 };
+	for (uint32_t n = who->n_window; n < who->n; n++)
+		for (uint32_t i = 0; i < lasts->n; i++) {
+			struct taken *note = &who->notes[lasts->threads[i].note];
+			const struct taken *later = &who->notes[n];
+			if (later->thread_id == note->thread_id && later->ip == note->ip &&
+			    later->address == note->address)
+				note->proven = false;
+		}
+}
+
+static bool wait_for_stores(struct who *who, struct lasts *lasts, uint64_t patience_ns)
+{
 	uint64_t end_ns = time_monotonic_ns() + patience_ns, nap_ns = NAP_NS;
-	chain_notes(who, &lasts);
-	while (look_at_threads(who, &lasts)) {
+	while (look_at_threads(who, lasts)) {
 		uint64_t now_ns = time_monotonic_ns();
 		if (now_ns >= end_ns)
 			return false;
@@ -136,4 +147,14 @@ bool proof_take(struct who *who, uint64_t patience_ns)
 		nap_ns *= 2;
 	}
 	return true;
+}
+
+bool proof_take(struct who *who, struct ring *ring, uint64_t patience_ns)
+{
+	struct lasts lasts = { .n = 0 };
+	chain_notes(who, &lasts);
+	bool all = wait_for_stores(who, &lasts, patience_ns);
+	who_drain(who, ring);
+	retract_repeated(who, &lasts);
+	return all;
 }

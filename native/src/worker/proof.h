@@ -8,8 +8,8 @@
 
 /*
  * Marks the window's notes whose stores are known to have run by now, and waits for others up to `patience_ns`. Have
- * all of them? Without the engine's lock.
+ * all of them? Drains what has come by then. Without the engine's lock.
  */
-bool proof_take(struct who *who, uint64_t patience_ns);
+bool proof_take(struct who *who, struct ring *ring, uint64_t patience_ns);
 
 #endif

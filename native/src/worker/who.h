@@ -11,9 +11,10 @@ struct taken {
 	uint64_t time_ns, address, ip;
 	int32_t thread_id;
 	uint32_t location;
-	uint32_t next; /* of the same page, 0: none, else index + 1 */
-	bool told;     /* a pass that is over may have read what it stored: it is no later change's author */
-	bool proven;   /* its store had run when the pass began to read */
+	uint32_t next;   /* of the same page, 0: none, else index + 1 */
+	bool told;       /* a pass that is over may have read what it stored: it is no later change's author */
+	bool proven;     /* its store had run when the pass began to read */
+	uint64_t cpu_ns; /* that its thread had used when it was first asked whether it had; 0: it was not */
 	/* Of a hit, which comes after its store; `point` 0: it is a fault's note, taken before. */
 	uint32_t point;
 	uint64_t old_value, new_value;

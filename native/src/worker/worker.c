@@ -34,6 +34,8 @@
 #define FORCED_PROOF_NS (2 * NS_PER_MS)  /* one that somebody waits for, */
 #define WINDOW_PROOF_NS (50 * NS_PER_MS) /* and a window before its pass begins */
 
+#define RETRY_NS (NS_PER_MS / 4)
+
 enum {
 	WINDOW_MAX_MS = 100,         /* how wide hot pages may make a window */
 	SWEEP_SHARE = 500,           /* a sweep's distance is at least this multiple of the CPU time it took */
@@ -194,8 +196,28 @@ static void emit_touched(struct engine *engine)
 	engine->pass.touched.n = 0;
 }
 
+/*
+ * A page that was opened after it was armed and before it was read has shown its opener's write already: who opens it
+ * is not the author of what is found next.
+ */
+static void note_early(struct engine *engine)
+{
+	const struct span_list *written = &engine->pass.written;
+	struct span_list *peeked = &engine->pass.peeked;
+	peeked->n = 0;
+	for (size_t i = 0; i < written->n; i++) {
+		const struct backend *backend = engine_backend_of(engine, written->spans[i].start);
+		page_set_remove(engine->early, written->spans[i]);
+		if (backend && backend->peek)
+			backend->peek(written->spans[i], peeked);
+	}
+	for (size_t i = 0; i < peeked->n; i++)
+		page_set_add(engine->early, peeked->spans[i]);
+}
+
 static void read_done(struct engine *engine)
 {
+	note_early(engine);
 	who_told(&engine->who, &engine->ring, &engine->pass.written);
 	who_told(&engine->who, &engine->ring, &engine->pass.polled);
 	if (!engine->pass.touch_failed)
@@ -265,7 +287,7 @@ static void begin_full(struct engine *engine)
 static void prove_notes(struct engine *engine, uint64_t patience_ns)
 {
 	pthread_mutex_unlock(&engine->lock);
-	proof_take(&engine->who, patience_ns);
+	proof_take(&engine->who, &engine->ring, patience_ns);
 	pthread_mutex_lock(&engine->lock);
 }
 
@@ -426,11 +448,11 @@ static bool window_is_settled(struct engine *engine, struct plan *plan, uint64_t
 	pthread_mutex_lock(&engine->pass_lock);
 	who_drain(&engine->who, &engine->ring);
 	who_close_window(&engine->who);
-	bool settled = proof_take(&engine->who, 0);
+	bool settled = proof_take(&engine->who, &engine->ring, 0);
 	pthread_mutex_unlock(&engine->pass_lock);
 	if (settled || now_ns >= window_end(plan) + WINDOW_PROOF_NS)
 		return true;
-	plan->retry_ns = now_ns + NS_PER_MS;
+	plan->retry_ns = now_ns + RETRY_NS;
 	return false;
 }
 
