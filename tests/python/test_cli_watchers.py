@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,6 +207,37 @@ def test_a_process_that_is_stopped_is_named(start, shell, monkeypatch):
         assert re.search(rf"web\[{one.pid}\].*does not answer", done.stderr)
     finally:
         one.process.send_signal(signal.SIGCONT)
+
+
+CONTAINER = """
+mount -t tmpfs tmpfs /tmp
+ip link set lo up
+unset XDG_RUNTIME_DIR
+exec "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and ip, to make a container")
+def test_watchers_in_containers_are_found_and_asked(environ, shell):
+    """With files, processes and a network of its own."""
+    make = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "bash", "-euc", CONTAINER, "container"]
+    process = subprocess.Popen(
+        [*make, sys.executable, "-c", SERVICE, "boxed"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+    )  # fmt: skip
+    with process:
+        if not process.stdout.readline():
+            pytest.skip("no container can be made here")
+        process.stdin.write("7\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n"
+        [facts] = [json.loads(line) for line in shell("ps", "boxed", "--json").stdout.splitlines()]
+        assert facts["in_container"] and facts["file"].startswith("/proc/")
+        with open(f"/proc/{facts['pid']}/cmdline") as file:
+            assert "boxed" in file.read()
+        assert "limit: 10 -> 7" in shell("tail", facts["pid"], "--once").stdout
+        assert json.loads(shell("discover", "--json").stdout) == []
+        process.stdin.close()
 
 
 # --- open -------------------------------------------------------------------------------------------------------------
@@ -419,6 +451,37 @@ def test_top_counts_changes(start, environ):
                 break
         assert process.wait(30) == 0
     os.close(ours)
+
+
+def test_top_with_textual(monkeypatch):
+    pytest.importorskip("textual")
+    import asyncio
+
+    from textual.widgets import DataTable
+
+    from memwatch._cli.rates import Row
+    from memwatch._cli.top_screen import Screen
+
+    looks = []
+
+    def sample():
+        looks.append(len(looks))
+        rows = [Row("web[1]", "b\x1b[31m", str(len(looks)), 1.5, 1000, 2000, "f (a.py:1)")]
+        return [*rows, Row("web[1]", "a", "[x](y)", 0.0, 0, 2000, "")], "nothing was lost"
+
+    async def drive():
+        app = Screen(sample, 0.1)
+        async with app.run_test() as pilot:
+            table = app.query_one(DataTable)
+            while table.row_count < 2 or len(looks) < 3:
+                await pilot.pause(0.05)
+            assert [str(cell) for cell in table.get_row_at(0)][1] == "b\\x1b[31m"
+            await pilot.press("n")
+            while str(table.get_row_at(0)[1]) != "a":
+                await pilot.pause(0.05)
+            await pilot.press("q")
+
+    asyncio.run(drive())
 
 
 # --- discover ---------------------------------------------------------------------------------------------------------

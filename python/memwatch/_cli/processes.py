@@ -24,10 +24,10 @@ def inner_pid(pid: int) -> int:
 
 def pid_seen_from_here(inner: int, neighbour: int) -> int:
     """The id here of a process that its neighbour in the container knows by `inner`; 0 when there is none."""
-    wanted = namespace(neighbour, "pid")
+    wanted = namespace(neighbour, "mnt")
     for pid in processes():
         try:
-            if namespace(pid, "pid") == wanted and inner_pid(pid) == inner:
+            if namespace(pid, "mnt") == wanted and inner_pid(pid) == inner:
                 return pid
         except (OSError, ValueError):
             continue
