@@ -149,6 +149,27 @@ BACKEND_TEST(a_hole_in_memory_that_rests_is_found)
 	memwatch_close(watcher);
 }
 
+/* They are looked at together: the ones that are gone are told, and no other. */
+BACKEND_TEST(of_many_that_rest_those_that_vanish_are_found)
+{
+	enum { N = 200 };
+	SKIP_UNDER(UNDER_TSAN || UNDER_ASAN);
+	uint8_t *memory = map_pages(N);
+	uint64_t ids[N];
+	char name[16];
+	memwatch *watcher = open_backend(backend);
+	for (size_t i = 0; i < N; i++) {
+		snprintf(name, sizeof name, "r%zu", i);
+		ids[i] = add_region(watcher, memory + i * PAGE, 64, name);
+	}
+	for (size_t i = 50; i < N; i += 50)
+		CHECK(munmap(memory + i * PAGE, PAGE) == 0);
+	for (size_t i = 50; i < N; i += 50)
+		WAIT_FOR(has_lost(watcher, ids[i]));
+	CHECK_EQ(newest(watcher), 3);
+	memwatch_close(watcher);
+}
+
 static void write_all(uint8_t *memory, size_t n_pages)
 {
 	for (size_t i = 0; i < n_pages; i++)

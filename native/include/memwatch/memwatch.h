@@ -154,7 +154,8 @@ MEMWATCH_INLINE void memwatch_region_options_init(struct memwatch_region_options
  * Watches `size_bytes` at `address`; memory that vanishes ends the region, see MEMWATCH_EVENT_LOST. `ret_id` may be
  * NULL. -EINVAL size 0, address out of range; -EFAULT not readable, -EPERM and others when the kernel does not read for
  * us; -EEXIST the name is in use; -ENAMETOOLONG; -ENOSPC too many regions, or no watchpoint free; -ENOTSUP no
- * watchpoints here; -ENOTSUP, -EBUSY the backend that it asks for cannot take its pages; -ENOMEM. Blocks for as long as one pass of the worker.
+ * watchpoints here; -ENOTSUP, -EBUSY the backend that it asks for cannot take its pages; -ENOMEM. Blocks for as long as
+ * one pass of the worker.
  */
 MEMWATCH_API int memwatch_region_add(memwatch *watcher, void *address, size_t size_bytes,
 				     const struct memwatch_region_options *options, uint64_t *ret_id);

@@ -133,7 +133,7 @@ static const struct taken *find_note(struct engine *engine, const struct region 
 /* The note that explains the change, or NULL with the reason. */
 static const struct taken *ask_notes(struct engine *engine, const struct region *region, struct memwatch_where *where)
 {
-	bool own;
+	bool own = false;
 	const struct taken *note = find_note(engine, region, &where->attribution, &own);
 	if (note && attribute_is_foreign(engine, region)) /* it wrote elsewhere, or later */
 		note = NULL;

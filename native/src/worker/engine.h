@@ -60,7 +60,7 @@ struct pass {
 	uint8_t guarded[POINTS * POINT_BYTES];  /* the old value of a guarded region */
 	struct thread_name names[THREAD_NAMES]; /* of writers */
 	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
-	uint32_t check_slot;                    /* where the search for vanished memory goes on */
+	uint32_t check_slot, n_checked;         /* where the search for vanished memory goes on */
 	uint64_t dropped_now, dropped_before;   /* of the ring: when this full pass began, and the one before it */
 	uint64_t last_full_ns, this_full_ns;    /* CLOCK_MONOTONIC: when the last full passes began */
 	uint64_t tell_ns;                       /* CPU time that went into telling of changes of polled memory */

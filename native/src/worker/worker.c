@@ -56,7 +56,7 @@ struct plan {
 	uint64_t due_ns;        /* when an event that max_rate holds back may go, 0: none */
 	uint64_t tick_ns;       /* when the source wants to be asked again, 0: no wish */
 	uint64_t next_poll_ns;  /* when polled memory is looked at, 0: there is none */
-	uint64_t spent_ns;      /* the thread's CPU time that is no look's */
+	uint64_t spent_ns;      /* the thread's CPU time by now, where there are no looks by the end of the last pass */
 };
 
 /* --- collecting --- */
@@ -227,25 +227,44 @@ static void read_done(struct engine *engine)
 
 /* --- vanished memory --- */
 
+/* The next region whose memory nobody has promised to keep, in turn; NULL at the end of a round. */
+static struct region *next_unpinned(struct engine *engine)
+{
+	struct region *region;
+	while ((region = region_next(&engine->regions, engine->pass.check_slot, &engine->pass.check_slot))) {
+		engine->pass.check_slot++;
+		if (region->start && !(region->flags & (MEMWATCH_REGION_PINNED | REGION_LOST)))
+			return region;
+	}
+	engine->pass.check_slot = 0;
+	return NULL;
+}
+
 /*
- * Looks whether a few regions that nobody pins still have their memory; all of them in turn. Whatever else has happened
- * to it is found when it is read.
+ * Looks whether a few regions that nobody pins still have their memory; all of them in turn. The last bytes of all are
+ * read with one system call; one that has more than a page may have a hole, which takes a call of its own, and of these
+ * there is one a time. Whatever else has happened to memory is found when it is read.
  */
 static void check_memory(struct engine *engine)
 {
-	for (int i = 0; i < CHECKS_A_SWEEP; i++) {
-		struct region *region =
-			region_next(&engine->regions, engine->pass.check_slot, &engine->pass.check_slot);
-		if (!region) {
-			engine->pass.check_slot = 0;
-			return;
-		}
-		engine->pass.check_slot++;
-		if (!region->start || region->flags & (MEMWATCH_REGION_PINNED | REGION_LOST))
-			continue;
-		if (memory_has_left(region->start, region->size_bytes))
-			emit_lost(engine, region);
+	struct region *regions[CHECKS_A_SWEEP];
+	struct iovec last[CHECKS_A_SWEEP];
+	uint8_t bytes[CHECKS_A_SWEEP];
+	size_t n = 0;
+	while (n < CHECKS_A_SWEEP && (regions[n] = next_unpinned(engine))) {
+		last[n] = (struct iovec){ (void *)(uintptr_t)(region_end(regions[n]) - 1), 1 };
+		n++;
 	}
+	if (!n)
+		return;
+	engine->pass.n_checked++;
+	struct region *whole = regions[engine->pass.n_checked % n];
+	ssize_t n_read = memory_gather(bytes, last, n);
+	if (n_read >= 0 && (size_t)n_read < n)
+		emit_lost(engine, regions[n_read]);
+	if (!(whole->flags & REGION_LOST) && page_floor(whole->start) != page_floor(region_end(whole) - 1) &&
+	    memory_has_left(whole->start, whole->size_bytes))
+		emit_lost(engine, whole);
 }
 
 /* --- passes --- */
@@ -469,11 +488,12 @@ static bool work(struct engine *engine, struct plan *plan)
 	if (passes) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
-		uint64_t n_notes = engine->who.n, cpu_ns = time_cpu_ns();
+		uint64_t n_notes = engine->who.n;
 		pass(engine, request.flush || sweep, request.flush, (struct span){ 0 });
 		plan->due_ns = emit_due(engine, request.flush);
 		announce(engine);
-		uint64_t now_ns = time_monotonic_ns(), took_ns = time_cpu_ns() - cpu_ns;
+		uint64_t now_ns = time_monotonic_ns(), spent_ns = time_cpu_ns(), took_ns = spent_ns - plan->spent_ns;
+		plan->spent_ns = spent_ns;
 		plan_window(engine, plan, n_notes, took_ns, now_ns);
 		if (sweep || engine->pass.silent_change)
 			plan_sweep(engine, plan, took_ns, now_ns);
@@ -484,12 +504,13 @@ static bool work(struct engine *engine, struct plan *plan)
 	if (plan->next_poll_ns && start_ns >= plan->next_poll_ns) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
-		plan->next_poll_ns = poll_in_turn(engine, passes ? time_cpu_ns() : plan->spent_ns);
+		plan->next_poll_ns = poll_in_turn(engine, plan->spent_ns);
 		plan->due_ns = emit_due(engine, false);
 		pthread_mutex_unlock(&engine->lock);
 		pthread_mutex_unlock(&engine->pass_lock);
 	}
-	plan->spent_ns = time_cpu_ns();
+	if (plan->next_poll_ns)
+		plan->spent_ns = time_cpu_ns();
 	return !request.stop;
 }
 
