@@ -17,6 +17,7 @@
  */
 #define _GNU_SOURCE
 #include "symbol.h"
+#include "demangle.h"
 #include "../base/descriptor.h"
 #include "../base/memory.h"
 
@@ -39,7 +40,8 @@ enum {
 	FILES_MAX = 256,
 	POOL_SLOTS = 1 << 14,
 	POOL_BYTES = 2 << 20,
-	BUILD_ID_MAX = 64
+	BUILD_ID_MAX = 64,
+	READABLE_BYTES = 1024 /* of a name; a longer one stays mangled */
 };
 
 #define RETRY_NS NS_PER_S /* when to ask again for what could not be read */
@@ -355,6 +357,12 @@ static Dwfl_Module *find_module(const struct symbol_table *table, const struct o
 	return module;
 }
 
+static const char *intern_readable(const char *name)
+{
+	char readable[READABLE_BYTES];
+	return intern(demangle(name, readable, sizeof readable));
+}
+
 static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *symbol)
 {
 	GElf_Off offset;
@@ -362,7 +370,7 @@ static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *sy
 	const char *name = dwfl_module_addrinfo(module, ip, &offset, &found, NULL, NULL, NULL);
 	if (!name || (found.st_size && offset >= found.st_size))
 		return;
-	symbol->symbol = intern(name);
+	symbol->symbol = intern_readable(name);
 	if (*symbol->symbol)
 		symbol->offset = offset;
 }

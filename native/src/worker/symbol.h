@@ -11,7 +11,7 @@
 #include "../base/base.h"
 
 struct symbol {
-	const char *symbol; /* the function as the symbol table spells it, "" when unknown */
+	const char *symbol; /* the function; of C++ and Rust as its source spells it, "" when unknown */
 	const char *object; /* the file that holds it, "" when the address is in no object */
 	uint64_t offset; /* of the address from the symbol, or from the object's load address when there is no symbol */
 	const char *file;     /* of the source line, "" when unknown */
