@@ -188,7 +188,8 @@ def work():
     thing.n = 3
     thing.array[0] = 4
     assert watcher.flush()
-    assert ("data", b"\\x01", line) in seen, seen
+    wrote = [each[2] for each in seen if each[:2] == ("data", b"\\x01")]
+    assert wrote in ([line], [None]), seen  # None: past the budget, as after the faults of a fork it may be
     assert ("own", bytes(own)) in seen, seen
     assert {{name for name, *_ in seen}} == {{"data", "own", "n", "array"}}, seen
     assert sorted(event.seq for event in watcher.history("data")) == [watcher.history("data")[0].seq]
@@ -347,7 +348,7 @@ def test_follow_fork_by_the_environment(monkeypatch):
     with memwatch.MemoryWatcher() as watcher:
         assert watcher._follows
     monkeypatch.setenv("MEMWATCH_FOLLOW_FORK", "maybe")
-    with pytest.raises(ValueError, match="MEMWATCH_FOLLOW_FORK='maybe' is not a flag"):
+    with pytest.raises(ValueError, match="MEMWATCH_FOLLOW_FORK='maybe'.*yes or no"):
         memwatch.MemoryWatcher()
 
 
