@@ -65,6 +65,10 @@ def __getattr__(name: str) -> Any:
 
         kind = name.partition("_")[0]
         return getattr(import_module(f"memwatch.integrations.{kind}"), f"{kind.capitalize()}App")
+    if name in ("load_ipython_extension", "unload_ipython_extension"):
+        from importlib import import_module
+
+        return getattr(import_module("memwatch.integrations.ipython"), name)
     if name == "adapters":
         from importlib import import_module
 

@@ -19,6 +19,10 @@ Load = Callable[[str, int], bytes]
 ELEMENTS_REACH = 1 << 26  # how far into a large region's versions `elements` reads
 
 
+file_names: list[Callable[[str], Optional[str]]] = []
+"""What people call a file that has no name of its own, such as a notebook's cell; None: not one of these."""
+
+
 class Frame(NamedTuple):
     """One line of Python."""
 
@@ -137,6 +141,10 @@ class Where(Mapping[str, Any]):
         if self.attribution != "exact":
             return f"unknown ({self.reason or self.attribution})"
         if self.file and self.line:
+            known = next(filter(None, (name_of(self.file) for name_of in file_names)), None)
+            if known:  # of a cell the function is "<module>", or its own
+                function = "" if self.function in (None, "<module>") else f"{self.function} in "
+                return f"{function}{known}, line {self.line}"
             return f"{self.function} ({os.path.basename(self.file)}:{self.line})"
         return self.function or "unknown"
 
