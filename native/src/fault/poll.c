@@ -130,7 +130,7 @@ static void take_hot(uint64_t now_ns, uint64_t most_bytes, struct span_list *loo
 
 static void end_round(uint64_t now_ns)
 {
-	turn.last_round_ns = turn.round_start_ns ? now_ns - turn.round_start_ns : 0;
+	turn.last_round_ns = now_ns - turn.round_start_ns;
 	turn.round_start_ns = now_ns;
 }
 
@@ -185,6 +185,7 @@ static bool take(uint64_t now_ns, double share, struct span_list *looks)
 		return false;
 	}
 	earn(now_ns, share);
+	turn.round_start_ns = turn.round_start_ns ? turn.round_start_ns : now_ns;
 	if (turn.credit_ns > 0) {
 		double left_ns = turn.credit_ns - wake_charged(turn.wake_ns);
 		left_ns = left_ns < turn.wake_ns ? turn.wake_ns : left_ns;
@@ -193,6 +194,12 @@ static bool take(uint64_t now_ns, double share, struct span_list *looks)
 		take_round(now_ns, most_bytes, looks);
 	}
 	return true;
+}
+
+/* How long it takes to earn what is owed. */
+static uint64_t owed_for_ns(double share)
+{
+	return turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
 }
 
 static uint64_t charge(uint64_t now_ns, double share, uint64_t least_ns, struct look_cost cost)
@@ -205,9 +212,8 @@ static uint64_t charge(uint64_t now_ns, double share, uint64_t least_ns, struct 
 	turn.credit_ns -= wake_charged((double)cost.wake_ns) + (double)(cost.compare_ns + cost.tell_ns);
 	bool rests = now_ns - turn.last_change_ns > REST_MS * NS_PER_MS;
 	uint64_t worth_ns = (uint64_t)(turn.wake_ns / (share / WAKE_SHARE + share / 2));
-	uint64_t owed_ns = turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
 	turn.tick_ns = max_u64(max_u64(least_ns, worth_ns), (rests ? REST_TICK_MS : TICK_MS) * NS_PER_MS);
-	return now_ns + max_u64(turn.tick_ns, min_u64(owed_ns, NS_PER_S));
+	return now_ns + max_u64(turn.tick_ns, min_u64(owed_for_ns(share), NS_PER_S));
 }
 
 static void heat(uint64_t block, uint64_t now_ns)
@@ -245,7 +251,7 @@ static uint64_t round_ns(double share)
 	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * ns_per_byte() / bytes_share) * (turn.n_hot ? 2 : 1);
 	uint64_t under_way_ns = turn.round_start_ns ? turn.last_take_ns - turn.round_start_ns : 0;
 	uint64_t known_ns = max_u64(turn.last_round_ns, under_way_ns);
-	return watched_bytes() ? max_u64(max_u64(paid_ns, known_ns), turn.tick_ns) : 0;
+	return watched_bytes() ? owed_for_ns(share) + max_u64(max_u64(paid_ns, known_ns), turn.tick_ns) : 0;
 }
 
 static const struct turns in_turn = {
