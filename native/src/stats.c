@@ -12,8 +12,11 @@
 #include "worker/guard.h"
 #include "worker/precise.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#define POLLED_MUCH_BYTES ((uint64_t)256 << 20) /* from here on a round takes seconds: worth a word */
 
 static void fill_watcher(struct memwatch *watcher, struct memwatch_stats *stats)
 {
@@ -53,11 +56,16 @@ static void fill_note(const struct memwatch *watcher, struct memwatch_stats *sta
 	backends_notes(&notes);
 	const struct backend_note *first = &notes.backends[0];
 	const char *prefix = watcher->backend->turns ? "memory is polled: " : "", *note = "";
+	char late[80] = "";
+	if (stats->polled_bytes >= POLLED_MUCH_BYTES)
+		snprintf(late, sizeof late, "%s%" PRIu64 " MiB are polled: a change may be told up to %u s late",
+			 watcher->backend->turns ? "; " : "", stats->polled_bytes >> 20,
+			 stats->poll_round_ms / 1000 + 1);
 	if (watcher->backend->turns)
 		note = first->usable || !first->probed ? "the backend was asked for" : first->text;
 	else if (watcher->backend->source)
 		note = watcher->engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
-	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s%s", prefix, note);
+	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s%s%s", prefix, note, late);
 }
 
 static void fill_source(const struct engine *engine, struct memwatch_stats *stats)

@@ -245,6 +245,25 @@ TEST(polled_memory_is_told_without_a_flush)
 	memwatch_close(watcher);
 }
 
+TEST(much_polled_memory_is_worth_a_word_in_the_note)
+{
+	struct memwatch_region_options region_options;
+	struct memwatch_options options;
+	memwatch *watcher;
+	memwatch_options_init(&options);
+	options.backend = "poll";
+	OK(memwatch_open(&options, &watcher));
+	uint64_t pages = ((uint64_t)256 << 20) / PAGE;
+	uint8_t *memory = map_pages(pages);
+	memwatch_region_options_init(&region_options);
+	region_options.flags = MEMWATCH_REGION_HASHED;
+	OK(memwatch_region_add(watcher, memory, (pages - 1) * PAGE, &region_options, NULL));
+	CHECK(!strstr(stats_of(watcher).attribution_note, "late"));
+	OK(memwatch_region_add(watcher, memory + (pages - 1) * PAGE, PAGE, &region_options, NULL));
+	CHECK(strstr(stats_of(watcher).attribution_note, "; 256 MiB are polled: a change may be told up to "));
+	memwatch_close(watcher);
+}
+
 TEST(a_flush_looks_at_everything_whatever_the_budget_is)
 {
 	struct memwatch_options options;

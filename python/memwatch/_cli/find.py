@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from memwatch._cli.client import Answer, knock
 from memwatch._cli.found import Found, in_directory, runtime_dirs
 from memwatch._cli.frame import Failure, shown
-from memwatch._cli.processes import containers, inner_pid, is_there
+from memwatch._cli.processes import containers, inner_pid, is_there, my_uid
 
 ASKED_AT_ONCE = 16
 
@@ -63,7 +63,7 @@ def look(directory: Optional[str] = None, everybody: bool = True) -> Look:
 
     `directory`: only those whose files are there.
     """
-    everybody = everybody and os.geteuid() == 0
+    everybody = everybody and my_uid() == 0
     seen = Look()
     candidates: dict[str, Found] = {}
 

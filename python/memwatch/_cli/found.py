@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Any, Iterator, NamedTuple, Optional
 
-from memwatch._cli.processes import pid_seen_from_here
+from memwatch._cli.processes import my_uid, pid_seen_from_here
 
 FILE_BYTES = 16 * 1024
 FILES = 1000
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 def runtime_dirs() -> list[str]:
     """Where exporters of this user leave their files."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    found = [f"/tmp/memwatch-{os.geteuid()}"]
+    found = [f"/tmp/memwatch-{my_uid()}"]
     if base.startswith("/") and os.path.isdir(base) and is_ours(os.stat(base), 0o022):
         found.insert(0, f"{base}/memwatch")
     return found
@@ -64,7 +64,7 @@ def runtime_dir() -> str:
 
 def is_ours(info: os.stat_result, others: int) -> bool:
     """Whether it is this user's, and others have no such rights."""
-    return info.st_uid == os.geteuid() and not info.st_mode & others
+    return info.st_uid == my_uid() and not info.st_mode & others
 
 
 def read_file(directory: int, name: str) -> Optional[dict[str, Any]]:
@@ -112,13 +112,15 @@ def in_directory(path: str, container: int, words: list[str], anybody: bool) -> 
 
     `anybody`: another user's, too, where we may read it. What is in it is told to nobody but that user's own exporter.
     """
+    if my_uid() < 0:
+        return
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return
     try:
         info = os.fstat(directory)
-        if (not anybody and info.st_uid != os.geteuid()) or info.st_mode & 0o077:
+        if (not anybody and info.st_uid != my_uid()) or info.st_mode & 0o077:
             words.append(f"{path} belongs to somebody else, or others may enter it: not read")
             return
         for name in sorted(name for name in os.listdir(directory) if name.endswith(".json"))[:FILES]:

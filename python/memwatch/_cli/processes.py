@@ -7,6 +7,11 @@ import re
 from typing import Optional, Union
 
 
+def my_uid() -> int:
+    """The user; -1 where users have no numbers, as on Windows."""
+    return os.geteuid() if hasattr(os, "geteuid") else -1
+
+
 def namespace(pid: Union[int, str], kind: str) -> Optional[str]:
     """The name of a process's namespace; None when it may not be asked."""
     try:
