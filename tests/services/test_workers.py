@@ -348,7 +348,7 @@ def test_follow_fork_by_the_environment(monkeypatch):
     with memwatch.MemoryWatcher() as watcher:
         assert watcher._follows
     monkeypatch.setenv("MEMWATCH_FOLLOW_FORK", "maybe")
-    with pytest.raises(ValueError, match="MEMWATCH_FOLLOW_FORK='maybe'.*yes or no"):
+    with pytest.raises(ValueError, match=r"MEMWATCH_FOLLOW_FORK='maybe'.*yes or no"):
         memwatch.MemoryWatcher()
 
 
