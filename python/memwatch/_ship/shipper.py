@@ -17,6 +17,7 @@ from memwatch._ship.sink import Say, Sink
 from memwatch._ship.source import Another, Source
 
 WAIT_S, LOOK_S = 20.0, 2.0
+LINGER_S = 1.0  # between requests of one watcher, so that a thousand of them are a thousand a second at most
 BATCH_RECORDS, BATCH_BYTES = 512, 1 << 20
 
 
@@ -101,6 +102,8 @@ class Reader(threading.Thread):
                 since = page["next"]
                 self._plan.cursors.save(origin.epoch, since, self._source.key)
             self._plan.numbers.lag(self._source.key, newest - since, None)
+            if end is None and since >= newest:
+                self._stop_asked.wait(LINGER_S)
 
     def _begin(self, origin: Origin) -> int:
         """Where to go on. A watcher that nobody knows is read from its oldest event."""
