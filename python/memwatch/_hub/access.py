@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import pwd
 import re
 import secrets
 import socket
@@ -114,6 +113,8 @@ def _uid(user: str) -> int:
     if user.isdecimal():
         return int(user)
     try:
+        import pwd  # Windows has none, and the command line imports this
+
         return pwd.getpwnam(user).pw_uid
     except KeyError:
         raise ValueError(f"--metrics-users: there is no user {user!r} on this machine") from None

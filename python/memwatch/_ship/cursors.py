@@ -7,7 +7,6 @@ the new one. A lock file keeps a second shipper with the same cursors out.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -45,6 +44,8 @@ class Cursors:
         os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            import fcntl  # Windows has none, and the command line imports this
+
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
