@@ -7,39 +7,17 @@ never waits for it, and what the log evicts meanwhile is counted as missed by th
 from __future__ import annotations
 
 import _thread
-import threading
 import time
 from typing import Callable
 
 from memwatch import _threads
 from memwatch._native import core
+from memwatch._thread_names import ThreadNames as ThreadNames
 
 BATCH = 256
-_active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 
 
 SKIPPED, DELIVERED, FAILED = 0, 1, 2
-
-
-class ThreadNames:
-    """The names of the live Python threads by their system ids, looked up once a batch and only when asked."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._fresh = False
-
-    def forget(self) -> None:
-        """The next question looks again."""
-        self._fresh = False
-
-    def get(self, thread_id: int, default: str) -> str:
-        """The Python name of a thread, or `default`."""
-        if not self._fresh:
-            # Without the lock that enumerate() takes, which may be a greenlet's. Of greenlets no id tells the name.
-            threads = [] if _threads.is_patched() else list(_active.values())
-            self._names = {thread.native_id or 0: thread.name for thread in threads}
-            self._fresh = True
-        return self._names.get(thread_id, default) if thread_id else default
 
 
 class Dispatcher:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, Callable, Optional, Protocol
 
-from memwatch import _threads
+from memwatch import _thread_names, _threads
 from memwatch._native import core
 
 logger = logging.getLogger("memwatch")
@@ -34,6 +34,7 @@ forked_first: list[Callable[[], None]] = []
 
 def keep(watcher: Closable) -> None:
     """The watcher lives until `forget`, whether or not its owner holds it."""
+    _thread_names.remember()
     _open[id(watcher)] = watcher
 
 

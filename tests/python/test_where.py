@@ -283,6 +283,21 @@ def test_name_of_a_live_thread(data, last):
     thread.join()
 
 
+def test_names_of_threads_that_end_at_once(data, watched, recorder):
+    """Each ends long before its event is told."""
+
+    def write(value):
+        data[0] = value
+
+    for value in range(1, 21):
+        thread = threading.Thread(target=write, args=(value,), name=f"job-{value}")
+        thread.start()
+        thread.join()
+        del thread
+        assert watched.flush()
+    assert [event.thread_name for event in recorder] == [f"job-{value}" for value in range(1, 21)]
+
+
 def test_main_thread(data, last):
     data[0] = 1
     event = last()
