@@ -118,6 +118,8 @@ def left(pid):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["often", "busy", "sleep", "lock", "select"])
 def test_the_writer_is_named_and_nothing_is_left(start, shell, wait_for, how):
+    if how == "lock" and sys.version_info >= (3, 14):
+        pytest.skip("sys.remote_exec does not reach a main thread that waits for a lock")
     process = start(how)
     before = left(process.pid)
     done = shell("attach", process.pid, "--watch", "settings:data,settings:limit", "--port", 0, "--timeout", 90)
