@@ -83,6 +83,8 @@ def spoken(value: float, unit: str) -> str:
         return seconds(value)
     if unit == "percentunit":
         return f"{100 * value:.3g} %"
+    if unit == "none":
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if unit == "bool_yes_no":
         return "yes" if value else "no"
     if unit == "dateTimeFromNow":

@@ -32,7 +32,8 @@ function makeVariableRow() {
 function bindVariable(row, entry) {
   const [name, change, who, when, , rate] = row.children, now = Date.now(), second = Math.floor(now / 1000);
   fill(name, entry.key, () => [element("span", { className: "name", title: entry.name, textContent: nameText(entry.name) })]);
-  const seen = entry.last ? `${entry.key} ${entry.last.seq}` : `${entry.key} ${entry.lastSeq} ${numberText(entry.value)}`;
+  if (entry.last) lookUpValues(entry.last);
+  const seen = entry.last ? `${entry.key} ${entry.last.seq} ${entry.last.told === true}` : `${entry.key} ${entry.lastSeq} ${numberText(entry.value)}`;
   fill(change, seen, () => (entry.last ? [element("span", { className: "change", title: changeText(entry.last) }, ...changeNodes(entry.last, false, 3))]
     : [element("span", { className: "soft" }, entry.value !== undefined ? `holds ${numberText(entry.value)}` : entry.lastSeq ? "left the log" : "")]));
   fill(who, seen, () => (entry.last ? authorNodes(entry.last) : []));
@@ -44,7 +45,8 @@ function bindVariable(row, entry) {
 }
 
 function bindEvent(row, event) {
-  const [change, who, when, bytes] = row.children, id = event.note ? event.id : event.seq;
+  if (!event.note) lookUpValues(event);
+  const [change, who, when, bytes] = row.children, id = event.note ? event.id : `${event.seq} ${event.told === true}`;
   if (row.shownId === id) return;
   row.shownId = id;
   row.className = event.note ? (event.bad ? "note bad" : "note") : "";
@@ -88,6 +90,8 @@ function drawEvents() {
       if (state.events[i].note || state.filter(state.events[i].name)) wanted.push(state.events[i]);
     }
     list.show(wanted);
+  } else {
+    list.draw();
   }
   setText($("events-count"), list.held ? "list held while you point at it" : "");
   $("no-events").hidden = list.items.length > 0;

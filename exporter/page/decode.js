@@ -136,6 +136,11 @@ function indexOf(item, dims) {
   return index;
 }
 
+/* The place of an item in an event's shape. */
+function itemIndex(item, event) {
+  return event.fortran_order ? indexOf(item, [...event.shape].reverse()).reverse() : indexOf(item, event.shape);
+}
+
 function halfOf(bits) {
   const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
@@ -180,7 +185,7 @@ function partsOfStructure(event, before, after) {
         const old = readLeaf(leaf, before, item * layout.size), now = readLeaf(leaf, after, item * layout.size);
         last = place;
         if (old === now && !before.subarray(at, at + leaf.size).some((b, k) => b !== after[at + k])) continue;
-        parts.push({ path: (array ? `[${indexOf(item, event.shape).join(", ")}]` : "") + leaf.path, old, new: now });
+        parts.push({ path: (array ? `[${itemIndex(item, event).join(", ")}]` : "") + leaf.path, old, new: now });
       }
     }
   }

@@ -8,10 +8,10 @@
  */
 "use strict";
 
-const TOKEN_KEY = "memwatch-token", NEWEST = 500, REGIONS_MAX = 20000, REGIONS_PAGE = 250;
+const TOKEN_KEY = "memwatch-token", NEWEST = 500, REGIONS_MAX = 20000, REGIONS_PAGE = 250, VALUE_MAX = 1 << 20;
 const STATUS_MS = 2000, REGIONS_MS = 5000, RETRY_MIN_MS = 500, RETRY_MAX_MS = 10000;
 
-const feed = { retryMs: RETRY_MIN_MS, retry: 0 };
+const feed = { retryMs: RETRY_MIN_MS, retry: 0, looking: false };
 
 function showConnection(name, text) {
   state.live = name === "live";
@@ -97,6 +97,22 @@ async function loadRegions() {
     if (!next && !listed.has(key) && !(entry.last && entry.last.time_ms >= now)) state.variables.delete(key);
   }
   state.version++;
+}
+
+/*
+ * The elements of a change that lies beyond what the event holds: from both values, by their keys. One at a time, for
+ * events in sight, and of values up to VALUE_MAX: the process has other things to do.
+ */
+async function lookUpValues(event) {
+  if (event.looked || feed.looking || !event.key_old || !event.key_new || event.size > VALUE_MAX || partsOf(event)) return;
+  if (!layoutOf(event.format)) return;
+  event.looked = feed.looking = true;
+  try {
+    const before = await getBytes(`api/v1/values/${event.key_old}`), after = await getBytes(`api/v1/values/${event.key_new}`);
+    event.parts = partsOfStructure(event, before, after);
+    if (event.parts) event.told = true;
+  } catch { /* the versions have left the history */ }
+  feed.looking = false;
 }
 
 async function findEvent(seq) {

@@ -43,7 +43,7 @@ function takeEvent(event) {
   state.received++;
   state.version++;
   if (fresh) entry.events++;
-  if (fresh || !entry.last || entry.last.seq < event.seq) takeLast(entry, event);
+  if (fresh || !entry.last || entry.last.seq <= event.seq) takeLast(entry, event);
   if ("new_number" in event && fresh) entry.value = event.new_number;
   entry.id = event.region_id;
   if (event.time_ms > Date.now() - SPAN_MS) {

@@ -21,22 +21,12 @@ function sharesSection(events) {
   return section(`Who writes it (last ${count(events.length, "change")})`, table("shares", ["Who", "How sure", "Share", "", "Changes"], rows));
 }
 
-/* In which order the items of an array lie, as far as an event shows it: its elements have an index and an offset. */
-function indexer(shape, event, itemSize) {
-  if (shape.length < 2) return (item) => indexOf(item, shape);
-  const known = event?.elements?.[0], offset = event?.changes?.[0]?.[0];
-  if (!known || offset === undefined) return null;
-  const item = Math.floor(offset / itemSize), fortran = (n) => indexOf(n, [...shape].reverse()).reverse();
-  const order = [(n) => indexOf(n, shape), fortran].filter((index) => index(item).join() === known.index.join());
-  return order.length ? order[0] : null;
-}
-
 /* Names for the parts of a variable: part(i) begins at offset(i). Null where only bytes can be named. */
 function partsOfVariable(entry, event) {
   const shape = event?.shape ?? entry.shape ?? [], layout = layoutOf(event?.format ?? entry.format);
   if (!layout || entry.size % layout.size) return null;
-  const n = layout.leaves.length, index = shape.length ? indexer(shape, event, layout.size) : () => [];
-  if (!index) return null;
+  if (shape.length > 1 && !event) return null; // in which order the items lie, only an event tells
+  const n = layout.leaves.length, index = (item) => itemIndex(item, event ?? { shape });
   return {
     size: (i) => layout.leaves[i % n].size, offset: (i) => Math.floor(i / n) * layout.size + layout.leaves[i % n].offset,
     count: (entry.size / layout.size) * n,

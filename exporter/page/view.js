@@ -86,7 +86,7 @@ async function bytesSection(event) {
 }
 
 function jsonSection(event) {
-  const { parts, ...plain } = event;
+  const { parts, looked, told, ...plain } = event;
   const text = JSON.stringify(plain, null, 1), copy = element("button", { type: "button", textContent: "Copy" });
   copy.addEventListener("click", async () => {
     try { await navigator.clipboard.writeText(text); setText(copy, "Copied"); } catch { setText(copy, "Copying is not allowed here"); }
@@ -97,6 +97,7 @@ function jsonSection(event) {
 
 async function drawEvent(number) {
   const seq = Number(view.key), event = await findEvent(seq);
+  if (event) await lookUpValues(event);
   if (number !== view.number) return;
   if (!event) {
     detail(`Event ${view.key}`, element("p", { textContent: "This event has left the log. A recording keeps events for longer." }));

@@ -137,6 +137,26 @@ def test_opened_after_the_fact(watched: Callable[..., Watched], open_page: Calla
     expect(page.locator("#rows tr")).to_have_count(3)
 
 
+def test_an_element_of_a_large_array(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
+    service = watched()
+    service.do("train()")
+    page = open_page(service)
+    expect(page.locator("#rows tr").nth(0)).to_contain_text("weights[46, 56]: 0.5 → nan")
+    page.locator("#rows tr").nth(0).click()
+    expect(page.locator("#detail-body")).to_contain_text("weights[46, 56]: 0.5 → nan")
+    expect(page.locator("#detail-body .dump mark").first).to_be_visible()
+
+
+def test_an_element_of_an_array_in_the_other_order(
+    watched: Callable[..., Watched], open_page: Callable[..., Any]
+) -> None:
+    service = watched()
+    service.do("turned = empty((4096,), np.float32).reshape((64, 64), order='F'); watcher.watch(turned, name='turned')")
+    service.do("turned[46, 56] = np.nan")
+    page = open_page(service)
+    expect(page.locator("#rows tr").nth(0)).to_contain_text("turned[46, 56]: 0 → nan")
+
+
 def test_a_guess_does_not_look_like_proof(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
     """Not by its colour: by its words, its slant and its border."""
     page = open_page(watched())

@@ -318,6 +318,8 @@ static void write_event(struct text *text, const struct memwatch_event *event, u
 	json_u64(text, "size", event->size_bytes);
 	json_string_or_null(text, "format", event->format);
 	json_shape(text, event->shape, event->n_dims);
+	json_key(text, "fortran_order");
+	text_string(text, event->fortran_order ? "true" : "false");
 	json_string(text, "values", json_values_text(event->values));
 	json_event_values(text, event, value_max);
 	json_changes(text, event);
