@@ -62,7 +62,8 @@ def complaints(path: Path) -> list[str]:
     if path.suffix in {".c", ".h"}:  # ruff sees to those of Python
         wide = [n for n, line in enumerate(lines, 1) if len(line.expandtabs(8)) > COLUMNS_MAX]
         found += [f"{n}: wider than {COLUMNS_MAX} columns" for n in wide]
-        found += [f"{complaint}: a keyword of C++ as a name" for complaint in keywords(text)]
+        if path.name != "watch.h" or "__cplusplus" not in text:  # which has a part in C++
+            found += [f"{complaint}: a keyword of C++ as a name" for complaint in keywords(text)]
     return found
 
 

@@ -10,6 +10,7 @@
 #include "backends.h"
 #include "edge.h"
 #include "handle.h"
+#include "typed.h"
 #include "base/number.h"
 #include "base/secret.h"
 #include "base/structs.h"
@@ -20,6 +21,7 @@
 #include "worker/worker.h"
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,27 +54,17 @@ static int check_memory(uint64_t address, size_t size_bytes, const struct memwat
 	return 0;
 }
 
-static int check_typed(const struct memwatch_region_options *options, size_t size_bytes)
-{
-	uint64_t n_bytes = options->item_bytes;
-	if (options->n_dims > MEMWATCH_DIMS_MAX || (options->n_dims && !options->shape) ||
-	    options->item_bytes > UINT32_MAX)
-		return error_set(-EINVAL, "a shape has at most %d dimensions", MEMWATCH_DIMS_MAX);
-	for (uint32_t i = 0; i < options->n_dims; i++)
-		if (__builtin_mul_overflow(n_bytes, options->shape[i], &n_bytes))
-			n_bytes = UINT64_MAX;
-	if (options->n_dims && n_bytes != size_bytes)
-		return error_set(-EINVAL, "shape and item_bytes make %llu bytes, the region has %zu",
-				 (unsigned long long)n_bytes, size_bytes);
-	return 0;
-}
-
 static int check_condition(const struct memwatch_region_options *options)
 {
 	if ((unsigned)options->when > MEMWATCH_WHEN_DELTA_GT)
 		return error_set(-EINVAL, "when must be one of enum memwatch_when");
 	if (options->when && number_of(options->format, options->item_bytes).kind == MEMWATCH_NUMBER_NONE)
 		return error_set(-EINVAL, "`when` needs a region of numbers: give format and item_bytes");
+	if (options->when > MEMWATCH_WHEN_ANY_NAN && isnan(options->low))
+		return error_set(-EINVAL, "low is NaN, and no number is more or less than that");
+	if ((options->when == MEMWATCH_WHEN_OUTSIDE || options->when == MEMWATCH_WHEN_INSIDE) &&
+	    !(options->low <= options->high))
+		return error_set(-EINVAL, "low must be at most high, not %g and %g", options->low, options->high);
 	if (options->when && options->flags & MEMWATCH_REGION_HASHED)
 		return error_set(-EINVAL, "`when` needs old values, which a hashed shadow does not keep");
 	if (!(options->max_rate >= 0 && options->max_rate <= 1e9))
@@ -80,8 +72,12 @@ static int check_condition(const struct memwatch_region_options *options)
 	return 0;
 }
 
-static int check_region_options(const struct memwatch_region_options *options, size_t size_bytes)
+/* Completes them, too. */
+static int check_region_options(struct memwatch_region_options *options, size_t size_bytes)
 {
+	const uint32_t known = MEMWATCH_REGION_PINNED | MEMWATCH_REGION_EXTERNAL | MEMWATCH_REGION_HASHED;
+	if (options->flags & ~known)
+		return error_set(-EINVAL, "flags 0x%x: there are no others than 0x%x", options->flags, known);
 	if (options->name && !*options->name) /* to Prometheus an empty label is no label */
 		return error_set(-EINVAL, "a name is not empty; leave it out to have one made");
 	if (options->name && strlen(options->name) > MEMWATCH_NAME_MAX)
@@ -90,7 +86,7 @@ static int check_region_options(const struct memwatch_region_options *options, s
 		return error_set(-EINVAL, "precise must be one of enum memwatch_precise");
 	if ((unsigned)options->values > MEMWATCH_VALUES_AUTO)
 		return error_set(-EINVAL, "values must be one of enum memwatch_values");
-	int error = check_typed(options, size_bytes);
+	int error = typed_take(options, size_bytes);
 	return error ? error : check_condition(options);
 }
 

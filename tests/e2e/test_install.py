@@ -13,7 +13,7 @@ from .conftest import ROOT, WAIT_S
 pytestmark = pytest.mark.timeout(10 * WAIT_S)  # the first test of a fixture waits for compilers
 
 HEADERS = {
-    "memwatch": [f"native/include/memwatch/{name}.h" for name in ("memwatch", "reader", "stats", "types")],
+    "memwatch": [f"native/include/memwatch/{name}.h" for name in ("memwatch", "reader", "stats", "types", "watch")],
     "memwatch_exporter": ["exporter/include/memwatch/exporter.h"],
     "memwatch_recorder": ["recorder/include/memwatch/recorder.h"],
 }

@@ -85,6 +85,10 @@
 #ifndef MEMWATCH_H
 #define MEMWATCH_H
 
+#if !defined(__linux__) || !defined(__LP64__)
+#error "libmemwatch runs on 64-bit Linux"
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -230,6 +234,12 @@ MEMWATCH_API void memwatch_event_ref(const struct memwatch_event *event);
 MEMWATCH_API void memwatch_event_unref(const struct memwatch_event *event);
 
 /*
+ * The event as a line for people: "config.timeout: 30 -> 0, written by reload (server.c:41), thread main". Writes up to
+ * `size` bytes with the NUL, as snprintf does, and returns the whole line's length without it. -EINVAL no event.
+ */
+MEMWATCH_API int memwatch_event_text(const struct memwatch_event *event, char *buffer, size_t size);
+
+/*
  * Reads the log: up to `n` events with seq > since, in order, a reference each (memwatch_event_unref). Never blocks the
  * worker for longer than the copying of n pointers. Returns how many.
  */
@@ -359,5 +369,6 @@ MEMWATCH_API void memwatch_frame_hook_set(uint32_t (*hook)(void *ucontext, unsig
 #endif
 
 #include <memwatch/stats.h>
+#include <memwatch/watch.h>
 
 #endif

@@ -122,7 +122,7 @@ struct memwatch_region_options {
 	enum memwatch_values values; /* MEMWATCH_VALUES_AUTO */
 	/* One element's format as Python's struct module writes it ("d"; "<i4" is not one). NULL: bytes. */
 	const char *format;
-	size_t item_bytes;   /* one element's size; 0: 1 */
+	size_t item_bytes;   /* one element's size; 0: as the format tells, 1 for bytes */
 	uint32_t n_dims;     /* 0: a scalar when item_bytes == size_bytes, else one dimension */
 	const size_t *shape; /* n_dims extents, C order; copied */
 	int fortran_order;   /* the shape's first index runs fastest */
