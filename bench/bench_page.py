@@ -2,8 +2,8 @@
 
     .venv/bin/python bench/bench_page.py [SECONDS, 300]
 
-It needs Debian's chromium. It tells how long it is from frame to frame, how long each drawing of the lists takes, how much
-memory the page holds after a collection, and how many nodes it has.
+It needs Debian's chromium. It tells how long it is from frame to frame, how long each drawing of the lists takes, how
+much memory the page holds after a collection, and how many nodes it has.
 """
 
 import shutil

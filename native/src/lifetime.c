@@ -47,18 +47,20 @@ static void before_fork(void)
 	uint64_t deadline_ns = time_realtime_ns() + PATIENCE_MS * NS_PER_MS;
 	struct timespec deadline = { (time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S) };
 	fork_has_life = pthread_mutex_trylock(&life_lock) == 0;
-	fork_has_pass = fork_has_life && the_engine && pthread_mutex_timedlock(&the_engine->pass_lock, &deadline) == 0;
-	fork_has_names = fork_has_life && the_engine && resolver_hold(the_engine->resolver, &deadline);
+	struct engine *engine = fork_has_life ? the_engine : NULL;
+	fork_has_pass = engine && pthread_mutex_timedlock(&engine->pass_lock, &deadline) == 0;
+	fork_has_names = engine && resolver_hold(engine->resolver, &deadline);
 }
 
 static void in_parent(void)
 {
-	if (fork_has_life && the_engine)
-		atomic_fetch_add_explicit(&the_engine->n_forks, 1, memory_order_relaxed);
-	if (fork_has_names)
-		resolver_release(the_engine->resolver);
-	if (fork_has_pass)
-		pthread_mutex_unlock(&the_engine->pass_lock);
+	struct engine *engine = fork_has_life ? the_engine : NULL;
+	if (engine)
+		atomic_fetch_add_explicit(&engine->n_forks, 1, memory_order_relaxed);
+	if (engine && fork_has_names)
+		resolver_release(engine->resolver);
+	if (engine && fork_has_pass)
+		pthread_mutex_unlock(&engine->pass_lock);
 	if (fork_has_life)
 		pthread_mutex_unlock(&life_lock);
 }

@@ -297,9 +297,9 @@ def gate(
     inspect: Optional[Callable[[CodeType], object]],
     /,
 ) -> None:
-    """Under 3.11: code for which `steps` has None runs untraced in the threads whose trace function is a call_step's, as
-    if there were none; code that is not there is asked of `inspect`, which puts it there. To be called again when what
-    concerns a watch has changed. None: no gate any more. Elsewhere it does nothing."""
+    """Under 3.11: code for which `steps` has None runs untraced in the threads whose trace function is a call_step's.
+    Code that is not there is asked of `inspect`, which puts it there. To be called again when what concerns a watch has
+    changed. None: no gate any more. Elsewhere it does nothing."""
 
 def frame_slot(frame: FrameType, index: int, missing: object, /) -> object:
     """What a slot of the frame holds: a local, or the cell of a variable that functions share. `missing` for nothing,

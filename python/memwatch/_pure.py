@@ -22,7 +22,7 @@ from memwatch import _threads
 from memwatch._errors import Error
 from memwatch._trace.pure import Glance, Spot, call_step, gate, guarded, instruction_callback, is_line_step, line_step
 
-__all__ = ["Glance", "Spot", "call_step", "guarded", "instruction_callback", "is_line_step", "line_step"]
+__all__ = ["Glance", "Spot", "call_step", "gate", "guarded", "instruction_callback", "is_line_step", "line_step"]
 
 NATIVE: Final = False
 FRAMES: Final = False

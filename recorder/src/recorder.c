@@ -419,10 +419,12 @@ static int take_options(const struct memwatch_recorder_options *given, struct me
 	return check_options(ret_options);
 }
 
-/* The path from the root, so that the process may change its directory. NULL without memory. */
+/* The path from the root, so that the process may change its directory. NULL without memory, and for NULL. */
 static char *absolute(const char *path)
 {
 	char here[PATH_MAX], *whole;
+	if (!path)
+		return NULL;
 	if (path[0] == '/' || !getcwd(here, sizeof here))
 		return strdup(path);
 	return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
@@ -490,9 +492,9 @@ int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_opt
 {
 	struct memwatch_recorder_options options;
 	uint64_t newest = 0;
+	if (!ret_recorder)
+		return recorder_error_set(-EINVAL, "the place for the recorder is NULL");
 	int error = take_options(given, &options);
-	if (!error && !ret_recorder)
-		error = recorder_error_set(-EINVAL, "the place for the recorder is NULL");
 	if (!error)
 		error = newest_seq(watcher, &newest);
 	if (error)
