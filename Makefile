@@ -107,13 +107,26 @@ stack: ## run the demo service and Prometheus with our configuration and rules, 
 examples: build ## run every example, Python and C
 	@scripts/run_examples
 
+INSTALL = scripts/install "$(B)" "$(VERSION)" "$(SONAME)" "$(DESTDIR)" "$(PREFIX)"
+
 .PHONY: install
-install: build ## install libraries, headers and pkg-config files below DESTDIR/PREFIX, and the package into PYTHON
-	@scripts/install add "$(B)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+install: build ## do what install-c does, and install the package into PYTHON
+	@$(INSTALL) add-c
+	@$(INSTALL) add-package "$(PYTHON)"
+
+.PHONY: install-c
+install-c: ## install the C libraries below DESTDIR/PREFIX, for pkg-config, CMake and Meson; without Python
+	@scripts/bootstrap c
+	$(SUBMAKE) libraries
+	@$(INSTALL) add-c
 
 .PHONY: uninstall
 uninstall: ## remove what install has put there
-	@scripts/install remove "$(B)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(PYTHON)"
+	@$(INSTALL) remove
+
+.PHONY: uninstall-c
+uninstall-c: ## remove what install-c has put there
+	@$(INSTALL) remove-c
 
 .PHONY: wheel
 wheel: ## make wheels that need none of our libraries, for every Python of this machine, in dist/
@@ -260,10 +273,10 @@ $(B)/obj/%.o: %.c $(B)/flags
 	$(say) CC $<
 	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) $(INTERNALS) -c -o $@ $<
 
-$(B)/exporter_page.h: exporter/embed.py $(PAGE)
+$(B)/exporter_page.h: exporter/embed $(PAGE)
 	@mkdir -p $(@D)
 	$(say) EMBED $@
-	$(Q)$(PYTHON) exporter/embed.py $@
+	$(Q)sh exporter/embed $@
 
 $(B)/libmemwatch.a $(B)/libmemwatch.so $(B)/internal/libmemwatch.a: $(call objects,$(NATIVE_C))
 $(B)/libmemwatch_exporter.a $(B)/libmemwatch_exporter.so $(B)/internal/libmemwatch_exporter.a: \

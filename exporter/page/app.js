@@ -3,7 +3,7 @@
  *
  * DESIGN. What arrives is kept in plain objects (state.js) and drawn at most four times a second, the rows in sight only: a
  * burst, or ten thousand variables, cost the page no more than a trickle. The files are served as one script, in the order
- * that exporter/embed.py names.
+ * that exporter/embed names.
  */
 "use strict";
 

@@ -39,7 +39,7 @@ def commands(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("level", ["build", "test"])
+@pytest.mark.parametrize("level", ["c", "build", "test"])
 def test_with_everything_there_it_says_nothing_and_asks_nobody(commands: Path, level: str) -> None:
     asked = commands / "asked"
     fake(commands, "apt-get", f"echo apt-get >> {asked}")

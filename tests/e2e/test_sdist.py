@@ -42,7 +42,7 @@ def test_the_manifest(sdist: Path) -> None:
     tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     tracked = [name for name in tracked if (ROOT / name).exists()]
     wanted = {name for name in tracked if name.startswith(TREES)} | TOP
-    wanted |= {name for name in tracked if name.startswith("scripts/") and name.endswith(".pc.in")} | {"LICENSE"}
+    wanted |= {name for name in tracked if name.startswith("scripts/") and name.endswith(".in")} | {"LICENSE"}
     assert {name for name in names if (ROOT / name).is_file()} == wanted
 
 

@@ -1,7 +1,7 @@
 /*
  * page.c -- DESIGN: serves the live page, and gives it the token. HTTP thread.
  *
- * The files of exporter/page are in the library (embed.py writes them into exporter_page.h). They hold no secret, so
+ * The files of exporter/page are in the library (exporter/embed makes exporter_page.h of them). They hold no secret, so
  * everybody who may reach us gets them. The page has a one-time code from the address that the process printed, behind
  * the `#`, which browsers do not send. It exchanges the code for the token, and keeps that in the tab's own storage.
  */

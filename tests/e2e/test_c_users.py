@@ -1,0 +1,187 @@
+"""`make install-c` is all that a C program needs: the README's program, built in the ways in which C is built."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, WAIT_S
+from .test_readme import block
+
+pytestmark = pytest.mark.timeout(10 * WAIT_S)  # the first test waits for compilers
+
+TOLD = "config changed, written by main\n"
+CMAKE = """
+cmake_minimum_required(VERSION 3.13)
+project(program C)
+find_package(memwatch 0.1 REQUIRED COMPONENTS exporter recorder)
+add_executable(program program.c)
+target_link_libraries(program memwatch::exporter memwatch::recorder memwatch::memwatch)
+set_target_properties(program PROPERTIES ENABLE_EXPORTS ON)
+add_executable(archives program.c)
+target_link_libraries(archives memwatch::exporter_static memwatch::recorder_static)
+set_target_properties(archives PROPERTIES ENABLE_EXPORTS ON)
+"""
+
+MESON = """
+project('program', 'c')
+needed = [dependency('memwatch', version: '>=0.1'), dependency('memwatch_exporter'), dependency('memwatch_recorder')]
+executable('program', 'program.c', dependencies: needed, export_dynamic: true)
+"""
+
+
+def attempt(*command: object, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**clean, **env},
+        capture_output=True,
+        text=True,
+        timeout=5 * WAIT_S,
+        check=False,
+    )
+
+
+def run(*command: object, cwd: Path = ROOT, **env: str) -> str:
+    done = attempt(*command, cwd=cwd, **env)
+    assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def need(*tools: str) -> None:
+    for tool in tools:
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The libraries, installed where the loader does not look."""
+    directory = tmp_path_factory.mktemp("c") / "memwatch"
+    run("make", "install-c", f"PREFIX={directory}")
+    return directory
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    program = block("c", "int main")
+    for name in ("program.c", "program.cpp"):
+        (tmp_path / name).write_text(program)
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE)
+    (tmp_path / "meson.build").write_text(MESON)
+    return tmp_path
+
+
+def flags(prefix: Path, *options: str) -> list[str]:
+    return run(
+        "pkg-config", *options, "--cflags", "--libs", "memwatch", PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig"
+    ).split()
+
+
+@pytest.mark.parametrize(
+    "compiler",
+    [
+        ["gcc", "-std=c11", "-pedantic-errors", "program.c"],
+        ["clang", "program.c"],
+        ["g++", "-std=c++17", "-pedantic-errors", "program.cpp"],
+        ["clang++", "-std=c++17", "program.cpp"],
+    ],
+    ids=" ".join,
+)
+def test_compilers(prefix: Path, sources: Path, compiler: list[str]) -> None:
+    need(compiler[0])
+    run(*compiler, "-Wall", "-Wextra", "-Werror", "-rdynamic", "-o", "program", *flags(prefix), cwd=sources)
+    assert run(sources / "program") == TOLD
+
+
+def test_static(prefix: Path, sources: Path) -> None:
+    (sources / "empty.c").write_text("int main(void) { return 0; }")
+    static = flags(prefix, "--static")
+    theirs = [flag for flag in static if flag != "-lmemwatch"]
+    if attempt("gcc", "-static", "empty.c", *theirs, cwd=sources).returncode:
+        pytest.skip("no static libdw, or what it needs, is installed")
+    run("gcc", "-static", "-o", "program", "program.c", *static, cwd=sources)
+    assert run(sources / "program") == TOLD
+
+
+def test_cmake(prefix: Path, sources: Path) -> None:
+    need("cmake")
+    run("cmake", "-S", ".", "-B", "made", f"-DCMAKE_PREFIX_PATH={prefix}", cwd=sources)
+    run("cmake", "--build", "made", cwd=sources)
+    for program in ("program", "archives"):
+        assert run(sources / "made" / program) == TOLD
+    assert "libmemwatch" not in run("readelf", "-d", sources / "made/archives")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("memwatch 0.2 REQUIRED", 'requested version "0.2"'),
+        ("memwatch REQUIRED COMPONENTS importer", "memwatch, exporter and recorder, and no importer"),
+        ("memwatch 0.1.0 EXACT REQUIRED", None),
+        ("memwatch 0.0.9...<0.2 REQUIRED", None),
+        ("Memwatch REQUIRED", None),
+    ],
+)
+def test_what_cmake_asks_for(prefix: Path, sources: Path, asked: str, answer: str | None) -> None:
+    need("cmake")
+    lists = f"cmake_minimum_required(VERSION 3.19)\nproject(asks C)\nfind_package({asked})\n"
+    (sources / "CMakeLists.txt").write_text(lists)
+    done = attempt("cmake", "-S", ".", "-B", "made", f"-DCMAKE_PREFIX_PATH={prefix}", cwd=sources)
+    assert (done.returncode == 0) == (answer is None), done.stderr
+    assert answer is None or answer in re.sub(r"\s+", " ", done.stderr)
+
+
+def test_a_moved_prefix_serves_cmake(prefix: Path, sources: Path) -> None:
+    need("cmake")
+    shutil.copytree(prefix, sources / "moved", symlinks=True)
+    run("cmake", "-S", ".", "-B", "made", f"-DCMAKE_PREFIX_PATH={sources}/moved", cwd=sources)
+    run("cmake", "--build", "made", "--target", "program", cwd=sources)
+    assert f"{sources}/moved/lib/libmemwatch.so.0" in run("ldd", sources / "made/program")
+
+
+def test_meson(prefix: Path, sources: Path) -> None:
+    need("meson", "ninja")
+    run("meson", "setup", "made", "--pkg-config-path", f"{prefix}/lib/pkgconfig", cwd=sources)
+    run("meson", "compile", "-C", "made", cwd=sources)
+    assert run(sources / "made/program") == TOLD
+
+
+def test_no_python_is_asked_and_nothing_is_left(tmp_path: Path) -> None:
+    """A tree that was never built, no Python under any name, and a staging directory with something of others in it."""
+    tree, stage, tools = (tmp_path / name for name in ("tree", "stage", "tools"))
+    for name in ("native", "exporter", "recorder", "scripts", "dashboards"):
+        shutil.copytree(ROOT / name, tree / name)
+    shutil.copy2(ROOT / "Makefile", tree)
+    tools.mkdir()
+    for name in {path.name for path in Path("/usr/bin").iterdir() if not path.name.startswith(("py", "pip"))}:
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    others = stage / "opt/memwatch/lib/others"
+    others.parent.mkdir(parents=True)
+    others.write_text("")
+    where = [f"DESTDIR={stage}", "PREFIX=/opt/memwatch"]
+
+    run("make", "install-c", "CFLAGS=-O0", *where, cwd=tree, PATH=str(tools))
+    assert (stage / "opt/memwatch/lib/libmemwatch_exporter.so.0").is_symlink()
+    assert "-rpath,/opt/memwatch/lib" in (stage / "opt/memwatch/lib/pkgconfig/memwatch.pc").read_text()
+    stale = stage / "opt/memwatch/lib/libmemwatch.so.0.0.9"
+    stale.write_text("")
+    with (stage / "opt/memwatch/share/memwatch/installed").open("a") as installed:
+        installed.write("/opt/memwatch/lib/libmemwatch.so.0.0.9\n")
+    run("make", "install-c", "CFLAGS=-O0", *where, cwd=tree, PATH=str(tools))
+    assert not stale.exists(), "what an older version brought is still there"
+    run("make", "uninstall-c", *where, cwd=tree, PATH=str(tools))
+
+    assert [path for path in (stage / "opt").rglob("*") if not path.is_dir()] == [others]
+    assert [path.name for path in (stage / "opt/memwatch").iterdir()] == ["lib"]
+    again = attempt("make", "uninstall-c", *where, cwd=tree, PATH=str(tools))
+    assert again.returncode and f"nothing is installed below {stage}/opt/memwatch" in again.stderr
+
+
+def test_a_prefix_that_is_no_path_is_refused() -> None:
+    done = attempt("make", "install-c", "PREFIX=usr")
+    assert done.returncode and 'PREFIX must be an absolute path, not "usr"' in done.stderr
