@@ -74,6 +74,35 @@ TEST(a_merged_event_of_a_large_region_has_all_ranges)
 	memwatch_close(watcher);
 }
 
+/* From the first old bytes to the last new ones; what an event did not show the next cannot know. */
+TEST(a_merged_excerpt_tells_the_way)
+{
+	static const uint8_t expected[][3] = { { 10, 0, 3 }, { 20, 0, 4 }, { 30, 0, 0 }, { 40, 0, 7 } };
+	static const unsigned writes[][2] = { { 10, 2 }, { 30, 5 }, { 10, 3 }, { 20, 4 }, { 30, 0 }, { 40, 7 } };
+	uint64_t run[2];
+	uint8_t *memory = map_pages(4);
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id = add_limited(watcher, memory, 4 * PAGE);
+	poke(memory, 1);
+	memwatch_event_unref(last_event(watcher, id));
+	for (unsigned i = 0; i < 6; i++) {
+		poke(memory + 5000 + writes[i][0], (uint8_t)writes[i][1]);
+		let_pass(watcher, id, i + 2);
+	}
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK_EQ(event->merged, 5);
+	CHECK_EQ(event->excerpt_bytes, 4 * (sizeof run + 1));
+	for (unsigned i = 0; i < 4; i++) {
+		const size_t at = i * (sizeof run + 1);
+		memcpy(run, event->old_excerpt + at, sizeof run);
+		CHECK_EQ(run[0], 5000U + expected[i][0]);
+		CHECK_EQ(event->old_excerpt[at + sizeof run], expected[i][1]);
+		CHECK_EQ(event->new_excerpt[at + sizeof run], expected[i][2]);
+	}
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
 /* What was changed back is no event. */
 TEST(there_and_back_is_unchanged)
 {

@@ -187,6 +187,112 @@ TEST(a_patch_that_would_leave_a_hole_is_not_told)
 	memwatch_close(watcher);
 }
 
+/* --- excerpts --------------------------------------------------------------------------------------------------- */
+
+static uint64_t add_items(memwatch *watcher, void *address, size_t item_bytes, enum memwatch_values values)
+{
+	struct memwatch_region_options options;
+	uint64_t id;
+	memwatch_region_options_init(&options);
+	options.format = item_bytes == 4 ? "f" : "x";
+	options.item_bytes = item_bytes;
+	options.values = values;
+	OK(memwatch_region_add(watcher, address, 16 * PAGE / item_bytes * item_bytes, &options, &id));
+	return id;
+}
+
+static float float_at(const uint8_t *bytes)
+{
+	float number;
+	memcpy(&number, bytes, sizeof number);
+	return number;
+}
+
+TEST(an_excerpt_shows_the_items_behind_the_preview)
+{
+	uint64_t run[2];
+	float *numbers = (float *)(void *)map_pages(16);
+	memwatch *watcher = open_unhurried();
+	numbers[3000] = 0.5F;
+	add_items(watcher, numbers, sizeof *numbers, MEMWATCH_VALUES_FULL);
+	numbers[2] = 1;
+	numbers[3000] = 8;
+	numbers[15000] = 9;
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK_EQ(event->excerpt_bytes, 2 * (sizeof run + sizeof *numbers));
+	memcpy(run, event->old_excerpt, sizeof run);
+	CHECK_EQ(run[0], 3000 * sizeof *numbers);
+	CHECK_EQ(run[1], sizeof *numbers);
+	CHECK(memcmp(run, event->new_excerpt, sizeof run) == 0);
+	CHECK(float_at(event->old_excerpt + sizeof run) == 0.5F);
+	CHECK(float_at(event->new_excerpt + sizeof run) == 8);
+	CHECK(float_at(event->new_excerpt + event->excerpt_bytes - sizeof *numbers) == 9);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+/* Whatever is kept of the history, and however much changed. */
+TEST(an_excerpt_is_short)
+{
+	struct memwatch_options options;
+	uint8_t *memory = map_pages(16);
+	memwatch_options_init(&options);
+	options.history_budget = 0;
+	options.window_ms = 10000;
+	memwatch *watcher = open_with(&options);
+	add_items(watcher, memory, 4, MEMWATCH_VALUES_FULL);
+	memset(memory, 7, 16 * PAGE);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK_EQ(event->excerpt_bytes, 16 + 256);
+	memwatch_event_unref(event);
+	for (size_t i = 0; i < 16 * PAGE; i += 512)
+		poke(memory + i, 9);
+	event = only_event(watcher, 1);
+	CHECK_EQ(event->excerpt_bytes, 16 * (16 + 4));
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(an_excerpt_has_whole_items)
+{
+	enum { ITEM = 600 };
+	uint64_t run[2];
+	uint8_t *memory = map_pages(16);
+	memwatch *watcher = open_unhurried();
+	for (size_t i = 0; i < 16 * PAGE; i++)
+		memory[i] = (uint8_t)(i % 251);
+	add_items(watcher, memory, ITEM, MEMWATCH_VALUES_FULL);
+	poke(memory + 50 * ITEM + 1, 252);
+	poke(memory + 50 * ITEM + ITEM - 1, 253);
+	poke(memory + 60 * ITEM, 254); /* there is no room for two */
+	const struct memwatch_event *event = only_event(watcher, 0);
+	memcpy(run, event->new_excerpt, sizeof run);
+	CHECK_EQ(run[0], 50 * ITEM);
+	CHECK_EQ(run[1], ITEM);
+	CHECK_EQ(event->excerpt_bytes, sizeof run + ITEM);
+	CHECK(memcmp(event->new_excerpt + sizeof run, memory + 50 * ITEM, ITEM) == 0);
+	for (size_t i = 0; i < ITEM; i++)
+		CHECK_EQ(event->old_excerpt[sizeof run + i], (50 * ITEM + i) % 251);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+TEST(no_policy_but_full_has_an_excerpt)
+{
+	static const enum memwatch_values policies[] = { MEMWATCH_VALUES_PREVIEW, MEMWATCH_VALUES_HASH,
+							 MEMWATCH_VALUES_NONE };
+	for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
+		uint8_t *memory = map_pages(16);
+		memwatch *watcher = open_unhurried();
+		add_items(watcher, memory, 4, policies[i]);
+		poke(memory + 12000, 9);
+		const struct memwatch_event *event = only_event(watcher, 0);
+		CHECK(!event->old_excerpt && !event->new_excerpt && !event->excerpt_bytes);
+		memwatch_event_unref(event);
+		memwatch_close(watcher);
+	}
+}
+
 TEST(numbers_are_read_by_their_format)
 {
 	union memwatch_number_value value;

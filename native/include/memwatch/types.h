@@ -295,6 +295,13 @@ struct memwatch_event {
 	int fortran_order;
 	struct memwatch_scalar old_number, new_number; /* of a posted event: see struct memwatch_post */
 	struct memwatch_where where;
+	/*
+	 * Policy FULL, above the inline threshold: the first items that changed behind the preview, whole, as they were
+	 * and as they are, in the form of `patch`. At most 256 bytes of items, or one of up to 4,096, and 16 runs; in
+	 * order. NULL otherwise, and for what has no shadow of bytes.
+	 */
+	const uint8_t *old_excerpt, *new_excerpt;
+	uint64_t excerpt_bytes; /* of each */
 };
 
 /* Where a reader of the log stands. */

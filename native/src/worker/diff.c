@@ -38,6 +38,8 @@ void diff_reset(struct diff *diff, size_t undo_max)
 	diff->undo_keep = (size_t)max_u64(UNDO_KEEP, undo_max / UNDO_KEEP_SHARE);
 	diff->undo_lost = undo_max == 0;
 	diff->open_run = SIZE_MAX;
+	diff->n_kept = 0;
+	diff->lost_from = UINT64_MAX;
 }
 
 static void add_range(struct diff *diff, uint64_t offset, uint64_t size_bytes)
@@ -152,6 +154,31 @@ static void add_ranges(struct diff *diff, uint64_t offset, uint64_t mask)
 	}
 }
 
+static inline void keep_block(struct diff *diff, const uint8_t *old, uint64_t offset, size_t n)
+{
+	struct diff_block *block = &diff->kept[diff->n_kept];
+	if (diff->n_kept == DIFF_KEPT || (diff->n_kept && offset < block[-1].offset)) {
+		diff->lost_from = min_u64(diff->lost_from, offset);
+		return;
+	}
+	block->offset = offset;
+	block->size_bytes = (uint32_t)n;
+	memcpy(block->old, old, n);
+	diff->n_kept++;
+}
+
+void diff_old(const struct diff *diff, const uint8_t *shadow, uint64_t offset, size_t n, uint8_t *ret_old)
+{
+	memcpy(ret_old, shadow + offset, n);
+	for (uint32_t i = 0; i < diff->n_kept && diff->kept[i].offset < offset + n; i++) {
+		const struct diff_block *block = &diff->kept[i];
+		uint64_t begin = max_u64(offset, block->offset);
+		uint64_t end = min_u64(offset + n, block->offset + block->size_bytes);
+		if (begin < end)
+			memcpy(ret_old + (begin - offset), block->old + (begin - block->offset), end - begin);
+	}
+}
+
 /* Does it differ? What is compared is what is kept, whatever writers do meanwhile. */
 static inline __attribute__((always_inline)) bool take_block(struct diff *diff, const uint8_t *now, uint8_t *shadow,
 							     uint64_t offset, size_t n)
@@ -164,6 +191,7 @@ static inline __attribute__((always_inline)) bool take_block(struct diff *diff, 
 	uint8_t *undo = undo_room(diff, offset, n);
 	if (undo)
 		memcpy(undo, shadow, n);
+	keep_block(diff, shadow, offset, n);
 	memcpy(shadow, block, n);
 	add_ranges(diff, offset, mask);
 	return true;

@@ -7,11 +7,21 @@
 
 #include "../base/base.h"
 
-enum { DIFF_BLOCK = 64 };
+enum {
+	DIFF_BLOCK = 64,
+	DIFF_KEPT = 64 /* changed blocks whose old bytes are kept for the event, whatever becomes of the undo */
+};
 
 /* One run of overwritten bytes, followed by them, in a diff's `undo`. */
 struct undo_run {
 	uint64_t offset, size_bytes;
+};
+
+/* What a block held that differs. */
+struct diff_block {
+	uint64_t offset;
+	uint32_t size_bytes;
+	uint8_t old[DIFF_BLOCK];
 };
 
 /* What one pass found in one region; reused from region to region. */
@@ -26,8 +36,11 @@ struct diff {
 	void (*make_room)(void *arg, size_t n_bytes); /* the undo is about to take that much */
 	void *make_room_arg;
 	bool undo_lost;
-	size_t open_run;     /* where in `undo` the last run begins, SIZE_MAX: there is none */
-	struct undo_run run; /* that run */
+	size_t open_run;                   /* where in `undo` the last run begins, SIZE_MAX: there is none */
+	struct undo_run run;               /* that run */
+	struct diff_block kept[DIFF_KEPT]; /* the first, in order */
+	uint32_t n_kept;
+	uint64_t lost_from; /* where the first changed block is that is not among them */
 	size_t (*equal_blocks)(const uint8_t *a, const uint8_t *b, size_t n); /* that, or as fast as this CPU can */
 };
 
@@ -45,6 +58,9 @@ uint8_t *diff_take_undo(struct diff *diff);
  * the shadow is what was compared.
  */
 void diff_bytes(struct diff *diff, const uint8_t *now, uint8_t *shadow, uint64_t offset, size_t n);
+
+/* What `n` bytes were before the diff, up to `lost_from`; the shadow has what they are. */
+void diff_old(const struct diff *diff, const uint8_t *shadow, uint64_t offset, size_t n, uint8_t *ret_old);
 
 /* What will be compared after the next call: brings its beginning near. */
 void diff_expect(const uint8_t *now, const uint8_t *shadow);

@@ -13,6 +13,7 @@
 #include "emit.h"
 
 #include "attribute.h"
+#include "excerpt.h"
 #include "guard.h"
 #include "merge.h"
 #include "resolver.h"
@@ -44,6 +45,12 @@ static bool is_inline(const struct memwatch *watcher, const struct region *regio
 static size_t head_bytes(const struct memwatch *watcher, const struct region *region)
 {
 	return is_inline(watcher, region) ? (size_t)region->size_bytes : preview_bytes(watcher, region);
+}
+
+/* The items that changed, of a value that the event does not hold. */
+static bool has_excerpt(const struct memwatch *watcher, const struct region *region)
+{
+	return region->values == MEMWATCH_VALUES_FULL && !is_inline(watcher, region) && !is_hashed(region);
 }
 
 static bool is_limited(const struct region *region)
@@ -138,6 +145,45 @@ static void fill_patch(const struct diff *diff, const struct region *region, str
 	}
 }
 
+/* Whoever may be merged with a later event has room for more. */
+static size_t excerpt_side_bytes(const struct memwatch *watcher, const struct region *region)
+{
+	if (!has_excerpt(watcher, region))
+		return 0;
+	const struct layout *layout = region_layout(&watcher->engine->regions, region);
+	return is_limited(region) ? excerpt_room(max_u64(layout->number.item_bytes, 1))
+				  : watcher->engine->pass.excerpt.n_bytes;
+}
+
+static void set_excerpt(struct event *event, const struct excerpt *excerpt)
+{
+	struct memwatch_event *shown = &event->shown;
+	if (!shown->old_excerpt || !shown->new_excerpt)
+		return;
+	memcpy((uint8_t *)(uintptr_t)shown->old_excerpt, excerpt->old, excerpt->n_bytes);
+	memcpy((uint8_t *)(uintptr_t)shown->new_excerpt, excerpt->now, excerpt->n_bytes);
+	shown->excerpt_bytes = excerpt->n_bytes;
+}
+
+static void find_excerpt(struct engine *engine, const struct memwatch *watcher, const struct region *region)
+{
+	uint64_t item_bytes = region_layout(&engine->regions, region)->number.item_bytes;
+	if (has_excerpt(watcher, region))
+		excerpt_find(&engine->pass.excerpt, &engine->diff, region->shadow, region->size_bytes,
+			     max_u64(item_bytes, 1), preview_bytes(watcher, region));
+}
+
+static void fill_excerpt(struct engine *engine, const struct memwatch *watcher, const struct region *region,
+			 struct event *event)
+{
+	size_t n_bytes = excerpt_side_bytes(watcher, region);
+	if (!n_bytes)
+		return;
+	event->shown.old_excerpt = event_room(event, n_bytes);
+	event->shown.new_excerpt = event_room(event, n_bytes);
+	set_excerpt(event, &engine->pass.excerpt);
+}
+
 static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event)
 {
 	struct memwatch_event *shown = &event->shown;
@@ -155,7 +201,8 @@ static size_t room_for(const struct memwatch *watcher, const struct region *regi
 	size_t format = layout->format ? strlen(layout->format) : 0;
 	size_t shape = layout->n_dims * sizeof *layout->shape;
 	size_t patch = watcher->patches ? 2 * (watcher->engine->diff.undo_bytes + 8) : 0;
-	return patch + 2 * head_bytes(watcher, region) + shape + strlen(region_name(region)) + format + 128;
+	size_t excerpt = 2 * (excerpt_side_bytes(watcher, region) + 8);
+	return patch + excerpt + 2 * head_bytes(watcher, region) + shape + strlen(region_name(region)) + format + 128;
 }
 
 /* That which noticed it: some pages are polled for want of something better. */
@@ -214,6 +261,8 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 	if (event->shown.kind == MEMWATCH_EVENT_CHANGE && region->start)
 		fill_keys(watcher, region, event);
 	drop_partial_patch(region, event);
+	if (!event->shown.excerpt_bytes)
+		event->shown.old_excerpt = event->shown.new_excerpt = NULL;
 	resolver_name(watcher->engine->resolver, event);
 	if (region->start)
 		history_name(&watcher->history, region, event);
@@ -255,6 +304,10 @@ static void hold(struct engine *engine, struct memwatch *watcher, struct region 
 	struct region_rules *rules = region_rules(region);
 	const struct memwatch_event *earlier = rules->held ? &rules->held->shown : NULL;
 	if (earlier) {
+		if (has_excerpt(watcher, region)) {
+			excerpt_merge(&engine->pass.excerpt, earlier, &event->shown, region->shadow);
+			set_excerpt(event, &engine->pass.excerpt);
+		}
 		merge_event(event, earlier, &engine->diff, engine->pass.head); /* which is as large as the old value */
 		memwatch_event_unref(earlier);
 	} else if (!region_list_add(&engine->held, region)) {
@@ -303,6 +356,7 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 			const struct author *author)
 {
 	size_t n_ranges = is_limited(region) ? MEMWATCH_CHANGES_MAX : engine->diff.n_ranges;
+	find_excerpt(engine, watcher, region);
 	struct event *event = region_meta(region) ? event_begin(watcher, region, n_ranges) : NULL;
 	if (event && watcher->patches && region->values == MEMWATCH_VALUES_FULL)
 		fill_patch(&engine->diff, region, event);
@@ -315,6 +369,7 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 	struct memwatch_event *shown = &event->shown;
 	fill_values(engine, watcher, region, event);
 	fill_changes(&engine->diff, region, event);
+	fill_excerpt(engine, watcher, region, event);
 	if (region->values == MEMWATCH_VALUES_HASH) {
 		shown->old_hash = old_hash;
 		shown->new_hash = is_hashed(region) ? 0

@@ -13,6 +13,7 @@
 #include "../base/hits.h"
 #include "../base/region.h"
 #include "../base/siphash.h"
+#include "excerpt.h"
 #include "gather.h"
 #include "history.h"
 #include "dispatcher.h"
@@ -57,6 +58,7 @@ struct pass {
 	struct region_list touched; /* what it has to look at */
 	uint8_t *head;              /* the old beginning of a region, before it is diffed */
 	size_t head_capacity;
+	struct excerpt excerpt;                 /* of the region that is told */
 	uint8_t guarded[POINTS * POINT_BYTES];  /* the old value of a guarded region */
 	struct thread_name names[THREAD_NAMES]; /* of writers */
 	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
