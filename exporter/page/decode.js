@@ -172,24 +172,38 @@ function readLeaf(leaf, bytes, start) {
 
 /* --- changes -------------------------------------------------------------------------------------------------- */
 
-function partsOfStructure(event, before, after) {
-  const layout = layoutOf(event.format), parts = [];
-  if (!layout || !before || !after) return null;
+/* What is known of the values: their beginning, and of large ones the first items that changed behind it. */
+function piecesOf(event) {
+  const before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview);
+  const rest = (event.excerpt ?? []).map(([offset, old, now]) => ({ offset, before: bytesOf(old), after: bytesOf(now) }));
+  return before && after ? [{ offset: 0, before, after }, ...rest] : rest;
+}
+
+function partsOfStructure(event, pieces = piecesOf(event)) {
+  const layout = layoutOf(event.format), found = { parts: [], last: -1 };
+  if (layout) for (const piece of pieces) addPartsOfPiece(found, event, layout, piece);
+  return found.parts.length ? found.parts : null;
+}
+
+/* A piece begins with an item. */
+function addPartsOfPiece(found, event, layout, { offset: begin, before, after }) {
   const n = Math.min(before.length, after.length), array = event.shape.length > 0 && event.size > layout.size;
-  let last = -1;
   for (const [offset, length] of event.changes) {
-    for (let item = Math.floor(offset / layout.size); item * layout.size < Math.min(offset + length, n); item++) {
-      for (let i = 0; i < layout.leaves.length && parts.length < PARTS_MAX; i++) {
-        const leaf = layout.leaves[i], at = item * layout.size + leaf.offset, place = item * layout.leaves.length + i;
-        if (place <= last || at + leaf.size > n || at + leaf.size <= offset || at >= offset + length) continue;
-        const old = readLeaf(leaf, before, item * layout.size), now = readLeaf(leaf, after, item * layout.size);
-        last = place;
+    const end = Math.min(offset + length, begin + n);
+    for (let item = Math.floor(Math.max(offset, begin) / layout.size); item * layout.size < end; item++) {
+      const start = item * layout.size - begin;
+      for (let i = 0; i < layout.leaves.length && found.parts.length < PARTS_MAX; i++) {
+        const leaf = layout.leaves[i], at = start + leaf.offset, place = item * layout.leaves.length + i;
+        const isOutside = begin + at + leaf.size <= offset || begin + at >= offset + length;
+        if (place <= found.last || at + leaf.size > n || isOutside) continue;
+        const old = readLeaf(leaf, before, start), now = readLeaf(leaf, after, start);
+        found.last = place;
         if (old === now && !before.subarray(at, at + leaf.size).some((b, k) => b !== after[at + k])) continue;
-        parts.push({ path: (array ? `[${itemIndex(item, event).join(", ")}]` : "") + leaf.path, old, new: now });
+        const path = (array ? `[${itemIndex(item, event).join(", ")}]` : "") + leaf.path;
+        found.parts.push({ path, old, new: now });
       }
     }
   }
-  return parts.length ? parts : null;
 }
 
 function partOfElement(item) {
@@ -217,7 +231,7 @@ function partsOf(event) {
   else if (event.new_hash) parts = [{ path: "", old: `hash ${event.old_hash}`, new: `hash ${event.new_hash}` }];
   else {
     const before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview);
-    if (before || after) parts = partsOfStructure(event, before, after) ?? partOfText(event, before, after);
+    parts = partsOfStructure(event) ?? (before || after ? partOfText(event, before, after) : null);
   }
   event.parts = parts;
   return parts;
@@ -240,17 +254,22 @@ const BYTES_SHOWN = 12;
 
 /* Where no part can be named: the bytes around the first change, or where they are if they are not at hand. */
 function bytesChange(event) {
-  const before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview);
-  if (!before && !after) return [event.values === "full" ? "changed" : "changed (values are hidden)"];
-  const first = event.changes.length ? event.changes[0][0] : 0, known = Math.max(before?.length ?? 0, after?.length ?? 0);
-  if (first >= known) {
+  let before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview), begin = 0;
+  if (!before && !after && !event.excerpt) return [event.values === "full" ? "changed" : "changed (values are hidden)"];
+  let first = event.changes.length ? event.changes[0][0] : 0;
+  const known = Math.max(before?.length ?? 0, after?.length ?? 0);
+  const piece = first < known ? null : piecesOf(event).find((each) => first < each.offset + each.before.length);
+  if (piece) {
+    first = Math.max(first, piece.offset);
+    ({ offset: begin, before, after } = piece);
+  } else if (first >= known) {
     return [`${count(event.changed_bytes, "byte")} from offset ${first.toLocaleString("en")} of ${sizeText(event.size)}`];
   }
   const asText = [before, after].every((bytes) => !bytes || bytes.length === 0 || isText(bytes)), shown = asText ? 24 : BYTES_SHOWN;
-  const changed = (i) => event.changes.some(([offset, length]) => i >= offset && i < offset + length);
+  const changed = (i) => event.changes.some(([offset, length]) => begin + i >= offset && begin + i < offset + length);
   const part = (bytes) => {
     if (!bytes) return "—";
-    const start = Math.max(0, Math.min(first - 2, bytes.length - shown));
+    const start = Math.max(0, Math.min(first - begin - 2, bytes.length - shown));
     return markedBytes(bytes, changed, start, Math.min(bytes.length, start + shown), asText);
   };
   return [part(before), " → ", part(after)];

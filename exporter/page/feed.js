@@ -100,8 +100,8 @@ async function loadRegions() {
 }
 
 /*
- * The elements of a change that lies beyond what the event holds: from both values, by their keys. One at a time, for
- * events in sight, and of values up to VALUE_MAX: the process has other things to do.
+ * What changed in items that are too large for an event: from both values, by their keys. One at a time, for events in
+ * sight, and of values up to VALUE_MAX: the process has other things to do.
  */
 async function lookUpValues(event) {
   if (event.looked || feed.looking || !event.key_old || !event.key_new || event.size > VALUE_MAX || partsOf(event)) return;
@@ -109,7 +109,7 @@ async function lookUpValues(event) {
   event.looked = feed.looking = true;
   try {
     const before = await getBytes(`api/v1/values/${event.key_old}`), after = await getBytes(`api/v1/values/${event.key_new}`);
-    event.parts = partsOfStructure(event, before, after);
+    event.parts = partsOfStructure(event, [{ offset: 0, before, after }]);
     if (event.parts) event.told = true;
   } catch { /* the versions have left the history */ }
   feed.looking = false;

@@ -139,6 +139,25 @@ static PyObject *get_changes(PyObject *self, void *Py_UNUSED(closure))
 	return list;
 }
 
+/* Both sides of an excerpt have the same runs. */
+static PyObject *get_excerpt(PyObject *self, void *Py_UNUSED(closure))
+{
+	const struct memwatch_event *event = event_of(self);
+	uint64_t run[2];
+	PyObject *list = PyList_New(0);
+	for (uint64_t at = 0; list && at < event->excerpt_bytes; at += sizeof run + run[1]) {
+		const char *before = (const char *)event->old_excerpt + at;
+		const char *after = (const char *)event->new_excerpt + at;
+		memcpy(run, before, sizeof run);
+		PyObject *piece = Py_BuildValue("(Ky#y#)", (unsigned long long)run[0], before + sizeof run,
+						(Py_ssize_t)run[1], after + sizeof run, (Py_ssize_t)run[1]);
+		if (!piece || PyList_Append(list, piece) < 0)
+			Py_CLEAR(list);
+		Py_XDECREF(piece);
+	}
+	return list;
+}
+
 static PyObject *get_frames(PyObject *self, void *Py_UNUSED(closure))
 {
 	const struct memwatch_where *where = writer_of(event_of(self));
@@ -206,6 +225,7 @@ static PyGetSetDef event_getset[] = {
 	{ "old_hash", get_old_hash, NULL, NULL, NULL },
 	{ "new_hash", get_new_hash, NULL, NULL, NULL },
 	{ "changes", get_changes, NULL, NULL, NULL },
+	{ "excerpt", get_excerpt, NULL, NULL, NULL },
 	{ "shape", get_shape, NULL, NULL, NULL },
 	{ "attribution", get_attribution, NULL, NULL, NULL },
 	{ "reason", get_reason, NULL, NULL, NULL },

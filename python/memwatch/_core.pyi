@@ -214,6 +214,10 @@ class Event:
         """(offset, length) in bytes."""
 
     @property
+    def excerpt(self) -> list[tuple[int, bytes, bytes]]:
+        """The first changed items behind the preview of what is too large for an event: (offset, old, new)."""
+
+    @property
     def merged(self) -> int: ...
     @property
     def format(self) -> str:

@@ -131,6 +131,29 @@ def read_shown(data: bytes) -> Any:
 
 
 Reader = Callable[[int, int], Optional[tuple[bytes, bytes]]]
+Piece = tuple[int, bytes, bytes]
+"""Where it lies, and what it was and is."""
+
+
+def elements_known(layout: Layout, changes: list[tuple[int, int]], pieces: list[Piece]) -> Iterator[Element]:
+    """The elements in the changed ranges that differ, as far as the pieces show them, which are in order."""
+
+    def read(at: int, to: int) -> Optional[tuple[bytes, bytes]]:
+        for offset, old, new in pieces:
+            if offset <= at and to <= offset + min(len(old), len(new)):
+                return old[at - offset : to - offset], new[at - offset : to - offset]
+        return None
+
+    return elements(layout, list(_common(changes, pieces)), read)
+
+
+def _common(changes: list[tuple[int, int]], pieces: list[Piece]) -> Iterator[tuple[int, int]]:
+    """The parts of the ranges that the pieces show: the last range may span very much that they do not."""
+    for at, old, new in pieces:
+        for offset, length in changes:
+            begin, end = max(offset, at), min(offset + length, at + min(len(old), len(new)))
+            if begin < end:
+                yield begin, end - begin
 
 
 def elements(layout: Layout, changes: list[tuple[int, int]], read: Reader) -> Iterator[Element]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, cast
 
-from memwatch._decode import Element, Layout, elements, read_shown
+from memwatch._decode import Element, Layout, elements_known, read_shown
 from memwatch._errors import Error
 from memwatch._event_dict import EventCopy, copied, event_dict
 
@@ -384,13 +384,14 @@ class ChangeEvent:
             return iter(())
         old, new = self.old_value or self.old_preview, self.new_value or self.new_preview
         end = min(ranges[-1][0] + ranges[-1][1] + layout.item_bytes, self.how_big, ELEMENTS_REACH)
-        if old is None or new is None:
+        excerpt = self._event.excerpt
+        if (old is None or new is None) and not excerpt:
             return iter(())
+        old, new = old or b"", new or b""
         if end > len(old):
             old = stored(self.storage_key_old, end) or old
             new = stored(self.storage_key_new, end) or new
-        reach = min(len(old), len(new))
-        return elements(layout, ranges, lambda at, to: (old[at:to], new[at:to]) if to <= reach else None)
+        return elements_known(layout, ranges, [(0, old, new), *excerpt])
 
     @property
     def summary(self) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import base64
 import math
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
-from memwatch._decode import Layout, elements, read_shown
+from memwatch._decode import Layout, Piece, elements_known, read_shown
 
 if TYPE_CHECKING:
     from memwatch._event import ChangeEvent, Where
@@ -41,6 +41,7 @@ FIELDS = [
     "new_hash",
     "changed_bytes",
     "changes",
+    "excerpt",
     "merged",
     "format",
     "item_bytes",
@@ -62,7 +63,9 @@ FIELDS = [
 
 
 class EventCopy:
-    """What stands for core.Event in an event that came out of a pickle."""
+    """What stands for core.Event in an event that came out of a pickle, or of a feed."""
+
+    excerpt: ClassVar[list[Piece]] = []  # where an older memwatch wrote it
 
     def __init__(self, known: dict[str, Any]) -> None:
         self.__dict__.update(known)
@@ -107,11 +110,11 @@ def _decoded(event: Any) -> dict[str, Any]:
     before, after = event.old_value, event.new_value
     if before is None or after is None:
         before, after = event.old_preview, event.new_preview
-    if event.format.lstrip("<>=@!") not in NUMBERS or not before or not after or event.kind == "lost":
+    if event.format.lstrip("<>=@!") not in NUMBERS or event.kind == "lost":
         return {}
+    before, after, excerpt = before or b"", after or b"", event.excerpt
     layout = Layout(event.format, event.item_bytes, event.shape, event.fortran_order)
-    reach = min(len(before), len(after))
-    if reach < event.item_bytes:
+    if min(len(before), len(after)) < event.item_bytes and not excerpt:
         return {}
     if event.size_bytes == event.item_bytes:
         return {
@@ -119,15 +122,16 @@ def _decoded(event: Any) -> dict[str, Any]:
             "new_number": number(layout.form.value(after[: event.item_bytes])),
         }
 
-    def read(at: int, to: int) -> Optional[tuple[bytes, bytes]]:
-        return (before[at:to], after[at:to]) if to <= reach else None
-
-    changed = islice(elements(layout, event.changes, read), ELEMENTS_MAX)
+    changed = islice(elements_known(layout, event.changes, [(0, before, after), *excerpt]), ELEMENTS_MAX)
     return {
         "elements": [
             {"index": list(each.index) or [0], "old": number(each.old), "new": number(each.new)} for each in changed
         ]
     }
+
+
+def _excerpt(excerpt: list[Piece]) -> dict[str, Any]:
+    return {"excerpt": [[offset, _text(old), _text(new)] for offset, old, new in excerpt]} if excerpt else {}
 
 
 def _writer(where: Where) -> dict[str, Any]:
@@ -176,6 +180,7 @@ def event_dict(event: ChangeEvent, core: Any) -> dict[str, Any]:
         "size": core.size_bytes,
         "format": core.format or None,
         "shape": list(core.shape),
+        "fortran_order": bool(core.fortran_order),
         "values": core.values,
         "old": _text(old),
         "new": _text(new),
@@ -185,6 +190,7 @@ def event_dict(event: ChangeEvent, core: Any) -> dict[str, Any]:
         "key_old": core.storage_key_old,
         "key_new": core.storage_key_new,
         **hashes,
+        **_excerpt(core.excerpt),
         "changed_bytes": core.changed_bytes,
         "changes": [list(change) for change in core.changes],
         "merged": core.merged,

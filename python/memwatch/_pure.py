@@ -115,6 +115,7 @@ class Event:
         self.size_bytes = max(len(old or b""), len(new or b""))
         self.changed_bytes = _n_different(old or b"", new or b"")
         self.changes: list[tuple[int, int]] = [(0, self.size_bytes)] if self.changed_bytes else []
+        self.excerpt: list[tuple[int, bytes, bytes]] = []
         self.shape: tuple[int, ...] = (self.size_bytes,)
         self.attribution: str = post["attribution"]
         self.reason: str = post["reason"]

@@ -10,7 +10,7 @@ import errno
 import json
 import struct
 import threading
-from typing import Any, NamedTuple, Optional, cast
+from typing import Any, Iterator, NamedTuple, Optional, cast
 
 from memwatch._errors import Error
 from memwatch._recording_file import RecordingFile
@@ -18,6 +18,7 @@ from memwatch._recording_file import RecordingFile
 BATCH = 256
 INLINE_BYTES = 4096  # up to this many an event has the values themselves
 PREVIEW_BYTES = 256
+EXCERPT_BYTES, EXCERPT_RUNS = 256, 16  # of the changed items behind it
 CHANGES_MAX = 64
 KEPT_VALUES = 8  # of variables: where the next value is read on from
 
@@ -179,6 +180,38 @@ class StoredEvent:
             "list[Piece]",
             self.reader.file.rows('SELECT "offset", old, new FROM patches WHERE id = ? ORDER BY "offset"', self.id),
         )
+
+    @property
+    def excerpt(self) -> list[Piece]:
+        """What was written behind the preview of a value that is too large for an event, within the bounds of a live
+        event's."""
+        found: list[Piece] = []
+        if self.kind == "lost" or self.values != "full" or self.size_bytes <= INLINE_BYTES:
+            return found
+        size, room = self.item_bytes or 1, EXCERPT_BYTES
+        for offset, old, new in self._whole_items(size):
+            skip = max(PREVIEW_BYTES // size * size - offset, 0)
+            n = min(len(old) - skip, max(room // size, 0 if found else 1) * size)
+            if n <= 0 and skip < len(old):
+                break
+            if n > 0 and n <= INLINE_BYTES and len(found) < EXCERPT_RUNS:
+                found.append((offset + skip, old[skip : skip + n], new[skip : skip + n]))
+                room -= n
+        return found
+
+    def _whole_items(self, size: int) -> Iterator[Piece]:
+        """The pieces, with the rest of the items that they are parts of; what is not known any more is left out."""
+        end = 0
+        for offset, old, new in self.pieces:
+            begin, stop = max(offset // size * size, end), -(-(offset + len(old)) // size) * size
+            if begin < offset or stop > offset + len(old):
+                before, after = self.side(False), self.side(True)
+                if before is None or after is None:
+                    continue
+                old, new = before[begin:stop], after[begin:stop]
+            if begin < stop:
+                yield begin, old, new
+            end = max(end, stop)
 
     def _details(self) -> Optional[tuple[Any, ...]]:
         return self.reader.file.row(

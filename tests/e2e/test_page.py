@@ -157,6 +157,23 @@ def test_an_element_of_an_array_in_the_other_order(
     expect(page.locator("#rows tr").nth(0)).to_contain_text("turned[46, 56]: 0 → nan")
 
 
+def test_elements_of_large_arrays(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
+    """Of a value that no event holds, far behind its first bytes."""
+    service = watched()
+    service.do("train()")
+    service.do("records = np.zeros((20, 25), [('id', 'i4'), ('rate', 'f8')], order='F')")
+    service.do("watcher.watch(records, 'records')")
+    service.do("records['rate'][3, 20] = 1.5")
+    service.do("text = bytearray(b'x' * 9000); watcher.watch(text, 'text')")
+    service.do("text[8000:8003] = b'YOU'")
+    page = open_page(service)
+    expect(page.locator("#rows tr").nth(2)).to_contain_text("weights[46, 56]: 0.5 → nan")
+    expect(page.locator("#rows tr").nth(1)).to_contain_text("records[3, 20].rate: 0 → 1.5")
+    expect(page.locator("#rows tr").nth(0)).to_contain_text("xxx → YOU")
+    row = page.locator("#variables tr", has=page.get_by_text("weights", exact=True))
+    expect(row).to_contain_text("[46, 56]: 0.5 → nan")
+
+
 def test_a_guess_does_not_look_like_proof(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
     """Not by its colour: by its words, its slant and its border."""
     page = open_page(watched())

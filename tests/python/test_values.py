@@ -2,12 +2,17 @@
 
 import array
 import ctypes
+import json
 import math
+import pickle
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
+import memwatch
+from memwatch._cli.events import event_of
 from memwatch._decode import Layout
 
 np = pytest.importorskip("numpy")
@@ -122,14 +127,80 @@ def test_many_elements_are_bounded(change):
     assert "..." in repr(event)
 
 
-def test_a_large_region_shows_elements_of_its_beginning(change):
+def test_a_large_region_shows_elements_wherever_they_are(change):
     values = np.zeros(100000)
     event = change(values, set_item(5, 2.0))
     assert (event.old, event.new) == (None, None)
     assert event.elements == [((5,), 0.0, 2.0)]
     event = change(values, set_item(50000, 2.0), "far")
-    assert event.elements == []
-    assert "far: 1 of 800000 bytes" in repr(event)
+    assert event.elements == [((50000,), 0.0, 2.0)]
+    assert "far[50000]: 0.0 -> 2.0" in repr(event)
+
+
+RECORD = [("id", "i4"), ("rate", "f8"), ("tags", "S88")]
+
+
+@pytest.mark.parametrize(
+    ("make", "index", "value", "text"),
+    [
+        (lambda: np.full((64, 64), 0.5, "f4"), (46, 56), math.nan, "it[46, 56]: 0.5 -> nan"),
+        (lambda: np.zeros((64, 64), order="F"), (3, 60), 2, "it[3, 60]: 0.0 -> 2.0"),
+        (lambda: np.zeros(5000, ">i2"), 4999, -2, "it[4999]: 0 -> -2"),
+        (lambda: np.zeros(5000, "c16"), 4000, 1j, "it[4000]: 0j -> 1j"),
+        (lambda: np.zeros(500, RECORD), 400, (0, 1.5, b""), "it[400].rate: 0.0 -> 1.5"),
+        (lambda: array.array("q", bytes(80000)), 7000, 9, "it[7000]: 0 -> 9"),
+    ],
+)
+def test_an_element_of_a_large_array_reads_alike_everywhere(make, index, value, text, tmp_path):
+    """With a history and without, pickled, as the feed has it, and recorded."""
+    it = make()
+    for options in ({}, {"history_budget": 0}, {"history_path": tmp_path / "it.memwatch"}):
+        with memwatch.MemoryWatcher(**options) as watcher, watcher.serve(port=0, runtime_dir="") as server:
+            watcher.watch(it, "it")
+            before = it[index].copy() if hasattr(it[index], "copy") else it[index]
+            it[index] = value
+            assert watcher.flush()
+            (event,) = watcher.events(since=0, timeout=0)
+            assert event.summary == text
+            assert len(event.elements) == 1
+            assert pickle.loads(pickle.dumps(event)).summary == text
+            (told,) = feed(server)
+            assert told == event.to_dict()
+            assert event_of(told).summary == text
+            it[index] = before
+    with memwatch.open_history(tmp_path / "it.memwatch") as history:
+        recorded = next(history.events())
+        assert recorded.summary == text
+        assert recorded.to_dict().get("elements") == told.get("elements")
+        assert recorded.to_dict()["excerpt"] == told["excerpt"]
+
+
+def feed(server):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/api/v1/events", headers={"Authorization": f"Bearer {server.token}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["events"]
+
+
+def test_very_many_changes_far_away_are_read_at_once(change):
+    """The last range of an event may span millions of items of which nothing is known."""
+    values = np.zeros(1 << 23)
+    event = change(values, lambda it: it.__setitem__(slice(1000, None, 64), 1))
+    first = event.changes[0].offset // 8
+    assert event.summary == f"it[{first}]: 0.0 -> 1.0, ..."
+    assert [element["index"] for element in event.to_dict()["elements"]][:2] == [[first], [first + 64]]
+
+
+def test_what_is_hidden_is_not_told_of_large_arrays(watched):
+    arrays = {values: np.full(10000, 7.25) for values in ("preview", "hash", "none")}
+    for values, it in arrays.items():
+        watched.watch(it, values, values=values)
+        it[9000] = 3.75
+    assert watched.flush()
+    for event in watched.events(since=0, timeout=0):
+        said = event.to_dict()
+        assert "excerpt" not in said and not said.get("elements") and "3.75" not in repr(event)
 
 
 def test_events_of_regions_that_are_gone_still_decode(watched, recorder):

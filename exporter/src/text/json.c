@@ -159,46 +159,70 @@ static void json_number(struct text *text, const struct memwatch_event *event, c
 		number_json(text, number, &value);
 }
 
-static void json_element(struct text *text, const struct memwatch_event *event, const struct known_bytes *known,
-			 uint64_t item)
+/* A list of elements that is being written. */
+struct elements {
+	struct text *text;
+	const struct memwatch_event *event;
+	uint64_t next; /* the items before it have been looked at */
+	int n;
+};
+
+static void json_element(struct elements *elements, uint64_t item, const uint8_t *old_item, const uint8_t *new_item)
 {
-	uint64_t offset = item * event->item_bytes;
+	struct text *text = elements->text;
+	const struct memwatch_event *event = elements->event;
+	elements->next = item + 1;
+	if (memcmp(old_item, new_item, event->item_bytes) == 0)
+		return;
+	if (elements->n++ > 0)
+		text_char(text, ',');
 	text_char(text, '{');
 	json_key(text, "index");
 	json_index(text, event, item);
 	json_key(text, "old");
-	json_number(text, event, known->old_bytes + offset);
+	json_number(text, event, old_item);
 	json_key(text, "new");
-	json_number(text, event, known->new_bytes + offset);
+	json_number(text, event, new_item);
 	text_char(text, '}');
 }
 
-/* Lists the changed items among the known bytes, at most JSON_ELEMENTS_MAX. */
+/* Those behind the known bytes. */
+static void json_excerpt_elements(struct elements *elements)
+{
+	const struct memwatch_event *event = elements->event;
+	const uint64_t width = event->item_bytes;
+	uint64_t run[2]; /* offset and size */
+	for (uint64_t at = 0; at < event->excerpt_bytes; at += run[1]) {
+		memcpy(run, event->old_excerpt + at, sizeof run);
+		at += sizeof run;
+		for (uint64_t i = 0; i + width <= run[1] && elements->n < JSON_ELEMENTS_MAX; i += width)
+			if ((run[0] + i) / width >= elements->next)
+				json_element(elements, (run[0] + i) / width, event->old_excerpt + at + i,
+					     event->new_excerpt + at + i);
+	}
+}
+
+/* Lists the changed items that the event shows, at most JSON_ELEMENTS_MAX. */
 static void json_elements(struct text *text, const struct memwatch_event *event, const struct known_bytes *known)
 {
 	const uint64_t width = event->item_bytes, n_known = known->n_bytes / width;
-	uint64_t next = 0;
-	int n = 0;
+	struct elements elements = { .text = text, .event = event };
 	json_key(text, "elements");
 	text_char(text, '[');
 	for (uint32_t i = 0; i < event->n_changes; i++) {
 		uint64_t first = event->changes[i].offset / width;
 		uint64_t end = (event->changes[i].offset + event->changes[i].size_bytes + width - 1) / width;
-		for (uint64_t item = first > next ? first : next; item < end && item < n_known && n < JSON_ELEMENTS_MAX;
-		     item++) {
-			next = item + 1;
-			if (memcmp(known->old_bytes + item * width, known->new_bytes + item * width, width) == 0)
-				continue;
-			if (n++ > 0)
-				text_char(text, ',');
-			json_element(text, event, known, item);
-		}
+		for (uint64_t item = first > elements.next ? first : elements.next;
+		     item < end && item < n_known && elements.n < JSON_ELEMENTS_MAX; item++)
+			json_element(&elements, item, known->old_bytes + item * width, known->new_bytes + item * width);
 	}
+	json_excerpt_elements(&elements);
 	text_char(text, ']');
 }
 
 static void json_decoded(struct text *text, const struct memwatch_event *event)
 {
+	static const uint8_t zeros[16];
 	union memwatch_number_value value;
 	if (event->old_number.number != MEMWATCH_NUMBER_NONE || event->new_number.number != MEMWATCH_NUMBER_NONE) {
 		json_key(text, "old_number");
@@ -208,8 +232,9 @@ static void json_decoded(struct text *text, const struct memwatch_event *event)
 		return;
 	}
 	struct known_bytes known = known_bytes(event);
-	if (event->item_bytes == 0 || known.n_bytes < event->item_bytes ||
-	    !memwatch_number_read(event->format, event->item_bytes, known.new_bytes, &value))
+	if (event->item_bytes == 0 || event->item_bytes > sizeof zeros ||
+	    (known.n_bytes < event->item_bytes && !event->excerpt_bytes) ||
+	    !memwatch_number_read(event->format, event->item_bytes, zeros, &value))
 		return;
 	if (event->size_bytes != event->item_bytes) {
 		json_elements(text, event, &known);
@@ -289,6 +314,28 @@ static void json_event_values(struct text *text, const struct memwatch_event *ev
 	}
 }
 
+/* Both sides have the same runs. */
+static void json_excerpt(struct text *text, const struct memwatch_event *event)
+{
+	uint64_t run[2]; /* offset and size */
+	if (!event->excerpt_bytes)
+		return;
+	json_key(text, "excerpt");
+	for (uint64_t at = 0; at < event->excerpt_bytes; at += run[1]) {
+		text_char(text, at == 0 ? '[' : ',');
+		memcpy(run, event->old_excerpt + at, sizeof run);
+		at += sizeof run;
+		text_char(text, '[');
+		text_u64(text, run[0]);
+		text_string(text, ",\"");
+		text_base64(text, event->old_excerpt + at, run[1]);
+		text_string(text, "\",\"");
+		text_base64(text, event->new_excerpt + at, run[1]);
+		text_string(text, "\"]");
+	}
+	text_char(text, ']');
+}
+
 static void json_changes(struct text *text, const struct memwatch_event *event)
 {
 	json_u64(text, "changed_bytes", event->changed_bytes);
@@ -322,6 +369,7 @@ static void write_event(struct text *text, const struct memwatch_event *event, u
 	text_string(text, event->fortran_order ? "true" : "false");
 	json_string(text, "values", json_values_text(event->values));
 	json_event_values(text, event, value_max);
+	json_excerpt(text, event);
 	json_changes(text, event);
 	json_u64(text, "merged", event->merged);
 	json_where(text, &event->where);

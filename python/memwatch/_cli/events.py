@@ -60,6 +60,7 @@ def event_of(said: dict[str, Any]) -> ChangeEvent:
         old_hash=_integer(said.get("old_hash")),
         new_hash=_integer(said.get("new_hash")),
         changes=[tuple(each) for each in said["changes"]],
+        excerpt=[(at, *map(base64.b64decode, sides)) for at, *sides in said.get("excerpt") or ()],
         changed_bytes=said["changed_bytes"],
         merged=said["merged"],
         attribution=where["attribution"],
