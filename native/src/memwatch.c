@@ -7,6 +7,7 @@
 #include "lifetime.h"
 #include "options.h"
 #include "watch.h"
+#include "base/loaded.h"
 #include "base/structs.h"
 #include "worker/post.h"
 #include "worker/worker.h"
@@ -37,6 +38,7 @@ int memwatch_open(const struct memwatch_options *given, memwatch **ret_watcher)
 		error = watch_need(ret_watcher, "the place for the watcher");
 	if (error)
 		return error;
+	loaded_for_ever();
 	struct memwatch *watcher = handle_new();
 	if (!watcher)
 		return error_set(-ENOMEM, "no memory for a watcher");

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,53 @@ MESON = """
 project('program', 'c')
 needed = [dependency('memwatch', version: '>=0.1'), dependency('memwatch_exporter'), dependency('memwatch_recorder')]
 executable('program', 'program.c', dependencies: needed, export_dynamic: true)
+"""
+
+
+PLUGIN = """
+#include <memwatch/memwatch.h>
+static int value;
+int use(int n)
+{
+	memwatch *watcher;
+	struct memwatch_stats stats;
+	if (memwatch_open(NULL, &watcher) || memwatch_region_add(watcher, &value, sizeof value, NULL, NULL))
+		return -1;
+	value = n;
+	if (memwatch_flush(watcher, 10000) || memwatch_stats_get(watcher, &stats))
+		return -2;
+	memwatch_close(watcher);
+	return (int)stats.events_newest;
+}
+"""
+
+HOST = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void *end(void *arg) { return arg; }
+int main(void)
+{
+	for (int i = 1; i < 4; i++) {
+		void *plugin = dlopen("./plugin.so", RTLD_NOW | RTLD_LOCAL);
+		int (*use)(int) = plugin ? (int (*)(int))dlsym(plugin, "use") : NULL;
+		if (!use || use(i) != 1 || dlclose(plugin))
+			return 1;
+	}
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, end, NULL) || pthread_join(thread, NULL))
+		return 2;
+	pid_t child = fork();
+	if (child == 0)
+		_exit(raise(SIGTRAP));
+	int status;
+	waitpid(child, &status, 0);
+	return printf("%d\\n", WIFSIGNALED(status) ? WTERMSIG(status) : -1) < 0;
+}
 """
 
 
@@ -149,6 +197,17 @@ def test_meson(prefix: Path, sources: Path) -> None:
     run("meson", "setup", "made", "--pkg-config-path", f"{prefix}/lib/pkgconfig", cwd=sources)
     run("meson", "compile", "-C", "made", cwd=sources)
     assert run(sources / "made/program") == TOLD
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["archive", "shared"])
+def test_a_plugin_comes_and_goes(prefix: Path, sources: Path, archive: bool) -> None:
+    """Whoever gets SIGTRAP afterwards gets it as if the plugin had never been there."""
+    (sources / "plugin.c").write_text(PLUGIN)
+    (sources / "host.c").write_text(HOST)
+    library = [f"-I{prefix}/include", f"{prefix}/lib/libmemwatch.a", "-ldw"] if archive else flags(prefix)
+    run("gcc", "-shared", "-fPIC", "-o", "plugin.so", "plugin.c", *library, "-pthread", cwd=sources)
+    run("gcc", "-o", "host", "host.c", "-ldl", "-pthread", cwd=sources)
+    assert run(sources / "host", cwd=sources) == f"{int(signal.SIGTRAP)}\n"
 
 
 def test_no_python_is_asked_and_nothing_is_left(tmp_path: Path) -> None:
