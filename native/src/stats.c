@@ -65,7 +65,7 @@ static void fill_note(const struct memwatch *watcher, struct memwatch_stats *sta
 		note = first->usable || !first->probed ? "the backend was asked for" : first->text;
 	else if (watcher->backend->source)
 		note = watcher->engine->budget == 0 ? "switched off: attribution_budget is 0" : notes.source;
-	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s%s%s", prefix, note, late);
+	snprintf(stats->attribution_note, sizeof stats->attribution_note, "%s%.150s%s", prefix, note, late);
 }
 
 static void fill_source(const struct engine *engine, struct memwatch_stats *stats)

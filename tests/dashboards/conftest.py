@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -59,7 +60,7 @@ def running(command, output):
     """A program that is ended at the end."""
     with (
         output.open("w") as file,
-        subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(command, cwd=ROOT, env={**os.environ, "MEMWATCH_WORKER": "0"}, stdout=file, stderr=subprocess.STDOUT) as process,
     ):
         try:
             yield process

@@ -154,13 +154,13 @@ def test_counts_are_those_of_what_happened(service: Service) -> None:
 
 
 def test_watchpoints_are_counted(start: Start) -> None:
+    """Those that small regions are lent, too."""
     service = start(backend="uffd")
-    assert service.sample("memwatch_watchpoints_used") == 0
     if service.say("precise")[0] == "error":
         pytest.skip("this machine has no watchpoints")
     service.do("precise_writes 7")
-    assert service.sample("memwatch_watchpoints_used") == 1 <= service.sample("memwatch_watchpoints")
-    assert service.sample("memwatch_watchpoint_hits_total") == 7
+    assert 1 <= service.sample("memwatch_watchpoints_used") <= service.sample("memwatch_watchpoints")
+    assert service.sample("memwatch_watchpoint_hits_total") >= 7
     assert service.sample("memwatch_watchpoint_missed_total") == 0
     assert service.sample('memwatch_variable_events_total{variable="precise"}') == 7
 

@@ -205,11 +205,11 @@ def run(seconds: float, budget: float, window_ms: float) -> Audit:
         authors, is_kernel = make_authors(compile_library(folder))
     regions = make_regions()
     audit = Audit(regions, is_kernel)
-    end = time.monotonic() + seconds
     options = {"attribution_budget": budget, "window_ms": window_ms}
     with memwatch.MemoryWatcher(**options) as watcher:
         for region in regions:
             watcher.watch(region.memory, region.name, callback=audit)
+        end = time.monotonic() + seconds
         jobs = [(write_always, (regions, authors, seed, end)) for seed in range(THREADS)]
         jobs += [(flush_always, (watcher, end)), (neighbours_always, (watcher, audit, end))]
         threads = [threading.Thread(target=target, args=arguments) for target, arguments in jobs]

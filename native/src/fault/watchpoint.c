@@ -73,6 +73,7 @@ static union {
 static struct trap_events events[POINTS];
 static uint32_t generation;
 static bool silent;
+static bool has_sentinel; /* it was asked for here */
 
 static struct point *point_of(uint32_t number)
 {
@@ -192,9 +193,22 @@ static int prepare(void)
 	error = trap_hold();
 	if (error < 0)
 		return error_set(error, "the handler of SIGTRAP cannot be installed: %s", strerror(-error));
-	if (!filter_guards())
+	if (!filter_guards() && !sentinel_is_on()) {
 		sentinel_watch(SIGTRAP, NULL);
+		has_sentinel = true;
+	}
 	return 0;
+}
+
+/* With the last point goes what watches over its signal, where nobody else had it. */
+static void release_sentinel(void)
+{
+	for (unsigned i = 0; i < POINTS; i++)
+		if (own.points[i].number)
+			return;
+	if (has_sentinel)
+		sentinel_unwatch(SIGTRAP);
+	has_sentinel = false;
 }
 
 static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t lent_hits, uint32_t *ret_point)
@@ -230,6 +244,7 @@ static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t l
 		error = attach_point(point, number);
 	if (error) {
 		atomic_store(&point->number, 0);
+		release_sentinel();
 		return refuse(error);
 	}
 	trap_switch(&events[index], !silent);
@@ -247,6 +262,7 @@ static void remove_point(uint32_t number)
 	/* Bounded: a handler that another signal's handler left by longjmp never comes out. */
 	for (int i = 0; i < INSIDE_PATIENCE && atomic_load(&own.n_inside[number & (POINTS - 1)]); i++)
 		sched_yield();
+	release_sentinel();
 }
 
 static bool resume(uint32_t number)
@@ -312,6 +328,7 @@ static bool tick(uint64_t now_ns)
 static void fork_child(void)
 {
 	sentinel_fork_child();
+	has_sentinel = false;
 	for (unsigned i = 0; i < POINTS; i++) {
 		trap_detach(&events[i]);
 		atomic_store(&own.points[i].number, 0);
