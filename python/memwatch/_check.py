@@ -58,7 +58,9 @@ def condition(when: object, obj: object) -> None:
     """Refuses conditions that no change can meet, and those on numbers where there are none."""
     if when is None or callable(when) or isinstance(when, str):
         return
-    if not isinstance(when, tuple) or not when:
+    if not when:
+        raise ValueError(f"when={when!r}: {CONDITIONS}")
+    if not isinstance(when, tuple):
         raise TypeError(f"when={when!r}: {CONDITIONS}")
     numbers = [number for number in when[1:] if isinstance(number, (int, float))]
     if any(math.isnan(number) for number in numbers):
