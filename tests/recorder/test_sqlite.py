@@ -264,7 +264,7 @@ def test_the_golden_file_reads_as_ever():
             "runs"
         ]
         assert [[region.name, region.format, list(region.shape)] for region in history.regions] == expected["regions"]
-        assert [[event.run, event.seq, event._summary(), event.where.function] for event in history.events()] == (
+        assert [[event.run, event.seq, event.summary, event.where.function] for event in history.events()] == (
             expected["events"]
         )
         values = {name: repr(history.value_at(name)) for name in expected["values"]}
