@@ -81,6 +81,63 @@ int main(void)
 """
 
 
+FILTERED = """
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <memwatch/memwatch.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static const int allowed[] = { ALLOWED };
+enum { N = sizeof allowed / sizeof *allowed };
+static char area[1 << 20];
+static int filter(void)
+{
+	struct sock_filter code[2 * N + 2] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)) };
+	unsigned short k = 1;
+	for (int i = 0; i < N; i++) {
+		code[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
+		code[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	}
+	code[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	struct sock_fprog program = { k, code };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -1;
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+static void *write_all(void *arg)
+{
+	for (int i = 0; i < 200; i++, nanosleep(&(struct timespec){ 0, 5000000 }, NULL))
+		area[i % 7 * 50000]++;
+	return arg;
+}
+int main(int argc, char **argv)
+{
+	struct memwatch_options options;
+	memwatch *watcher;
+	pthread_t threads[3];
+	uint64_t id;
+	memwatch_options_init(&options);
+	options.backend = argv[argc - 1];
+	if (memwatch_open(&options, &watcher) || memwatch_region_add(watcher, area, 1000, NULL, NULL) || filter())
+		return 1;
+	if (memwatch_region_add(watcher, area + 4096, sizeof area - 4096, NULL, &id))
+		return 2;
+	for (int i = 0; i < 3; i++)
+		pthread_create(&threads[i], NULL, write_all, NULL);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	if (memwatch_flush(watcher, 60000) || memwatch_region_remove(watcher, id) || memwatch_close(watcher))
+		return 3;
+	return write(1, "lives\\n", 6) != 6;
+}
+"""
+
+
 def attempt(*command: object, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     return subprocess.run(
@@ -208,6 +265,17 @@ def test_a_plugin_comes_and_goes(prefix: Path, sources: Path, archive: bool) -> 
     run("gcc", "-shared", "-fPIC", "-o", "plugin.so", "plugin.c", *library, "-pthread", cwd=sources)
     run("gcc", "-o", "host", "host.c", "-ldl", "-pthread", cwd=sources)
     assert run(sources / "host", cwd=sources) == f"{int(signal.SIGTRAP)}\n"
+
+
+@pytest.mark.parametrize("backend", ["auto", "poll", "mprotect"])
+def test_a_filter_with_the_list_of_the_docs_kills_nobody(prefix: Path, sources: Path, backend: str) -> None:
+    told = re.search(r"must let these through:\n\n```\n(.*?)```", (ROOT / "docs/c.md").read_text(), re.DOTALL)
+    assert told
+    calls = told.group(1).split()
+    source = FILTERED.replace("ALLOWED", ", ".join(f"SYS_{name}" for name in calls))
+    (sources / "program.c").write_text(source)
+    run("gcc", "-pthread", "-o", "program", "program.c", *flags(prefix), cwd=sources)
+    assert run(sources / "program", backend) == "lives\n"
 
 
 def test_no_python_is_asked_and_nothing_is_left(tmp_path: Path) -> None:
