@@ -51,7 +51,7 @@ def main():
         facts = {
             "runs": [[run.run, run.program, run.events_written, run.events_missed] for run in history.runs],
             "regions": [[region.name, region.format, list(region.shape)] for region in history.regions],
-            "events": [[each.run, each.seq, each._summary(), each.where.function] for each in history.events()],
+            "events": [[each.run, each.seq, each.summary, each.where.function] for each in history.events()],
             "values": {
                 region.name: repr(history.value_at(region.name))
                 for region in history.regions
