@@ -58,9 +58,10 @@ def free_port():
 @contextlib.contextmanager
 def running(command, output):
     """A program that is ended at the end."""
+    environment = {**os.environ, "MEMWATCH_WORKER": "0"}
     with (
         output.open("w") as file,
-        subprocess.Popen(command, cwd=ROOT, env={**os.environ, "MEMWATCH_WORKER": "0"}, stdout=file, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT) as process,
     ):
         try:
             yield process
