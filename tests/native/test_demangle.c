@@ -26,7 +26,9 @@ TEST(what_cannot_be_read_stays_as_it_is)
 		"_Z",
 		"_ZN",
 		"_ZNE",
+#ifndef MEMWATCH_UBSAN /* which brings the C++ library */
 		"_ZN3app3setEi",
+#endif
 		"_ZN99999999999999999999app17h0123456789abcdefE",
 		"_ZN4$LT$17h0123456789abcde",
 		"_ZN5a$u20b17h0123456789abcdefE",

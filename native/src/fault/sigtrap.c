@@ -35,7 +35,7 @@ enum {
 	HELD_SHARE = 20 /* what it takes to look for blocked signals is at most that part of the time */
 };
 
-static const struct page_set *wanted;
+static const struct page_set *_Atomic wanted; /* written at the opening, read in handlers */
 static struct trap_events events;
 static bool open_now, filter_on, traced;
 static double budget;
