@@ -190,9 +190,12 @@ def test_more_code_than_is_remembered(data, watched, recorder):
     exec(compile("\n".join(lines), "made.py", "exec"), scope)
     for _ in range(2):
         for number in range(0, len(lines), 3):
-            scope[f"made_{number}"](data)
-            assert watched.flush()
-            check(recorder.pop(), f"made_{number}", number + 1, "made.py")
+            event = None
+            while event is None or event.where.attribution != "exact":  # of thousands one may meet a busy machine
+                scope[f"made_{number}"](data)
+                assert watched.flush()
+                event = recorder.pop()
+            check(event, f"made_{number}", number + 1, "made.py")
 
 
 @pytest.mark.parametrize("name", ["größe", "функция", "変数", "𐐷"])
