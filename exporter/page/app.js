@@ -1,9 +1,9 @@
 /*
  * app.js -- the live page: what is drawn, and what the user does.
  *
- * DESIGN. What arrives is kept in plain objects (state.js) and drawn at most four times a second, the rows in sight only: a
- * burst, or ten thousand variables, cost the page no more than a trickle. The files are served as one script, in the order
- * that exporter/embed names.
+ * DESIGN. What arrives is kept in plain objects (state.js) and drawn at most four times a second, the rows in
+ * sight only: a burst, or ten thousand variables, cost the page no more than a trickle. The files are served as
+ * one script, in the order that exporter/embed names.
  */
 "use strict";
 
@@ -14,7 +14,9 @@ const shown = { order: "last", variables: null, events: null, version: -1, filte
 /* --- rows ----------------------------------------------------------------------------------------------------- */
 
 function cellsOf(classes) {
-  return classes.map((className, i) => element(i === 0 ? "th" : "td", { className, role: i === 0 ? "rowheader" : "gridcell" }));
+  return classes.map((className, i) =>
+    element(i === 0 ? "th" : "td", { className, role: i === 0 ? "rowheader" : "gridcell" }),
+  );
 }
 
 function makeRow(classes) {
@@ -30,14 +32,45 @@ function makeVariableRow() {
 }
 
 function bindVariable(row, entry) {
-  const [name, change, who, when, , rate] = row.children, now = Date.now(), second = Math.floor(now / 1000);
-  fill(name, entry.key, () => [element("span", { className: "name", title: entry.name, textContent: nameText(entry.name) })]);
+  const [name, change, who, when, , rate] = row.children,
+    now = Date.now(),
+    second = Math.floor(now / 1000);
+  fill(name, entry.key, () => [
+    element("span", { className: "name", title: entry.name, textContent: nameText(entry.name) }),
+  ]);
   if (entry.last) lookUpValues(entry.last);
-  const seen = entry.last ? `${entry.key} ${entry.last.seq} ${entry.last.told === true}` : `${entry.key} ${entry.lastSeq} ${numberText(entry.value)}`;
-  fill(change, seen, () => (entry.last ? [element("span", { className: "change", title: changeText(entry.last) }, ...changeNodes(entry.last, false, 3))]
-    : [element("span", { className: "soft" }, entry.value !== undefined ? `holds ${numberText(entry.value)}` : entry.lastSeq ? "left the log" : "")]));
+  const seen = entry.last
+    ? `${entry.key} ${entry.last.seq} ${entry.last.told === true}`
+    : `${entry.key} ${entry.lastSeq} ${numberText(entry.value)}`;
+  fill(change, seen, () =>
+    entry.last
+      ? [
+          element(
+            "span",
+            { className: "change", title: changeText(entry.last) },
+            ...changeNodes(entry.last, false, 3),
+          ),
+        ]
+      : [
+          element(
+            "span",
+            { className: "soft" },
+            entry.value !== undefined
+              ? `holds ${numberText(entry.value)}`
+              : entry.lastSeq
+                ? "left the log"
+                : "",
+          ),
+        ],
+  );
   fill(who, seen, () => (entry.last ? authorNodes(entry.last) : []));
-  fill(when, `${entry.lastMs} ${second}`, () => [element("span", { className: "age", title: entry.lastMs ? clockText(entry.lastMs) : "", textContent: ageText(entry.lastMs, now) })]);
+  fill(when, `${entry.lastMs} ${second}`, () => [
+    element("span", {
+      className: "age",
+      title: entry.lastMs ? clockText(entry.lastMs) : "",
+      textContent: ageText(entry.lastMs, now),
+    }),
+  ]);
   setText(rate, rateText(entry.rate));
   const drawn = `${entry.key} ${second} ${entry.curve.version}`;
   if (row.drawn !== drawn) drawSpark(row.spark, entry.curve, now);
@@ -46,27 +79,43 @@ function bindVariable(row, entry) {
 
 function bindEvent(row, event) {
   if (!event.note) lookUpValues(event);
-  const [change, who, when, bytes] = row.children, id = event.note ? event.id : `${event.seq} ${event.told === true}`;
+  const [change, who, when, bytes] = row.children,
+    id = event.note ? event.id : `${event.seq} ${event.told === true}`;
   if (row.shownId === id) return;
   row.shownId = id;
   row.className = event.note ? (event.bad ? "note bad" : "note") : "";
-  change.replaceChildren(event.note ? event.note : element("span", { className: "change", title: changeText(event) }, ...changeNodes(event, true, 3)));
+  change.replaceChildren(
+    event.note
+      ? event.note
+      : element("span", { className: "change", title: changeText(event) }, ...changeNodes(event, true, 3)),
+  );
   who.replaceChildren(...(event.note ? [] : authorNodes(event)));
   when.replaceChildren(timeNode(event.time_ms));
   setText(bytes, event.note ? "" : event.changed_bytes ? `${event.changed_bytes.toLocaleString("en")} B` : "");
 }
 
 function makeLists() {
-  shown.variables = new Rows($("variables"), { make: makeVariableRow, bind: bindVariable, keyOf: (entry) => entry.key,
-    open: (entry) => openItem(variableHash(entry), document.activeElement) });
-  shown.events = new Rows($("rows"), { make: () => makeRow(["c-change", "c-who", "c-when", "c-bytes"]), bind: bindEvent,
-    keyOf: (event) => event.id ?? event.seq, open: (event) => { if (!event.note) openItem(`#/event/${event.seq}`, document.activeElement); } });
+  shown.variables = new Rows($("variables"), {
+    make: makeVariableRow,
+    bind: bindVariable,
+    keyOf: (entry) => entry.key,
+    open: (entry) => openItem(variableHash(entry), document.activeElement),
+  });
+  shown.events = new Rows($("rows"), {
+    make: () => makeRow(["c-change", "c-who", "c-when", "c-bytes"]),
+    bind: bindEvent,
+    keyOf: (event) => event.id ?? event.seq,
+    open: (event) => {
+      if (!event.note) openItem(`#/event/${event.seq}`, document.activeElement);
+    },
+  });
 }
 
 /* --- drawing -------------------------------------------------------------------------------------------------- */
 
 function drawVariables() {
-  const list = shown.variables, first = shown.filtered !== shown.filterNumber;
+  const list = shown.variables,
+    first = shown.filtered !== shown.filterNumber;
   if (list.held && !first && list.items.length) {
     list.draw();
   } else {
@@ -74,15 +123,23 @@ function drawVariables() {
     for (const entry of state.variables.values()) if (state.filter(entry.name)) wanted.push(entry);
     list.show(wanted.sort(ORDERS[shown.order]));
   }
-  const n = list.items.length, all = state.variables.size;
-  setText($("variables-count"), (n === all ? count(all, "variable") : `${n.toLocaleString("en")} of ${count(all, "variable")}`)
-    + (list.held ? ", order held" : ""));
+  const n = list.items.length,
+    all = state.variables.size;
+  setText(
+    $("variables-count"),
+    (n === all ? count(all, "variable") : `${n.toLocaleString("en")} of ${count(all, "variable")}`) +
+      (list.held ? ", order held" : ""),
+  );
   $("no-variables").hidden = n > 0;
-  setText($("no-variables"), all ? "No variable matches the filter." : state.live ? "No variable is watched." : "");
+  setText(
+    $("no-variables"),
+    all ? "No variable matches the filter." : state.live ? "No variable is watched." : "",
+  );
 }
 
 function drawEvents() {
-  const list = shown.events, first = shown.filtered !== shown.filterNumber;
+  const list = shown.events,
+    first = shown.filtered !== shown.filterNumber;
   if (state.version !== shown.version && (!list.held || first)) {
     shown.version = state.version;
     const wanted = [];
@@ -95,7 +152,14 @@ function drawEvents() {
   }
   setText($("events-count"), list.held ? "list held while you point at it" : "");
   $("no-events").hidden = list.items.length > 0;
-  setText($("no-events"), state.events.length ? "No event matches the filter." : state.live ? "Nothing has changed since the watcher was opened." : "");
+  setText(
+    $("no-events"),
+    state.events.length
+      ? "No event matches the filter."
+      : state.live
+        ? "Nothing has changed since the watcher was opened."
+        : "",
+  );
 }
 
 function draw() {
@@ -124,8 +188,12 @@ function setPaused(paused) {
 function setOrder(order) {
   shown.order = order;
   for (const button of document.querySelectorAll("[data-order]")) {
-    const head = button.closest("th"), own = button.dataset.order === order;
-    head.setAttribute("aria-sort", own ? (order === "name" || order === "writer" ? "ascending" : "descending") : "none");
+    const head = button.closest("th"),
+      own = button.dataset.order === order;
+    head.setAttribute(
+      "aria-sort",
+      own ? (order === "name" || order === "writer" ? "ascending" : "descending") : "none",
+    );
   }
   shown.filterNumber++;
   draw();
@@ -140,7 +208,10 @@ function setFilter() {
 
 function escape() {
   if (document.activeElement === $("filter")) {
-    if ($("filter").value) { $("filter").value = ""; setFilter(); }
+    if ($("filter").value) {
+      $("filter").value = "";
+      setFilter();
+    }
     $("filter").blur();
   } else if (view.kind) closeDetail();
 }
@@ -156,7 +227,10 @@ const KEYS = {
 
 function onKey(event) {
   if ($("help").open) {
-    if (event.key === "?") { event.preventDefault(); $("help").close(); }
+    if (event.key === "?") {
+      event.preventDefault();
+      $("help").close();
+    }
     return;
   }
   if (event.key === "Escape") escape();
@@ -175,21 +249,35 @@ function listen() {
     $("token").value = "";
     reconnectNow();
   });
-  window.addEventListener("hashchange", () => { if (location.hash && !location.hash.startsWith("#/")) begin(); else route(); });
-  window.addEventListener("popstate", () => { if (!location.hash) route(); });
+  window.addEventListener("hashchange", () => {
+    if (location.hash && !location.hash.startsWith("#/")) begin();
+    else route();
+  });
+  window.addEventListener("popstate", () => {
+    if (!location.hash) route();
+  });
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("filter").addEventListener("input", setFilter);
   $("pause").addEventListener("click", () => setPaused(!state.paused));
   $("keys").addEventListener("click", () => $("help").showModal());
   $("help-close").addEventListener("click", () => $("help").close());
   $("close").addEventListener("click", closeDetail);
-  $("skip").addEventListener("click", (event) => { event.preventDefault(); shown.events.focus(); });
-  document.querySelectorAll("[data-order]").forEach((button) => button.addEventListener("click", () => setOrder(button.dataset.order)));
+  $("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    shown.events.focus();
+  });
+  document
+    .querySelectorAll("[data-order]")
+    .forEach((button) => button.addEventListener("click", () => setOrder(button.dataset.order)));
   document.addEventListener("keydown", onKey);
 }
 
 async function begin() {
-  try { await takeCode(); } catch { /* nobody answers: connect() says so */ }
+  try {
+    await takeCode();
+  } catch {
+    /* nobody answers: connect() says so */
+  }
   reconnectNow();
 }
 
@@ -201,4 +289,6 @@ pollStatus();
 pollRegions();
 setInterval(draw, DRAW_MS);
 setInterval(everySecond, 1000);
-setInterval(() => { if (!state.paused) renewDetail(); }, 2000);
+setInterval(() => {
+  if (!state.paused) renewDetail();
+}, 2000);

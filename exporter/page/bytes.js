@@ -3,11 +3,13 @@
  */
 "use strict";
 
-const LINES_SHOWN = 32, LINE = 16;
+const LINES_SHOWN = 32,
+  LINE = 16;
 
 /* Which lines of a dump: those with changes and their neighbours first, else the beginning. */
 function linesOf(length, changes) {
-  const n = Math.ceil(length / LINE), wanted = new Set();
+  const n = Math.ceil(length / LINE),
+    wanted = new Set();
   for (const [offset, size] of changes) {
     const last = Math.floor((offset + size - 1) / LINE);
     for (let line = Math.floor(offset / LINE) - 1; line <= last + 1 && wanted.size < LINES_SHOWN; line++) {
@@ -26,12 +28,16 @@ function dump(bytes, changes) {
   for (const line of linesOf(bytes.length, changes)) {
     if (line !== before + 1) pre.append("   ⋯\n");
     before = line;
-    pre.append(element("span", { className: "offset", textContent: (line * LINE).toString(16).padStart(6, "0") }), "  ");
+    pre.append(
+      element("span", { className: "offset", textContent: (line * LINE).toString(16).padStart(6, "0") }),
+      "  ",
+    );
     const end = Math.min(bytes.length, (line + 1) * LINE);
     for (let i = line * LINE; i < (line + 1) * LINE; i++) {
       pre.append(i < end ? marked(i, bytes[i].toString(16).padStart(2, "0")) : "  ", i % 8 === 7 ? "  " : " ");
     }
-    for (let i = line * LINE; i < end; i++) pre.append(marked(i, bytes[i] >= 32 && bytes[i] < 127 ? String.fromCharCode(bytes[i]) : "·"));
+    for (let i = line * LINE; i < end; i++)
+      pre.append(marked(i, bytes[i] >= 32 && bytes[i] < 127 ? String.fromCharCode(bytes[i]) : "·"));
     pre.append("\n");
   }
   if ((before + 1) * LINE < bytes.length) pre.append("   ⋯\n");

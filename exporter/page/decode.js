@@ -6,15 +6,40 @@
  */
 "use strict";
 
-const PARTS_MAX = 64, FIELDS_MAX = 4096;
+const PARTS_MAX = 64,
+  FIELDS_MAX = 4096;
 
 /* Size, and how a DataView reads it. Without a standard size the machine's own is taken: 8 bytes for l, L, n, N, P. */
 const CODES = {
-  b: [1, "getInt8"], B: [1, "getUint8"], h: [2, "getInt16"], H: [2, "getUint16"], i: [4, "getInt32"], I: [4, "getUint32"],
-  q: [8, "getBigInt64"], Q: [8, "getBigUint64"], l: [8, "getBigInt64"], L: [8, "getBigUint64"], n: [8, "getBigInt64"],
-  N: [8, "getBigUint64"], P: [8, "getBigUint64"], e: [2, "half"], f: [4, "getFloat32"], d: [8, "getFloat64"], g: [16, "bytes"],
-  "?": [1, "bool"], c: [1, "char"], s: [1, "char"], p: [1, "char"], x: [1, "pad"], w: [4, "char32"], u: [2, "char16"],
-  Zf: [8, "bytes"], Zd: [16, "bytes"], O: [8, "bytes"], X: [8, "bytes"], "&": [8, "getBigUint64"],
+  b: [1, "getInt8"],
+  B: [1, "getUint8"],
+  h: [2, "getInt16"],
+  H: [2, "getUint16"],
+  i: [4, "getInt32"],
+  I: [4, "getUint32"],
+  q: [8, "getBigInt64"],
+  Q: [8, "getBigUint64"],
+  l: [8, "getBigInt64"],
+  L: [8, "getBigUint64"],
+  n: [8, "getBigInt64"],
+  N: [8, "getBigUint64"],
+  P: [8, "getBigUint64"],
+  e: [2, "half"],
+  f: [4, "getFloat32"],
+  d: [8, "getFloat64"],
+  g: [16, "bytes"],
+  "?": [1, "bool"],
+  c: [1, "char"],
+  s: [1, "char"],
+  p: [1, "char"],
+  x: [1, "pad"],
+  w: [4, "char32"],
+  u: [2, "char16"],
+  Zf: [8, "bytes"],
+  Zd: [16, "bytes"],
+  O: [8, "bytes"],
+  X: [8, "bytes"],
+  "&": [8, "getBigUint64"],
 };
 const STANDARD = { l: [4, "getInt32"], L: [4, "getUint32"] };
 
@@ -40,14 +65,16 @@ class Format {
 
   shape() {
     if (this.text[this.at] !== "(") return [];
-    const end = this.text.indexOf(")", this.at), inside = this.text.slice(this.at + 1, end);
+    const end = this.text.indexOf(")", this.at),
+      inside = this.text.slice(this.at + 1, end);
     this.at = end + 1;
     return inside.split(",").map(Number);
   }
 
   name() {
     if (this.text[this.at] !== ":") return "";
-    const end = this.text.indexOf(":", this.at + 1), name = this.text.slice(this.at + 1, end);
+    const end = this.text.indexOf(":", this.at + 1),
+      name = this.text.slice(this.at + 1, end);
     this.at = end + 1;
     return name;
   }
@@ -80,13 +107,18 @@ class Format {
 
   items(end) {
     const fields = [];
-    let offset = 0, align = 1;
+    let offset = 0,
+      align = 1;
     for (this.modes(); this.at < this.text.length && this.text[this.at] !== end; this.modes()) {
-      const shape = this.shape(), repeat = this.number(), item = this.item(), little = ![">", "!"].includes(this.mode);
+      const shape = this.shape(),
+        repeat = this.number(),
+        item = this.item(),
+        little = ![">", "!"].includes(this.mode);
       let dims = repeat === null ? shape : [...shape, repeat];
       if (this.mode === "@") offset = Math.ceil(offset / item.align) * item.align;
       align = this.mode === "@" ? Math.max(align, item.align) : align;
-      const name = this.name(), n = dims.reduce((product, dim) => product * dim, 1);
+      const name = this.name(),
+        n = dims.reduce((product, dim) => product * dim, 1);
       const text = item.reader && item.reader.startsWith("char") && dims.length > 0;
       const size = text ? item.size * dims[dims.length - 1] : item.size;
       if (text) dims = dims.slice(0, -1);
@@ -99,13 +131,14 @@ class Format {
 
 const formats = new Map();
 
-/* The leaves of one item of this format: [{offset, size, path, reader, little}], and its size; null where it is unknown. */
+/* The leaves of one item of this format, [{offset, size, path, reader, little}], and its size; null where unknown. */
 function layoutOf(text) {
   if (!text) return null;
   if (!formats.has(text)) {
     if (formats.size > 1000) formats.clear();
     try {
-      const { size, fields } = new Format(text).top, leaves = [];
+      const { size, fields } = new Format(text).top,
+        leaves = [];
       addLeaves(leaves, fields, "", 0);
       formats.set(text, size > 0 && leaves.length ? { size, leaves } : null);
     } catch {
@@ -120,7 +153,8 @@ function addLeaves(leaves, fields, path, start) {
     const n = field.dims.reduce((product, dim) => product * dim, 1);
     for (let i = 0; i < n && leaves.length < FIELDS_MAX; i++) {
       const index = field.dims.length ? `[${indexOf(i, field.dims).join(", ")}]` : "";
-      const own = path + (field.name ? `.${field.name}` : "") + index, offset = start + field.offset + i * field.size;
+      const own = path + (field.name ? `.${field.name}` : "") + index,
+        offset = start + field.offset + i * field.size;
       if (field.fields) addLeaves(leaves, field.fields, own, offset);
       else leaves.push({ offset, size: field.size, path: own, reader: field.reader, little: field.little });
     }
@@ -142,15 +176,18 @@ function itemIndex(item, event) {
 }
 
 function halfOf(bits) {
-  const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1,
+    exponent = (bits >> 10) & 31,
+    fraction = bits & 1023;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
 function textOf(bytes) {
   const end = bytes.indexOf(0);
-  return `'${Array.from(end < 0 ? bytes : bytes.subarray(0, end), (b) => (b >= 32 && b < 127 ? String.fromCharCode(b)
-    : `\\x${b.toString(16).padStart(2, "0")}`)).join("")}'`;
+  return `'${Array.from(end < 0 ? bytes : bytes.subarray(0, end), (b) =>
+    b >= 32 && b < 127 ? String.fromCharCode(b) : `\\x${b.toString(16).padStart(2, "0")}`,
+  ).join("")}'`;
 }
 
 /* A leaf's value as text. `bytes` begin with the item. */
@@ -158,15 +195,26 @@ function readLeaf(leaf, bytes, start) {
   const part = bytes.subarray(start + leaf.offset, start + leaf.offset + leaf.size);
   const view = new DataView(part.buffer, part.byteOffset, part.byteLength);
   switch (leaf.reader) {
-    case "bool": return part[0] ? "True" : "False";
-    case "char": return textOf(part);
-    case "char16": return `'${new TextDecoder(leaf.little ? "utf-16le" : "utf-16be").decode(part).replace(/\0.*$/s, "")}'`;
-    case "char32": return textOf(part.filter((_, i) => i % 4 === (leaf.little ? 0 : 3)));
-    case "half": return numberText(halfOf(view.getUint16(0, leaf.little)));
-    case "bytes": return Array.from(part, (b) => b.toString(16).padStart(2, "0")).join("");
-    case "getFloat32": return numberText(Number(view.getFloat32(0, leaf.little).toPrecision(7)));
-    default: return numberText(typeof view[leaf.reader](0, leaf.little) === "bigint"
-      ? String(view[leaf.reader](0, leaf.little)) : view[leaf.reader](0, leaf.little));
+    case "bool":
+      return part[0] ? "True" : "False";
+    case "char":
+      return textOf(part);
+    case "char16":
+      return `'${new TextDecoder(leaf.little ? "utf-16le" : "utf-16be").decode(part).replace(/\0.*$/s, "")}'`;
+    case "char32":
+      return textOf(part.filter((_, i) => i % 4 === (leaf.little ? 0 : 3)));
+    case "half":
+      return numberText(halfOf(view.getUint16(0, leaf.little)));
+    case "bytes":
+      return Array.from(part, (b) => b.toString(16).padStart(2, "0")).join("");
+    case "getFloat32":
+      return numberText(Number(view.getFloat32(0, leaf.little).toPrecision(7)));
+    default:
+      return numberText(
+        typeof view[leaf.reader](0, leaf.little) === "bigint"
+          ? String(view[leaf.reader](0, leaf.little))
+          : view[leaf.reader](0, leaf.little),
+      );
   }
 }
 
@@ -174,29 +222,39 @@ function readLeaf(leaf, bytes, start) {
 
 /* What is known of the values: their beginning, and of large ones the first items that changed behind it. */
 function piecesOf(event) {
-  const before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview);
-  const rest = (event.excerpt ?? []).map(([offset, old, now]) => ({ offset, before: bytesOf(old), after: bytesOf(now) }));
+  const before = bytesOf(event.old ?? event.old_preview),
+    after = bytesOf(event.new ?? event.new_preview);
+  const rest = (event.excerpt ?? []).map(([offset, old, now]) => ({
+    offset,
+    before: bytesOf(old),
+    after: bytesOf(now),
+  }));
   return before && after ? [{ offset: 0, before, after }, ...rest] : rest;
 }
 
 function partsOfStructure(event, pieces = piecesOf(event)) {
-  const layout = layoutOf(event.format), found = { parts: [], last: -1 };
+  const layout = layoutOf(event.format),
+    found = { parts: [], last: -1 };
   if (layout) for (const piece of pieces) addPartsOfPiece(found, event, layout, piece);
   return found.parts.length ? found.parts : null;
 }
 
 /* A piece begins with an item. */
 function addPartsOfPiece(found, event, layout, { offset: begin, before, after }) {
-  const n = Math.min(before.length, after.length), array = event.shape.length > 0 && event.size > layout.size;
+  const n = Math.min(before.length, after.length),
+    array = event.shape.length > 0 && event.size > layout.size;
   for (const [offset, length] of event.changes) {
     const end = Math.min(offset + length, begin + n);
     for (let item = Math.floor(Math.max(offset, begin) / layout.size); item * layout.size < end; item++) {
       const start = item * layout.size - begin;
       for (let i = 0; i < layout.leaves.length && found.parts.length < PARTS_MAX; i++) {
-        const leaf = layout.leaves[i], at = start + leaf.offset, place = item * layout.leaves.length + i;
+        const leaf = layout.leaves[i],
+          at = start + leaf.offset,
+          place = item * layout.leaves.length + i;
         const isOutside = begin + at + leaf.size <= offset || begin + at >= offset + length;
         if (place <= found.last || at + leaf.size > n || isOutside) continue;
-        const old = readLeaf(leaf, before, start), now = readLeaf(leaf, after, start);
+        const old = readLeaf(leaf, before, start),
+          now = readLeaf(leaf, after, start);
         found.last = place;
         if (old === now && !before.subarray(at, at + leaf.size).some((b, k) => b !== after[at + k])) continue;
         const path = (array ? `[${itemIndex(item, event).join(", ")}]` : "") + leaf.path;
@@ -230,7 +288,8 @@ function partsOf(event) {
   else if (event.elements && event.elements.length) parts = event.elements.map(partOfElement);
   else if (event.new_hash) parts = [{ path: "", old: `hash ${event.old_hash}`, new: `hash ${event.new_hash}` }];
   else {
-    const before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview);
+    const before = bytesOf(event.old ?? event.old_preview),
+      after = bytesOf(event.new ?? event.new_preview);
     parts = partsOfStructure(event) ?? (before || after ? partOfText(event, before, after) : null);
   }
   event.parts = parts;
@@ -242,7 +301,11 @@ function markedBytes(bytes, changed, start, end, asText) {
   const code = element("code");
   if (start > 0) code.append("…");
   for (let i = start; i < end; i++) {
-    const text = asText ? (bytes[i] === 0 ? "·" : String.fromCharCode(bytes[i])) : bytes[i].toString(16).padStart(2, "0");
+    const text = asText
+      ? bytes[i] === 0
+        ? "·"
+        : String.fromCharCode(bytes[i])
+      : bytes[i].toString(16).padStart(2, "0");
     code.append(changed(i) ? element("mark", { textContent: text }) : text);
     if (!asText && i + 1 < end) code.append(" ");
   }
@@ -254,8 +317,11 @@ const BYTES_SHOWN = 12;
 
 /* Where no part can be named: the bytes around the first change, or where they are if they are not at hand. */
 function bytesChange(event) {
-  let before = bytesOf(event.old ?? event.old_preview), after = bytesOf(event.new ?? event.new_preview), begin = 0;
-  if (!before && !after && !event.excerpt) return [event.values === "full" ? "changed" : "changed (values are hidden)"];
+  let before = bytesOf(event.old ?? event.old_preview),
+    after = bytesOf(event.new ?? event.new_preview),
+    begin = 0;
+  if (!before && !after && !event.excerpt)
+    return [event.values === "full" ? "changed" : "changed (values are hidden)"];
   let first = event.changes.length ? event.changes[0][0] : 0;
   const known = Math.max(before?.length ?? 0, after?.length ?? 0);
   const piece = first < known ? null : piecesOf(event).find((each) => first < each.offset + each.before.length);
@@ -263,10 +329,14 @@ function bytesChange(event) {
     first = Math.max(first, piece.offset);
     ({ offset: begin, before, after } = piece);
   } else if (first >= known) {
-    return [`${count(event.changed_bytes, "byte")} from offset ${first.toLocaleString("en")} of ${sizeText(event.size)}`];
+    return [
+      `${count(event.changed_bytes, "byte")} from offset ${first.toLocaleString("en")} of ${sizeText(event.size)}`,
+    ];
   }
-  const asText = [before, after].every((bytes) => !bytes || bytes.length === 0 || isText(bytes)), shown = asText ? 24 : BYTES_SHOWN;
-  const changed = (i) => event.changes.some(([offset, length]) => begin + i >= offset && begin + i < offset + length);
+  const asText = [before, after].every((bytes) => !bytes || bytes.length === 0 || isText(bytes)),
+    shown = asText ? 24 : BYTES_SHOWN;
+  const changed = (i) =>
+    event.changes.some(([offset, length]) => begin + i >= offset && begin + i < offset + length);
   const part = (bytes) => {
     if (!bytes) return "—";
     const start = Math.max(0, Math.min(first - begin - 2, bytes.length - shown));
@@ -283,8 +353,13 @@ function changeNodes(event, name, partsShown) {
   if (!parts) return [...label, name ? ": " : "", ...bytesChange(event)];
   const nodes = [];
   parts.slice(0, partsShown).forEach((part, i) => {
-    const head = (i === 0 ? "" : " ") + spelt(part.path), colon = (i === 0 && name) || part.path ? ": " : "";
-    nodes.push(...(i === 0 ? label : []), head + colon + spelt(part.old) + " → ", element("mark", { textContent: part.new }));
+    const head = (i === 0 ? "" : " ") + spelt(part.path),
+      colon = (i === 0 && name) || part.path ? ": " : "";
+    nodes.push(
+      ...(i === 0 ? label : []),
+      head + colon + spelt(part.old) + " → ",
+      element("mark", { textContent: part.new }),
+    );
     if (i + 1 < Math.min(parts.length, partsShown)) nodes.push(",");
   });
   if (parts.length > partsShown) nodes.push(` and ${parts.length - partsShown} more`);

@@ -1,15 +1,22 @@
 /*
  * feed.js -- the connection.
  *
- * DESIGN. The address that opens the page ends in a one-time code behind the `#`. The page exchanges it for the token, and
- * keeps that in sessionStorage: it belongs to this tab and this port, no other site gets it, and no history holds it. First
- * come the status, the regions and the newest events of the log, so that the page shows what happened before it was opened;
- * then one stream of lines brings what follows.
+ * DESIGN. The address that opens the page ends in a one-time code behind the `#`. The page exchanges it for the
+ * token, and keeps that in sessionStorage: it belongs to this tab and this port, no other site gets it, and no
+ * history holds it. First come the status, the regions and the newest events of the log, so that the page shows
+ * what happened before it was opened; then one stream of lines brings what follows.
  */
 "use strict";
 
-const TOKEN_KEY = "memwatch-token", NEWEST = 500, REGIONS_MAX = 20000, REGIONS_PAGE = 250, VALUE_MAX = 1 << 20;
-const STATUS_MS = 2000, REGIONS_MS = 5000, RETRY_MIN_MS = 500, RETRY_MAX_MS = 10000;
+const TOKEN_KEY = "memwatch-token",
+  NEWEST = 500,
+  REGIONS_MAX = 20000,
+  REGIONS_PAGE = 250,
+  VALUE_MAX = 1 << 20;
+const STATUS_MS = 2000,
+  REGIONS_MS = 5000,
+  RETRY_MIN_MS = 500,
+  RETRY_MAX_MS = 10000;
 
 const feed = { retryMs: RETRY_MIN_MS, retry: 0, looking: false };
 
@@ -66,8 +73,11 @@ function reconnectNow() {
 function showRefusal() {
   const had = sessionStorage.getItem(TOKEN_KEY) !== null;
   showConnection("refused", had ? "token refused" : "no token");
-  showProblem(had ? "The process was started anew with another token: open the address that it gives, or enter the token."
-    : "This page needs the token. The address that the process gives opens it once; another browser or tab needs another address, or the token.");
+  showProblem(
+    had
+      ? "The process was started anew with another token: open the address that it gives, or enter the token."
+      : "This page needs the token. The address that the process gives opens it once; another browser or tab needs another address, or the token.",
+  );
   $("login").hidden = false;
 }
 
@@ -83,7 +93,8 @@ async function loadNewest(status) {
 }
 
 async function loadRegions() {
-  const listed = new Set(), now = Date.now();
+  const listed = new Set(),
+    now = Date.now();
   let next = "";
   do {
     const page = await getJson(`api/v1/regions?limit=${REGIONS_PAGE}${next && `&continue=${next}`}`);
@@ -104,14 +115,25 @@ async function loadRegions() {
  * sight, and of values up to VALUE_MAX: the process has other things to do.
  */
 async function lookUpValues(event) {
-  if (event.looked || feed.looking || !event.key_old || !event.key_new || event.size > VALUE_MAX || partsOf(event)) return;
+  if (
+    event.looked ||
+    feed.looking ||
+    !event.key_old ||
+    !event.key_new ||
+    event.size > VALUE_MAX ||
+    partsOf(event)
+  )
+    return;
   if (!layoutOf(event.format)) return;
   event.looked = feed.looking = true;
   try {
-    const before = await getBytes(`api/v1/values/${event.key_old}`), after = await getBytes(`api/v1/values/${event.key_new}`);
+    const before = await getBytes(`api/v1/values/${event.key_old}`),
+      after = await getBytes(`api/v1/values/${event.key_new}`);
     event.parts = partsOfStructure(event, [{ offset: 0, before, after }]);
     if (event.parts) event.told = true;
-  } catch { /* the versions have left the history */ }
+  } catch {
+    /* the versions have left the history */
+  }
   feed.looking = false;
 }
 
@@ -128,7 +150,9 @@ function takeReset(reset) {
   if (state.epoch !== null && state.epoch !== reset.epoch) {
     forget();
     addNote("The watcher was opened anew: its numbering begins again.", false);
-    loadRegions().catch(() => { /* the next poll does */ });
+    loadRegions().catch(() => {
+      /* the next poll does */
+    });
   }
   state.epoch = reset.epoch;
   state.seq = Math.max(0, reset.oldest - 1);
@@ -168,7 +192,10 @@ async function connect() {
       await loadRegions();
       await loadNewest(status);
     }
-    const response = await ask(`api/v1/events/stream?since=${state.seq}&epoch=${state.epoch}`, "application/x-ndjson");
+    const response = await ask(
+      `api/v1/events/stream?since=${state.seq}&epoch=${state.epoch}`,
+      "application/x-ndjson",
+    );
     await checked(response, "stream");
     feed.retryMs = RETRY_MIN_MS;
     showConnection("live", "live");
@@ -183,13 +210,21 @@ async function connect() {
 
 async function pollStatus() {
   if (state.live) {
-    try { takeStatus(await getJson("api/v1/status")); } catch { /* the stream notices the same and tries again */ }
+    try {
+      takeStatus(await getJson("api/v1/status"));
+    } catch {
+      /* the stream notices the same and tries again */
+    }
   }
   setTimeout(pollStatus, STATUS_MS);
 }
 
 /* Long lists seldom: the process has other things to do. */
 async function pollRegions() {
-  try { if (state.live) await loadRegions(); } catch { /* as above */ }
+  try {
+    if (state.live) await loadRegions();
+  } catch {
+    /* as above */
+  }
   setTimeout(pollRegions, REGIONS_MS * Math.max(1, Math.ceil(state.variables.size / 500)));
 }

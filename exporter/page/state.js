@@ -6,12 +6,21 @@
 const EVENTS_MAX = 1000;
 
 const state = {
-  epoch: null, seq: null, status: null, live: false,
+  epoch: null,
+  seq: null,
+  status: null,
+  live: false,
   variables: new Map(), // key -> entry
-  events: [],           // oldest first: events, and notes {note, bad, time_ms, id}
-  version: 0,           // grows with every event
-  missed: 0, received: 0, rate: 0, lastReceived: 0,
-  paused: false, waiting: 0, notes: 0, filter: () => true,
+  events: [], // oldest first: events, and notes {note, bad, time_ms, id}
+  version: 0, // grows with every event
+  missed: 0,
+  received: 0,
+  rate: 0,
+  lastReceived: 0,
+  paused: false,
+  waiting: 0,
+  notes: 0,
+  filter: () => true,
 };
 
 /* A hub's events name their process; names are unique in one process only. */
@@ -23,8 +32,20 @@ function variableOf(item) {
   const key = keyOf(item);
   let entry = state.variables.get(key);
   if (!entry) {
-    entry = { key, name: item.name, id: item.region_id, size: 0, events: 0, lastSeq: 0, lastMs: 0, value: undefined,
-      last: null, curve: new Curve(), rate: 0, writer: "" };
+    entry = {
+      key,
+      name: item.name,
+      id: item.region_id,
+      size: 0,
+      events: 0,
+      lastSeq: 0,
+      lastMs: 0,
+      value: undefined,
+      last: null,
+      curve: new Curve(),
+      rate: 0,
+      writer: "",
+    };
     state.variables.set(key, entry);
   }
   return entry;
@@ -38,7 +59,8 @@ function takeLast(entry, event) {
 }
 
 function takeEvent(event) {
-  const entry = variableOf(event), fresh = event.seq > entry.lastSeq;
+  const entry = variableOf(event),
+    fresh = event.seq > entry.lastSeq;
   state.seq = event.seq;
   state.received++;
   state.version++;
@@ -66,7 +88,10 @@ function addNote(text, bad) {
 function takeGap(gap) {
   state.missed += gap.missed;
   state.seq = gap.to;
-  addNote(`${count(gap.missed, "event")} ${gap.missed === 1 ? "is" : "are"} missing here: gone from the log before this page read them.`, true);
+  addNote(
+    `${count(gap.missed, "event")} ${gap.missed === 1 ? "is" : "are"} missing here: gone from the log before this page read them.`,
+    true,
+  );
 }
 
 function forget() {
@@ -98,13 +123,18 @@ const ORDERS = {
   last: (a, b) => b.lastMs - a.lastMs || b.lastSeq - a.lastSeq || (a.name < b.name ? -1 : 1),
   name: (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   rate: (a, b) => b.rate - a.rate || b.lastMs - a.lastMs,
-  writer: (a, b) => (a.writer === "") - (b.writer === "") || (a.writer < b.writer ? -1 : a.writer > b.writer ? 1 : b.lastMs - a.lastMs),
+  writer: (a, b) =>
+    (a.writer === "") - (b.writer === "") ||
+    (a.writer < b.writer ? -1 : a.writer > b.writer ? 1 : b.lastMs - a.lastMs),
 };
 
 function makeFilter(text) {
   if (!text) return () => true;
   if (!/[*?]/.test(text)) return (name) => name.toLowerCase().includes(text.toLowerCase());
-  const pattern = text.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
+  const pattern = text
+    .replace(/[.+^${}()|[\]\\]/g, "\\$&")
+    .replaceAll("*", ".*")
+    .replaceAll("?", ".");
   const expression = new RegExp(`^${pattern}$`, "su");
   return (name) => expression.test(name);
 }

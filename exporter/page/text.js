@@ -10,9 +10,12 @@ const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
 /* Characters that hide, reorder or break text; blanks but the plain one. */
-const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f"
-  + "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\ud800-\\udfff]"
-  + "|[\\u{e0000}-\\u{e0fff}]", "gu");
+const HIDDEN = new RegExp(
+  "[\\u0000-\\u001f\\u007f-\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f" +
+    "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\ud800-\\udfff]" +
+    "|[\\u{e0000}-\\u{e0fff}]",
+  "gu",
+);
 
 function spelt(text) {
   return String(text).replace(HIDDEN, (c) => "\\u" + c.codePointAt(0).toString(16).padStart(4, "0"));
@@ -81,7 +84,9 @@ function numberText(value) {
 /* Two numbers beside each other: with all their digits where seven would make them the same. */
 function pairText(old, now) {
   const texts = [numberText(old), numberText(now)];
-  return texts[0] === texts[1] && typeof old === "number" && typeof now === "number" && old !== now ? [String(old), String(now)] : texts;
+  return texts[0] === texts[1] && typeof old === "number" && typeof now === "number" && old !== now
+    ? [String(old), String(now)]
+    : texts;
 }
 
 function asNumber(value) {
@@ -106,10 +111,15 @@ function rateText(perMinute) {
 
 function clockText(ms) {
   const date = new Date(ms);
-  const time = date.toLocaleTimeString("en-GB", { hour12: false }) + "." + String(date.getMilliseconds()).padStart(3, "0");
+  const time =
+    date.toLocaleTimeString("en-GB", { hour12: false }) + "." + String(date.getMilliseconds()).padStart(3, "0");
   return Date.now() - ms > 86400000 ? `${date.toLocaleDateString("en-CA")} ${time}` : time;
 }
 
 function timeNode(ms, text = clockText(ms)) {
-  return element("time", { dateTime: new Date(ms).toISOString(), title: new Date(ms).toISOString(), textContent: text });
+  return element("time", {
+    dateTime: new Date(ms).toISOString(),
+    title: new Date(ms).toISOString(),
+    textContent: text,
+  });
 }

@@ -21,9 +21,18 @@ const REASONS = {
 };
 
 const SURE = {
-  exact: { word: "proof", text: "Proof: this store, or this system call, wrote the bytes that changed. A later store in the same window may have written the final value." },
-  page: { word: "guess", text: "A guess: this code wrote to the same memory page, elsewhere on it or at another time. It is often not who made this change." },
-  kernel: { word: "kernel", text: "A system call wrote this: the kernel stored it for a thread of the process. Which one is not told." },
+  exact: {
+    word: "proof",
+    text: "Proof: this store, or this system call, wrote the bytes that changed. A later store in the same window may have written the final value.",
+  },
+  page: {
+    word: "guess",
+    text: "A guess: this code wrote to the same memory page, elsewhere on it or at another time. It is often not who made this change.",
+  },
+  kernel: {
+    word: "kernel",
+    text: "A system call wrote this: the kernel stored it for a thread of the process. Which one is not told.",
+  },
   none: { word: "unknown", text: "Nobody is known to have written this." },
 };
 
@@ -38,20 +47,24 @@ function placeOf(writer) {
   const call = writer.syscall ?? writer.system_call ?? null;
   if (!frame.function && !frame.file && !writer.symbol && !call) return null;
   const symbol = writer.symbol ? `${writer.symbol} in ${baseName(writer.object)}` : "";
-  const at = frame.file ? `${baseName(frame.file)}${frame.line ? `:${frame.line}` : ""}` : baseName(writer.object);
+  const at = frame.file
+    ? `${baseName(frame.file)}${frame.line ? `:${frame.line}` : ""}`
+    : baseName(writer.object);
   return {
     name: frame.function || writer.symbol || at,
     at: frame.function || writer.symbol ? at : "",
-    path: frame.file ? `${frame.file}${frame.line ? `:${frame.line}` : ""}` : writer.object ?? "",
+    path: frame.file ? `${frame.file}${frame.line ? `:${frame.line}` : ""}` : (writer.object ?? ""),
     native: symbol,
-    call: call ? String(typeof call === "object" ? call.name ?? "" : call) : "",
+    call: call ? String(typeof call === "object" ? (call.name ?? "") : call) : "",
   };
 }
 
 /* What there is to say of an event's author: {sure, place, reason, thread}. */
 function authorOf(event) {
-  const where = event.where, exact = where.attribution === "exact";
-  const place = placeOf(exact || where.attribution === "none" ? where : where.page_writer) ?? placeOf(where.page_writer);
+  const where = event.where,
+    exact = where.attribution === "exact";
+  const place =
+    placeOf(exact || where.attribution === "none" ? where : where.page_writer) ?? placeOf(where.page_writer);
   const guess = !exact && (where.page_writer || (place && where.attribution === "page"));
   const writer = exact || !where.page_writer ? where : where.page_writer;
   return {
@@ -59,14 +72,18 @@ function authorOf(event) {
     place,
     reason: REASONS[where.reason] ?? where.reason ?? "no note explains this change",
     kernel: where.reason === "kernel",
-    thread: writer.thread_name || writer.thread_id ? `${writer.thread_name ?? ""} ${writer.thread_id ?? ""}`.trim() : "",
+    thread:
+      writer.thread_name || writer.thread_id
+        ? `${writer.thread_name ?? ""} ${writer.thread_id ?? ""}`.trim()
+        : "",
   };
 }
 
 /* One word for each author, by which variables are sorted and shares are counted. */
 function authorName(event) {
   const { sure, place, kernel } = authorOf(event);
-  if (place) return `${place.name}${place.at ? ` (${place.at})` : ""}${place.call ? ` by ${place.call}()` : ""}`;
+  if (place)
+    return `${place.name}${place.at ? ` (${place.at})` : ""}${place.call ? ` by ${place.call}()` : ""}`;
   return kernel ? "a system call" : sure === "none" ? "unknown" : "somebody";
 }
 
@@ -78,18 +95,43 @@ function sureMark(sure) {
 function authorNodes(event) {
   const { sure, place, reason, kernel } = authorOf(event);
   if (!place) {
-    return [element("span", { className: "who none", textContent: kernel ? "a system call" : "unknown" }),
-      element("small", {}, kernel ? sureMark("kernel") : element("span", { className: "reason", title: reason, textContent: reason }))];
+    return [
+      element("span", { className: "who none", textContent: kernel ? "a system call" : "unknown" }),
+      element(
+        "small",
+        {},
+        kernel
+          ? sureMark("kernel")
+          : element("span", { className: "reason", title: reason, textContent: reason }),
+      ),
+    ];
   }
-  const name = element("span", { className: `who ${sure}`, title: place.path },
-    sure === "page" ? "perhaps " : "", element("b", { textContent: place.name }));
+  const name = element(
+    "span",
+    { className: `who ${sure}`, title: place.path },
+    sure === "page" ? "perhaps " : "",
+    element("b", { textContent: place.name }),
+  );
   if (place.call) name.append(" by ", element("code", { textContent: `${place.call}()` }));
   const at = element("span", { className: "at", title: place.path, textContent: place.at });
   return [name, element("small", {}, sureMark(sure), " ", at)];
 }
 
 function framesNode(frames) {
-  return element("ol", { className: "frames" }, ...frames.map((frame) => element("li", {},
-    element("b", { textContent: frame.function ?? "?" }), " ",
-    element("span", { title: frame.file ?? "", textContent: frame.file ? `${frame.file}:${frame.line ?? "?"}` : "" }))));
+  return element(
+    "ol",
+    { className: "frames" },
+    ...frames.map((frame) =>
+      element(
+        "li",
+        {},
+        element("b", { textContent: frame.function ?? "?" }),
+        " ",
+        element("span", {
+          title: frame.file ?? "",
+          textContent: frame.file ? `${frame.file}:${frame.line ?? "?"}` : "",
+        }),
+      ),
+    ),
+  );
 }

@@ -85,7 +85,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, found: Found, timeout: float) -> None:
         address = urlsplit(found.url)
         self._found, self._tls = found, address.scheme == "https"
-        host = _host(found)
+        host = found.host
         super().__init__(host, found.port or 80, timeout=timeout)
 
     def connect(self) -> None:
@@ -109,25 +109,12 @@ class _Connection(http.client.HTTPConnection):
         return made
 
 
-def _host(found: Found) -> str:
-    """Where to connect to: an exporter that listens everywhere says so, and is reached here."""
-    host = urlsplit(found.url).hostname or "localhost"
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def _host_header(found: Found) -> str:
-    if found.unix_socket:
-        return "localhost"
-    host = _host(found)
-    return f"[{host}]:{found.port}" if ":" in host else f"{host}:{found.port}"
-
-
 def knock(found: Found) -> Answer:
     """Who answers there? The epoch is no secret: whoever has the port is not told the token."""
     try:
         connection = _Connection(found, ASK_S)
         try:
-            connection.request("HEAD", "/-/healthy", headers={"Host": _host_header(found)})
+            connection.request("HEAD", "/-/healthy", headers={"Host": found.host_header})
             same = connection.getresponse().headers.get("Memwatch-Epoch") == found.epoch
             return Answer.ITSELF if same else Answer.NOBODY
         finally:
@@ -157,7 +144,7 @@ class Client:
 
     def _ask(self, path: str, query: Any, accept: str) -> http.client.HTTPResponse:
         target = f"{path}?{urlencode(query, doseq=True)}" if query else path
-        headers = {"Host": _host_header(self.found), "Accept": accept}
+        headers = {"Host": self.found.host_header, "Accept": accept}
         if self.found.token:
             headers["Authorization"] = f"Bearer {self.found.token}"
         try:

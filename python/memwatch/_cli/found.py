@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from typing import Any, Iterator, NamedTuple, Optional
+from urllib.parse import urlsplit
 
 from memwatch._cli.processes import my_uid, pid_seen_from_here
 
@@ -40,6 +41,19 @@ class Found(NamedTuple):
     def address(self) -> str:
         """For people."""
         return self.url or self.unix_socket
+
+    @property
+    def host(self) -> str:
+        """Where to connect to: an exporter that listens everywhere says so, and is reached here."""
+        host = urlsplit(self.url).hostname or "localhost"
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+    @property
+    def host_header(self) -> str:
+        """What it takes for its name in a request."""
+        if self.unix_socket:
+            return "localhost"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def title(self) -> str:

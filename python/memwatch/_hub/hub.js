@@ -1,13 +1,19 @@
 /* The hub's live page: who is there, and the merged stream. Names and values are text, and only text. */
 "use strict";
 
-const TOKEN_KEY = "memwatch-hub-token", ROWS = 500, WORKERS_MS = 2000, FIRST = 20;
+const TOKEN_KEY = "memwatch-hub-token",
+  ROWS = 500,
+  WORKERS_MS = 2000,
+  FIRST = 20;
 const $ = (id) => document.getElementById(id);
 const state = { token: null, paused: false, held: [], workers: [], cursor: null, started: false };
 
 /* What hides or turns text is spelt out. */
-const spelt = (text) => String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-  (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const spelt = (text) =>
+  String(text).replace(
+    /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 
 function cell(row, text, className) {
   const td = document.createElement("td");
@@ -28,7 +34,10 @@ function connection(name, text) {
 }
 
 async function ask(path, headers) {
-  const answer = await fetch(path, { cache: "no-store", headers: { Authorization: `Bearer ${state.token}`, ...headers } });
+  const answer = await fetch(path, {
+    cache: "no-store",
+    headers: { Authorization: `Bearer ${state.token}`, ...headers },
+  });
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   const error = new Error(body.error || answer.statusText);
@@ -61,25 +70,40 @@ async function loadWorkers() {
     worker.regions = before ? before.regions : null;
   }
   state.workers = workers;
-  await Promise.all(workers.map(async (worker) => {
-    try {
-      worker.regions = (await (await ask(`${worker.path}status`)).json()).regions;
-    } catch { /* it is gone, or does not answer: the row says so */ }
-  }));
-  $("workers").replaceChildren(...workers.map((worker) => {
-    const row = document.createElement("tr");
-    cell(row, worker.service);
-    cell(row, worker.worker);
-    cell(row, worker.pid || "", "number");
-    cell(row, Object.entries(worker.labels).map(([name, value]) => `${name}=${value}`).join(" "));
-    cell(row, worker.up ? "yes" : "not now");
-    cell(row, worker.regions === null ? "" : worker.regions, "number");
-    return row;
-  }));
+  await Promise.all(
+    workers.map(async (worker) => {
+      try {
+        worker.regions = (await (await ask(`${worker.path}status`)).json()).regions;
+      } catch {
+        /* it is gone, or does not answer: the row says so */
+      }
+    }),
+  );
+  $("workers").replaceChildren(
+    ...workers.map((worker) => {
+      const row = document.createElement("tr");
+      cell(row, worker.service);
+      cell(row, worker.worker);
+      cell(row, worker.pid || "", "number");
+      cell(
+        row,
+        Object.entries(worker.labels)
+          .map(([name, value]) => `${name}=${value}`)
+          .join(" "),
+      );
+      cell(row, worker.up ? "yes" : "not now");
+      cell(row, worker.regions === null ? "" : worker.regions, "number");
+      return row;
+    }),
+  );
 }
 
 async function pollWorkers() {
-  try { await loadWorkers(); } catch (error) { if (error.status === 401) return login(error.message); }
+  try {
+    await loadWorkers();
+  } catch (error) {
+    if (error.status === 401) return login(error.message);
+  }
   setTimeout(pollWorkers, WORKERS_MS);
 }
 
@@ -89,17 +113,24 @@ function valueOf(event, side) {
   const number = event[`${side}_number`];
   if (number !== undefined && number !== null) return String(number);
   if (event.elements && event.elements.length)
-    return event.elements.slice(0, 3).map((each) => `[${each.index}] ${each[side]}`).join(", ");
+    return event.elements
+      .slice(0, 3)
+      .map((each) => `[${each.index}] ${each[side]}`)
+      .join(", ");
   const preview = event[`${side}_preview`];
   if (preview === null || preview === undefined) return "…";
   const bytes = atob(preview);
   if (/^[\x20-\x7e]*$/.test(bytes)) return bytes.length > 60 ? `${bytes.slice(0, 60)}…` : bytes;
-  return [...bytes.slice(0, 16)].map((c) => c.charCodeAt(0).toString(16).padStart(2, "0")).join(" ") + (bytes.length > 16 ? " …" : "");
+  return (
+    [...bytes.slice(0, 16)].map((c) => c.charCodeAt(0).toString(16).padStart(2, "0")).join(" ") +
+    (bytes.length > 16 ? " …" : "")
+  );
 }
 
 function writer(where) {
   if (!where) return "";
-  if (where.attribution === "exact" && where.function) return `${where.function} ${where.file.split("/").pop()}:${where.line}`;
+  if (where.attribution === "exact" && where.function)
+    return `${where.function} ${where.file.split("/").pop()}:${where.line}`;
   return where.attribution === "exact" ? where.symbol || "native code" : where.reason || where.attribution;
 }
 
@@ -116,7 +147,10 @@ function show(event) {
     cell(row, event.service);
     cell(row, event.worker);
     cell(row, event.name);
-    cell(row, event.kind === "lost" ? "its memory is gone" : `${valueOf(event, "old")} → ${valueOf(event, "new")}`);
+    cell(
+      row,
+      event.kind === "lost" ? "its memory is gone" : `${valueOf(event, "old")} → ${valueOf(event, "new")}`,
+    );
     cell(row, writer(event.where)).title = spelt((event.where && event.where.file) || "");
   }
   row.dataset.name = event.name || "";
@@ -131,13 +165,20 @@ const take = (event) => (state.paused ? state.held.push(event) > ROWS && state.h
 
 /* What was written before the page was opened: the newest of each worker. */
 async function loadNewest() {
-  const found = await Promise.all(state.workers.map(async (worker) => {
-    try {
-      const { events } = await (await ask(`${worker.path}events?order=newest&limit=${FIRST}`)).json();
-      return events.map((event) => ({ ...event, service: worker.service, worker: worker.worker }));
-    } catch { return []; }
-  }));
-  found.flat().sort((a, b) => a.time_ms - b.time_ms).forEach(show);
+  const found = await Promise.all(
+    state.workers.map(async (worker) => {
+      try {
+        const { events } = await (await ask(`${worker.path}events?order=newest&limit=${FIRST}`)).json();
+        return events.map((event) => ({ ...event, service: worker.service, worker: worker.worker }));
+      } catch {
+        return [];
+      }
+    }),
+  );
+  found
+    .flat()
+    .sort((a, b) => a.time_ms - b.time_ms)
+    .forEach(show);
 }
 
 async function follow() {
@@ -165,7 +206,8 @@ async function read(reader) {
     const parts = (rest + decoder.decode(value, { stream: true })).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      const id = /^id: (.*)-(\d+)$/m.exec(part), data = /^data: (.*)$/m.exec(part);
+      const id = /^id: (.*)-(\d+)$/m.exec(part),
+        data = /^data: (.*)$/m.exec(part);
       if (id) state.cursor = { epoch: id[1], seq: id[2] };
       if (data) take(JSON.parse(data[1]));
     }
@@ -174,7 +216,9 @@ async function read(reader) {
 
 /* --- the page --------------------------------------------------------------------------------------------------- */
 
-$("filter").addEventListener("input", () => { for (const row of $("events").rows) row.hidden = !matches(row); });
+$("filter").addEventListener("input", () => {
+  for (const row of $("events").rows) row.hidden = !matches(row);
+});
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 $("pause").addEventListener("click", () => {
   state.paused = !state.paused;

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ssl
 from typing import AsyncIterator, Optional
-from urllib.parse import urlsplit
 
 from memwatch._cli.found import Found
 
@@ -77,7 +76,7 @@ class Connection:
         self._found = found
         self._reader: Optional[asyncio.StreamReader] = None
         self._writer: Optional[asyncio.StreamWriter] = None
-        self._host = host_header(found)
+        self._host = found.host_header
         self.epoch = found.epoch
 
     async def open(self) -> None:
@@ -109,7 +108,7 @@ class Connection:
             self._reader, self._writer = await asyncio.open_unix_connection(found.unix_socket, limit=1 << 20)
         else:
             self._reader, self._writer = await asyncio.open_connection(
-                host_of(found), found.port, ssl=_tls(found), limit=1 << 20
+                found.host, found.port, ssl=_tls(found), limit=1 << 20
             )
 
     async def ask(self, path: str, headers: Headers, *, token: bool) -> Answer:
@@ -192,19 +191,6 @@ class Upstream:
         """Ends its connections."""
         for connection in self._connections.values():
             connection.close()
-
-
-def host_of(found: Found) -> str:
-    """Where to connect to: an exporter that listens everywhere is reached here."""
-    host = urlsplit(found.url).hostname or "127.0.0.1"
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def host_header(found: Found) -> str:
-    if found.unix_socket:
-        return "localhost"
-    host = host_of(found)
-    return f"[{host}]:{found.port}" if ":" in host else f"{host}:{found.port}"
 
 
 def _tls(found: Found) -> Optional[ssl.SSLContext]:

@@ -71,6 +71,20 @@ class Inside:
         return connection
 
 
+class Mounted:
+    """What the applications that others mount have in common."""
+
+    def __init__(self, watcher: Any, *, allowed_hosts: Sequence[str] = (), token: str = "") -> None:
+        options = {"token": token} if token else {}
+        self._inside = Inside(watcher, metrics_need_token=True, **options)
+        self._allowed = tuple(allowed_hosts)
+
+    @property
+    def token(self) -> str:
+        """What all but health asks for, as `Authorization: Bearer TOKEN`; the page asks for it by itself."""
+        return self._inside.token
+
+
 def _remove(directory: str, pid: int) -> None:
     if pid == os.getpid():
         shutil.rmtree(directory, ignore_errors=True)

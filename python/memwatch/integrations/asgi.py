@@ -8,28 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Any, Awaitable, Callable, Sequence
+from typing import Any, Awaitable, Callable
 from urllib.parse import quote
 
-from memwatch.integrations._inside import HEAD_BYTES, Headers, Inside, read_head, refusal, request
+from memwatch.integrations._inside import HEAD_BYTES, Headers, Mounted, read_head, refusal, request
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class AsgiApp:
+class AsgiApp(Mounted):
     """Passes requests on to an exporter of the watcher's in this process. Needs asyncio, as uvicorn runs it."""
-
-    def __init__(self, watcher: Any, *, allowed_hosts: Sequence[str] = (), token: str = "") -> None:
-        options = {"token": token} if token else {}
-        self._inside = Inside(watcher, metrics_need_token=True, **options)
-        self._allowed = tuple(allowed_hosts)
-
-    @property
-    def token(self) -> str:
-        """What all but health asks for, as `Authorization: Bearer TOKEN`; the page asks for it by itself."""
-        return self._inside.token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI 3 wants it."""

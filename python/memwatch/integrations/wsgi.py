@@ -8,10 +8,10 @@ A client that streams or waits holds a thread of the server, or a whole worker o
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator
 from urllib.parse import quote
 
-from memwatch.integrations._inside import HEAD_BYTES, Headers, Inside, read_head, refusal, request
+from memwatch.integrations._inside import HEAD_BYTES, Headers, Mounted, read_head, refusal, request
 
 Environ = dict[str, Any]
 NAMES = {
@@ -28,18 +28,8 @@ NAMES = {
 REASONS = {307: "Temporary Redirect", 403: "Forbidden", 405: "Method Not Allowed", 421: "Misdirected Request"}
 
 
-class WsgiApp:
+class WsgiApp(Mounted):
     """Passes requests on to an exporter of the watcher's in this process."""
-
-    def __init__(self, watcher: Any, *, allowed_hosts: Sequence[str] = (), token: str = "") -> None:
-        options = {"token": token} if token else {}
-        self._inside = Inside(watcher, metrics_need_token=True, **options)
-        self._allowed = tuple(allowed_hosts)
-
-    @property
-    def token(self) -> str:
-        """What all but health asks for, as `Authorization: Bearer TOKEN`; the page asks for it by itself."""
-        return self._inside.token
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """As PEP 3333 wants it."""
