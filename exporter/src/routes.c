@@ -26,6 +26,8 @@
 #include "status.h"
 #include "values.h"
 
+#include <memwatch/reader.h>
+
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -340,6 +342,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 	if (!exporter->named) {
 		exporter->named = true;
 		pthread_setname_np(pthread_self(), "memwatch-http");
+		memwatch_thread_own();
 	}
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	if (info)

@@ -372,6 +372,7 @@ static void finish(struct memwatch_recorder *recorder)
 static void *record(void *arg)
 {
 	struct memwatch_recorder *recorder = arg;
+	memwatch_thread_own();
 	while (turn(recorder))
 		;
 	finish(recorder);

@@ -4,6 +4,8 @@
  */
 #include "watching.h"
 
+#include <memwatch/reader.h>
+
 /* Two authors, known by the functions that store, which are small. */
 #define AUTHOR __attribute__((noinline, noipa, no_sanitize("thread"))) static
 
@@ -63,6 +65,34 @@ static void *flush_always(void *watcher)
 	while (!atomic_load(&stop))
 		memwatch_flush(watcher, PATIENCE_MS);
 	return NULL;
+}
+
+/* --- memwatch's own threads --- */
+
+static void *write_as_own(void *arg)
+{
+	memwatch_thread_own();
+	poke(arg, 7);
+	return NULL;
+}
+
+/* A thread that serves memwatch is nobody: neither as the author nor as who wrote to the page. */
+TEST(a_thread_of_memwatchs_own_is_no_writer)
+{
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_unhurried();
+	pthread_t thread;
+	add_region(watcher, memory, PAGE, "region");
+	if (!stats_of(watcher).attribution_available)
+		SKIP(stats_of(watcher).attribution_note);
+	CHECK(pthread_create(&thread, NULL, write_as_own, memory + 3) == 0);
+	pthread_join(thread, NULL);
+	const struct memwatch_event *event = only_event(watcher, 0);
+	CHECK_EQ(event->where.attribution, MEMWATCH_ATTRIBUTION_NONE);
+	CHECK_EQ(event->where.reason, MEMWATCH_REASON_OWN);
+	CHECK(!event->where.page_writer);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
 }
 
 /* Two lines that take turns, each write told before the next, while somebody else makes the passes. */

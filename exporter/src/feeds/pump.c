@@ -10,6 +10,8 @@
 
 #include "clock.h"
 
+#include <memwatch/reader.h>
+
 #include <string.h>
 
 enum { PUMP_WAIT_MAX_MS = 60000, PUMP_PAUSE_MS = 20 };
@@ -69,6 +71,7 @@ static void *run(void *arg)
 	struct round round = { 0 };
 	bool stopping = false;
 	pthread_setname_np(pthread_self(), "memwatch-pump");
+	memwatch_thread_own();
 	while (!stopping && !nudge_sleep_until(&pump->nudge, round.woken_ms + PUMP_PAUSE_MS, true)) {
 		run_round(pump, &round);
 		int64_t next_ms = round.feeds_ms < round.connections_ms ? round.feeds_ms : round.connections_ms;

@@ -62,6 +62,12 @@ MEMWATCH_API void memwatch_threads_stop(void);
 /* 0; -EAGAIN when the system has no thread to give: then nothing is told until it has. */
 MEMWATCH_API int memwatch_threads_start(void);
 
+/*
+ * For a thread that serves memwatch, as the exporter's and the recorder's do: what it writes from now on is nobody's,
+ * as what the library's own threads write. It stays so until the thread ends.
+ */
+MEMWATCH_API void memwatch_thread_own(void);
+
 /* The next event that the sink reads is the one after `since`, or the oldest that is kept. Before its first read. */
 MEMWATCH_API void memwatch_sink_seek(memwatch_sink *sink, uint64_t since);
 
