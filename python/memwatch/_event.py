@@ -109,11 +109,10 @@ class Where(Mapping[str, Any]):
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{name!r} cannot be deleted: what is known of a writer does not change")
 
-    def __eq__(self, other: Any) -> bool:
-        return self is other
+    __eq__ = Mapping.__eq__  # what is known is the same: of an event that was recorded, or sent, too
 
     def __hash__(self) -> int:
-        return id(self) >> 4
+        return hash(tuple(self.values()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _where_of, (dict(self),)

@@ -37,7 +37,8 @@ def test_events_are_as_they_were(watch, path, opened):
     for live, recorded in zip(before, after):
         for field in FIELDS:
             assert getattr(live, field) == getattr(recorded, field), field
-        assert live.where == recorded.where or dict(live.where) == dict(recorded.where)
+        assert live.where == recorded.where
+        assert hash(live.where) == hash(recorded.where)
 
 
 def test_every_version_of_small_and_large_regions(watch, path, opened):
