@@ -131,8 +131,10 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
     for variable in environ:
         if not variable.startswith("MEMWATCH_") or variable in known or variable in OTHERS:
             continue
-        from difflib import get_close_matches
-
+        try:
+            from difflib import get_close_matches
+        except ImportError:  # a process that gave up its rights may not read its own library any more
+            return
         near = get_close_matches(variable, known, 1, 0.9)
         if near:
             raise ValueError(f"environment variable {variable} is no option of memwatch: {near[0]} is")

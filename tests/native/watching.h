@@ -119,13 +119,19 @@ static inline void flush(memwatch *watcher)
 	OK(memwatch_flush(watcher, PATIENCE_MS));
 }
 
+/* The newest seq that is told so far. */
+static inline uint64_t newest_told(memwatch *watcher)
+{
+	struct memwatch_cursor cursor;
+	OK(memwatch_events_read(watcher, UINT64_MAX - 1, NULL, 0, &cursor));
+	return cursor.newest;
+}
+
 /* The newest seq, after everything written before is an event. */
 static inline uint64_t newest(memwatch *watcher)
 {
-	struct memwatch_cursor cursor;
 	flush(watcher);
-	OK(memwatch_events_read(watcher, UINT64_MAX - 1, NULL, 0, &cursor));
-	return cursor.newest;
+	return newest_told(watcher);
 }
 
 /* Lets threads run for as long as a load lasts, and on until there are more than `n_events`. */

@@ -109,9 +109,20 @@ void ring_kick(struct ring *ring)
 	futex_wake(&ring->wake);
 }
 
+uint64_t ring_head(const struct ring *ring)
+{
+	atomic_thread_fence(memory_order_acquire); /* what was read before, was read before */
+	return atomic_load_explicit(&ring->head, memory_order_relaxed);
+}
+
+uint64_t ring_tail(const struct ring *ring)
+{
+	return atomic_load_explicit(&ring->tail, memory_order_relaxed);
+}
+
 uint64_t ring_depth_guess(const struct ring *ring)
 {
 	uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+	uint64_t tail = ring_tail(ring);
 	return head > tail ? head - tail : 0;
 }

@@ -52,6 +52,9 @@ bool ring_waiting(struct ring *ring);
 bool ring_sleep(struct ring *ring);
 /* Wakes the worker. Signal-safe. */
 void ring_kick(struct ring *ring);
+/* How many items it was given, and, for the worker, how many of them were taken. */
+uint64_t ring_head(const struct ring *ring);
+uint64_t ring_tail(const struct ring *ring);
 uint64_t ring_depth_guess(const struct ring *ring);
 
 #endif

@@ -475,6 +475,7 @@ void emit_region(struct engine *engine, struct region *region)
 	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written);
 	if (!error)
 		error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.polled);
+	engine->pass.n_read = ring_head(&engine->ring);
 	if (!error && !was_written && !engine->diff.n_ranges)
 		return; /* polled, and nothing new: not a detection */
 	region->detected++;

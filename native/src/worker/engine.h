@@ -62,10 +62,11 @@ struct pass {
 	uint8_t guarded[POINTS * POINT_BYTES];  /* the old value of a guarded region */
 	struct thread_name names[THREAD_NAMES]; /* of writers */
 	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
-	uint32_t check_slot, n_checked;         /* where the search for vanished memory goes on */
-	uint64_t dropped_now, dropped_before;   /* of the ring: when this full pass began, and the one before it */
-	uint64_t last_full_ns, this_full_ns;    /* CLOCK_MONOTONIC: when the last full passes began */
-	uint64_t tell_ns;                       /* CPU time that went into telling of changes of polled memory */
+	uint64_t n_read;                      /* how many notes the ring had been given when the last region was read */
+	uint32_t check_slot, n_checked;       /* where the search for vanished memory goes on */
+	uint64_t dropped_now, dropped_before; /* of the ring: when this full pass began, and the one before it */
+	uint64_t last_full_ns, this_full_ns;  /* CLOCK_MONOTONIC: when the last full passes began */
+	uint64_t tell_ns;                     /* CPU time that went into telling of changes of polled memory */
 	bool touch_failed;  /* a touched region could not be listed or read: keep the spans for the next pass */
 	bool silent_change; /* it found a change without a note */
 };

@@ -37,14 +37,14 @@ bool who_add(struct who *who, const struct taken *note)
 void who_drain(struct who *who, struct ring *ring)
 {
 	struct note note;
-	while (ring_pop(ring, &note)) {
-		uint64_t time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed);
-		struct taken taken = { .time_ns = time_ns,
+	for (uint64_t place; place = ring_tail(ring), ring_pop(ring, &note);) {
+		struct taken taken = { .time_ns = atomic_load_explicit(&note.time_ns, memory_order_relaxed),
+				       .place = place,
 				       .address = note.address,
 				       .ip = note.ip,
 				       .thread_id = note.thread_id,
 				       .location = note.location,
-				       .told = time_ns <= who->told_ns };
+				       .told = place < who->n_told };
 		if (!who_add(who, &taken))
 			atomic_fetch_add(&ring->dropped, 1);
 	}
@@ -87,13 +87,12 @@ void who_index(struct who *who)
 	}
 }
 
-void who_told(struct who *who, struct ring *ring, const struct span_list *read)
+void who_told(struct who *who, struct ring *ring, const struct span_list *read, uint64_t n_read)
 {
-	uint64_t now_ns = time_realtime_ns();
 	who_drain(who, ring);
-	who->told_ns = now_ns; /* a note may wait in the ring behind one that is still being written */
+	who->n_told = n_read; /* a note may wait in the ring behind one that is still being written */
 	for (uint32_t i = 0; i < who->n; i++)
-		who->notes[i].told |= span_list_holds(read, who->notes[i].address);
+		who->notes[i].told |= who->notes[i].place < n_read && span_list_holds(read, who->notes[i].address);
 }
 
 void who_keep(struct who *who, uint64_t since_ns)

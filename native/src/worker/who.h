@@ -9,6 +9,7 @@
 
 struct taken {
 	uint64_t time_ns, address, ip;
+	uint64_t place; /* in the ring, which is the order in which notes were begun */
 	int32_t thread_id;
 	uint32_t location;
 	uint32_t next;   /* of the same page, 0: none, else index + 1 */
@@ -36,7 +37,7 @@ struct who {
 	uint32_t n, capacity;
 	uint32_t n_indexed;
 	uint32_t n_window;           /* those that were there when the window ended; what comes later proves nothing */
-	uint64_t told_ns;            /* CLOCK_REALTIME: notes up to then that come only now are told */
+	uint64_t n_told;             /* of the ring's notes, from its first on: those that come only now are told */
 	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
 	uint32_t n_heads;            /* a power of two */
 	struct store stores[STORES]; /* by a hash of ip */
@@ -56,10 +57,10 @@ const struct taken *who_next(const struct who *who, uint64_t address, const stru
 /* Is it memwatch itself that wrote? */
 bool who_is_own(const struct who *who, const struct taken *note);
 /*
- * After a pass has read all that it collected: of the notes on those pages it may have told. Drains first, since a
- * store that was read has its note in the ring.
+ * After a pass has read all that it collected, when the ring had been given `n_read` notes: of those on these pages it
+ * may have told. Drains first, since a store that was read has its note in the ring.
  */
-void who_told(struct who *who, struct ring *ring, const struct span_list *read);
+void who_told(struct who *who, struct ring *ring, const struct span_list *read, uint64_t n_read);
 /* After a pass: keeps the notes taken at or after `since_ns` (CLOCK_REALTIME), which may belong to the next window. */
 void who_keep(struct who *who, uint64_t since_ns);
 
