@@ -335,7 +335,7 @@ BACKEND_TEST(a_writer_survives_every_unwatch)
 	uint8_t *memory = map_pages(1);
 	memwatch *watcher = open_backend(backend);
 	CHECK(pthread_create(&thread, NULL, write_without_end, memory) == 0);
-	for (double n = 0; n < of_load(8000); n++)
+	for (double n = 0; n < of_load(2000); n++)
 		OK(memwatch_region_remove(watcher, add_region(watcher, memory, PAGE, "a")));
 	memwatch_close(watcher);
 	atomic_store(&stop_writing, true);
