@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .service import SANITIZED, Service
+from .service import SANITIZED, Service, wait_for
 from .test_feeds import EVENTS, closing_s, open_streams
 
 Start = Callable[..., Service]
