@@ -29,10 +29,13 @@ def change():
     data[9000] = limit % 256
 """
 PROGRAM = """
-import select, sys, threading, time
+import os, select, sys, threading, time
 import settings
 
-threading.Thread(target=time.sleep, args=(0,)).start()  # the C library takes a signal of its own with the first thread
+first = threading.Thread(target=time.sleep, args=(0,))
+first.start()  # the C library takes a signal of its own with the first thread
+while len(os.listdir("/proc/self/task")) > 1:  # a thread that is joined may not be gone
+    time.sleep(0.001)
 
 
 def work():
