@@ -7,6 +7,7 @@
 #include "lifetime.h"
 #include "options.h"
 #include "watch.h"
+#include "base/hash.h"
 #include "base/loaded.h"
 #include "base/structs.h"
 #include "worker/post.h"
@@ -23,7 +24,7 @@ static uint64_t random_number(void)
 {
 	uint64_t number = 0;
 	if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number || !number)
-		number = time_realtime_ns() * UINT64_C(0x9e3779b97f4a7c15) | 1;
+		number = hash_word(time_realtime_ns()) | 1;
 	return number;
 }
 

@@ -73,7 +73,8 @@ TEST(a_thread_is_known_by_id_and_name)
 	void *id;
 	CHECK(pthread_create(&thread, NULL, write_named, memory) == 0);
 	pthread_join(thread, &id);
-	WAIT_FOR(newest_told(watcher) > 0); /* a flush in a loop closes the page in front of the store, again and again */
+	/* No flush in a loop: it would close the page in front of the store, again and again. */
+	WAIT_FOR(newest_told(watcher) > 0);
 	const struct memwatch_event *event = only_event(watcher, 0);
 	CHECK_EQ(event->where.thread_id, (intptr_t)id);
 	CHECK(strcmp(event->where.thread_name, "the writer") == 0 || strcmp(event->where.thread_name, "") == 0);

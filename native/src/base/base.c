@@ -89,20 +89,19 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
 	return 0;
 }
 
+bool span_list_reserve(struct span_list *list, size_t n)
+{
+	return mem_reserve(&list->spans, &list->capacity, list->n + n, sizeof *list->spans);
+}
+
 int span_list_add(struct span_list *list, uint64_t start, uint64_t end)
 {
 	if (list->n && list->spans[list->n - 1].end == start) {
 		list->spans[list->n - 1].end = end;
 		return 0;
 	}
-	if (list->n == list->capacity) {
-		size_t capacity = list->capacity ? list->capacity * 2 : 256;
-		struct span *spans = mem_grow(list->spans, capacity * sizeof *spans);
-		if (!spans)
-			return -ENOMEM;
-		list->spans = spans;
-		list->capacity = capacity;
-	}
+	if (!span_list_reserve(list, 1))
+		return -ENOMEM;
 	list->spans[list->n++] = (struct span){ start, end };
 	return 0;
 }

@@ -83,6 +83,8 @@ struct span_list {
 
 /* Appends, merging with the last span where they touch. 0 or -ENOMEM. */
 int span_list_add(struct span_list *list, uint64_t start, uint64_t end);
+/* Makes room for `n` more; false without memory. */
+bool span_list_reserve(struct span_list *list, size_t n);
 /* Orders by start and merges. */
 void span_list_sort(struct span_list *list);
 /* Of a sorted list: the first span that ends after `address`. */

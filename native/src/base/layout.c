@@ -3,6 +3,8 @@
  */
 #include "layout.h"
 
+#include "hash.h"
+
 #include <string.h>
 
 enum { BUCKETS_MIN = 64 };
@@ -50,20 +52,12 @@ static uint32_t item_bytes_of(const struct memwatch_region_options *options)
 	return options->item_bytes ? (uint32_t)options->item_bytes : 1;
 }
 
-static uint32_t mix(uint32_t hash, uint64_t value)
-{
-	uint64_t x = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
-	return (uint32_t)(x ^ x >> 32);
-}
-
 static uint32_t hash_of(const struct memwatch_region_options *options)
 {
-	uint32_t hash = mix(options->fortran_order != 0, item_bytes_of(options));
-	for (const char *c = format_of(options); *c; c++)
-		hash = mix(hash, (uint8_t)*c);
-	for (uint32_t i = 0; i < options->n_dims; i++)
-		hash = mix(hash, options->shape[i]);
-	return hash;
+	const char *format = format_of(options);
+	uint64_t hash = hash_bytes(format, strlen(format), item_bytes_of(options));
+	hash = hash_bytes((const char *)options->shape, options->n_dims * sizeof *options->shape, hash);
+	return (uint32_t)(hash ^ (options->fortran_order != 0));
 }
 
 static bool is_same(const struct layout *layout, const struct memwatch_region_options *options)
@@ -109,14 +103,8 @@ static bool place_reserve(struct layouts *layouts)
 {
 	if (layouts->free)
 		return true;
-	if (layouts->n == layouts->capacity) {
-		uint32_t capacity = layouts->capacity * 2;
-		struct layout *grown = mem_grow(layouts->layouts, capacity * sizeof *grown);
-		if (!grown)
-			return false;
-		layouts->layouts = grown;
-		layouts->capacity = capacity;
-	}
+	if (!mem_reserve(&layouts->layouts, &layouts->capacity, (size_t)layouts->n + 1, sizeof *layouts->layouts))
+		return false;
 	layouts->layouts[layouts->n] = (struct layout){ 0 };
 	layouts->free = layouts->n++;
 	return true;

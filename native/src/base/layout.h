@@ -22,7 +22,8 @@ struct layout {
 
 struct layouts {
 	struct layout *layouts; /* by number; number 0 is that of plain bytes */
-	uint32_t n, capacity, n_used, free;
+	uint32_t n, n_used, free;
+	size_t capacity;
 	uint32_t *buckets;
 	uint32_t n_buckets; /* a power of 2 */
 };

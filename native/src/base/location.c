@@ -10,6 +10,8 @@
  */
 #include "location.h"
 
+#include "hash.h"
+
 #include <string.h>
 
 enum { TEXT_SLOTS = 1 << 16, LOCATION_SLOTS = 1 << 16, CHAINS_MAX = LOCATIONS_MAX / 4 * 3 };
@@ -43,20 +45,6 @@ int location_open(void)
 		((volatile char *)made)[i] = 0;
 	atomic_store(&tables, made);
 	return 0;
-}
-
-static uint64_t hash_bytes(const char *bytes, size_t n, uint64_t hash)
-{
-	uint64_t word;
-	for (; n >= 8; bytes += 8, n -= 8) {
-		memcpy(&word, bytes, 8);
-		hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-		hash ^= hash >> 29;
-	}
-	word = n;
-	memcpy(&word, bytes, n); /* fewer than 8 */
-	hash = (hash ^ word ^ (uint64_t)n << 56) * UINT64_C(0xff51afd7ed558ccd);
-	return hash ^ hash >> 32;
 }
 
 static uint32_t text_store(struct tables *t, const char *text, size_t n)

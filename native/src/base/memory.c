@@ -19,12 +19,10 @@
 #define _GNU_SOURCE
 #include "memory.h"
 
-#include "base.h"
+#include "maps.h"
 #include "syscalls.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -128,22 +126,19 @@ struct mapping_query {
 #define MAPPING_QUERY _IOWR(0x94, 17, struct mapping_query)
 enum { MAPPING_SHARED = 0x8, MAPPING_OR_NEXT = 0x10 };
 
-static bool listed_as_shared(int fd, uint64_t start, uint64_t end)
+static bool take_shared(const struct mapping *mapping, const char *path, void *arg)
 {
-	char line[512];
-	bool found = false;
-	FILE *maps = fdopen(fd, "r");
-	while (maps && !found && fgets(line, sizeof line, maps)) {
-		uint64_t from, to;
-		char kind;
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*c%*c%*c%c", &from, &to, &kind) == 3)
-			found = kind == 's' && from < end && to > start;
-	}
-	if (maps)
-		fclose(maps);
-	else
-		close(fd);
-	return found;
+	bool *any = arg;
+	(void)path;
+	*any = mapping->shared;
+	return !*any;
+}
+
+static bool listed_as_shared(uint64_t start, uint64_t end)
+{
+	bool any = false;
+	maps_each(start, end, take_shared, &any);
+	return any;
 }
 
 bool memory_is_shared(uint64_t start, uint64_t size_bytes)
@@ -155,8 +150,8 @@ bool memory_is_shared(uint64_t start, uint64_t size_bytes)
 	if (fd < 0)
 		return false;
 	int error = ioctl(fd, MAPPING_QUERY, &query) < 0 ? errno : 0;
-	if (error && error != ENOENT) /* an older kernel */
-		return listed_as_shared(fd, start, start + size_bytes);
 	close(fd);
+	if (error && error != ENOENT) /* an older kernel */
+		return listed_as_shared(start, start + size_bytes);
 	return !error && query.start < start + size_bytes;
 }

@@ -23,6 +23,8 @@
 #include "system.h"
 #include "trap.h"
 
+#include "../base/maps.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -178,7 +180,7 @@ static bool may_protect(struct span span)
 		return false;
 	struct mapping mappings[MAPPINGS];
 	uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0), at = span.start;
-	size_t n = system_mappings(span.start, span.end, mappings, MAPPINGS);
+	size_t n = maps_list(span.start, span.end, mappings, MAPPINGS);
 	for (size_t i = 0; i < n && i < MAPPINGS; i++) {
 		const struct mapping *m = &mappings[i];
 		if (m->start > at || !m->readable || !m->writable || m->executable ||

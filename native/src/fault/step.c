@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include "step.h"
 
+#include "../base/hash.h"
 #include "../base/store.h"
 
 #include <signal.h>
@@ -100,7 +101,7 @@ bool step_closing(void)
 /* The first slot of the page's group. */
 static unsigned group_of(uint64_t page)
 {
-	return (unsigned)((page >> PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (CONTESTED - 1) & ~(PROBES - 1u);
+	return (unsigned)(hash_word(page >> PAGE_SHIFT) >> 40) & (CONTESTED - 1) & ~(PROBES - 1u);
 }
 
 /* The slot of `page`, or, for 0, a free one in the group of `near`; -1: none. */

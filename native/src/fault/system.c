@@ -105,38 +105,3 @@ int system_sysctl(const char *path)
 	text[n] = 0;
 	return atoi(text);
 }
-
-/* One line of /proc/self/maps; false when it is none. */
-static bool mapping_parse(const char *line, struct mapping *ret_mapping)
-{
-	unsigned long long start, end, offset, inode;
-	unsigned major, minor;
-	char mode[5];
-	if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu", &start, &end, mode, &offset, &major, &minor, &inode) != 7)
-		return false;
-	*ret_mapping = (struct mapping){ start, end, mode[0] == 'r', mode[1] == 'w', mode[2] == 'x', inode != 0 };
-	return true;
-}
-
-size_t system_mappings(uint64_t start, uint64_t end, struct mapping *mappings, size_t n)
-{
-	char line[512];
-	size_t found = 0;
-	FILE *maps = fopen("/proc/self/maps", "re");
-	while (maps && fgets(line, sizeof line, maps)) {
-		struct mapping mapping;
-		if (!strchr(line, '\n')) /* the rest of a long path */
-			for (int c = 0; c != '\n' && c != EOF; c = fgetc(maps))
-				;
-		if (!mapping_parse(line, &mapping) || mapping.end <= start)
-			continue;
-		if (mapping.start >= end)
-			break;
-		if (found < n)
-			mappings[found] = mapping;
-		found++;
-	}
-	if (maps)
-		fclose(maps);
-	return found;
-}

@@ -22,12 +22,4 @@ bool system_signal_pending(int signal);
 /* Reads a number from a file of /proc/sys; -1 when it cannot be read. */
 int system_sysctl(const char *path);
 
-/* A mapping of this process. */
-struct mapping {
-	uint64_t start, end;
-	bool readable, writable, executable, file;
-};
-/* The mappings that hold bytes of [start, end), up to `n`, in order; how many there are. */
-size_t system_mappings(uint64_t start, uint64_t end, struct mapping *mappings, size_t n);
-
 #endif

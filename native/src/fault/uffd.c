@@ -13,6 +13,8 @@
 #include "system.h"
 #include "uffd_open.h"
 
+#include "../base/maps.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -53,7 +55,7 @@ static int register_mappings(struct span span)
 	if (!descriptor_is_ours(&uffd)) /* not with another's: nobody would resolve its faults */
 		return -EBADF;
 	while (span.start < span.end) {
-		size_t found = system_mappings(span.start, span.end, mappings, MAPPINGS);
+		size_t found = maps_list(span.start, span.end, mappings, MAPPINGS);
 		size_t n = found < MAPPINGS ? found : MAPPINGS;
 		if (!n || mappings[0].start > span.start)
 			return -ENOENT;
@@ -118,14 +120,8 @@ static int scan_written(struct span span, uint64_t flags, struct span_list *writ
 			     .return_mask = SCAN_WRITTEN };
 	while (scan.start < scan.end) {
 		/* Room first: what a scan has re-armed must be kept. */
-		if (written->capacity - written->n < SCAN_RANGES) {
-			size_t capacity = written->capacity * 2 + SCAN_RANGES;
-			struct span *spans = mem_grow(written->spans, capacity * sizeof *spans);
-			if (!spans)
-				return -ENOMEM;
-			written->spans = spans;
-			written->capacity = capacity;
-		}
+		if (!span_list_reserve(written, SCAN_RANGES))
+			return -ENOMEM;
 		long n = ioctl(pagemap.fd, SCAN_IOCTL, &scan);
 		if (n < 0) {
 			*ret_left = scan.start;

@@ -19,13 +19,14 @@
 #include "symbol.h"
 #include "demangle.h"
 #include "../base/descriptor.h"
+#include "../base/hash.h"
+#include "../base/maps.h"
 #include "../base/memory.h"
 
 #include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <link.h>
 #include <setjmp.h>
@@ -171,25 +172,26 @@ static int match_object(struct dl_phdr_info *info, size_t size, void *arg)
 	return 1;
 }
 
+struct path_request {
+	char *ret_path;
+	size_t size;
+	bool found;
+};
+
+static bool take_path(const struct mapping *mapping, const char *path, void *arg)
+{
+	struct path_request *request = arg;
+	(void)mapping;
+	request->found = *path == '/' && (size_t)snprintf(request->ret_path, request->size, "%s", path) < request->size;
+	return false;
+}
+
 /* The path of the mapping at `address`, as the kernel has it: absolute, whatever the working directory is now. */
 static bool mapped_path(uint64_t address, char *ret_path, size_t size)
 {
-	char line[PATH_MAX + 128];
-	bool found = false;
-	FILE *maps = fopen("/proc/self/maps", "re");
-	session.fell_short |= !maps;
-	while (maps && !found && fgets(line, sizeof line, maps)) {
-		uint64_t start, end;
-		const char *path = strchr(line, '/');
-		if (path && sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && address >= start &&
-		    address < end) {
-			line[strcspn(line, "\n")] = '\0';
-			found = (size_t)snprintf(ret_path, size, "%s", path) < size;
-		}
-	}
-	if (maps)
-		fclose(maps);
-	return found;
+	struct path_request request = { .ret_path = ret_path, .size = size };
+	session.fell_short |= maps_each(address, address + 1, take_path, &request) < 0;
+	return request.found;
 }
 
 /* Finds the loaded object that holds `ip`. */
@@ -504,7 +506,7 @@ void symbol_table_close(struct symbol_table *table)
 static struct entry *entry_of(struct symbol_table *table, uint64_t ip)
 {
 	static_assert(CACHE_ENTRIES == 1 << (64 - 52), "the hash's upper bits number the entries");
-	return &table->entries[(ip * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+	return &table->entries[hash_word(ip) >> 52];
 }
 
 static bool is_current(const struct entry *entry, uint64_t ip)

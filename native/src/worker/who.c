@@ -9,6 +9,7 @@
  */
 #include "who.h"
 
+#include "../base/hash.h"
 #include "../base/store.h"
 
 #include <string.h>
@@ -22,14 +23,8 @@ void who_fini(struct who *who)
 
 bool who_add(struct who *who, const struct taken *note)
 {
-	if (who->n == who->capacity) {
-		uint32_t capacity = who->capacity ? who->capacity * 2 : 256;
-		struct taken *notes = mem_grow(who->notes, capacity * sizeof *notes);
-		if (!notes)
-			return false;
-		who->notes = notes;
-		who->capacity = capacity;
-	}
+	if (!mem_reserve(&who->notes, &who->capacity, (size_t)who->n + 1, sizeof *who->notes))
+		return false;
 	who->notes[who->n++] = *note;
 	return true;
 }
@@ -58,7 +53,7 @@ void who_close_window(struct who *who)
 static uint32_t *head_of(const struct who *who, uint64_t address)
 {
 	uint64_t page = address >> PAGE_SHIFT;
-	return &who->heads[(page * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (who->n_heads - 1)];
+	return &who->heads[(hash_word(page) >> 32) & (who->n_heads - 1)];
 }
 
 void who_index(struct who *who)
@@ -122,7 +117,7 @@ bool who_is_own(const struct who *who, const struct taken *note)
 /* The instruction's store, decoded once a pass. */
 static const struct store *store_at(struct who *who, uint64_t ip)
 {
-	struct store *store = &who->stores[(ip * UINT64_C(0x9e3779b97f4a7c15) >> 32) % STORES];
+	struct store *store = &who->stores[(hash_word(ip) >> 32) % STORES];
 	if (store->ip != ip)
 		*store = (struct store){ ip, store_width(ip), store_writes(ip) == 0 };
 	return store;

@@ -34,7 +34,8 @@ struct who {
 	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer; */
 	int32_t resolver_id;   /* and the one that looks symbols up */
 	struct taken *notes;   /* in the order in which they came */
-	uint32_t n, capacity;
+	uint32_t n;
+	size_t capacity;
 	uint32_t n_indexed;
 	uint32_t n_window;           /* those that were there when the window ended; what comes later proves nothing */
 	uint64_t n_told;             /* of the ring's notes, from its first on: those that come only now are told */
