@@ -10,7 +10,7 @@
 struct shared_page {
 	volatile uint64_t before[8];
 	volatile uint64_t a, b, c, d, e;
-	volatile uint64_t after[8];
+	volatile uint64_t after[32];
 };
 
 static inline int try_precise(memwatch *watcher, volatile void *address, size_t size_bytes, const char *name,

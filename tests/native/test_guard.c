@@ -116,6 +116,30 @@ TEST(words_of_any_small_region_are_covered)
 	memwatch_close(watcher);
 }
 
+/* What changed without an author is likely to change again; so are two fields that change in turn. */
+TEST(words_of_a_larger_region_that_change_are_covered)
+{
+	struct shared_page *page = (void *)map_pages(1);
+	skip_without_watchpoints(&page->e);
+	memwatch *watcher = open_frugal();
+	volatile uint64_t *first = &page->after[5], *second = &page->after[17];
+	uint64_t id = add_region(watcher, (void *)(uintptr_t)&page->after[1], 200, "larger");
+	CHECK_EQ(info_of(watcher, id).precise, 0);
+	pthread_t thread = begin_beside(&page->a);
+	earn_watchpoint(watcher, id, first);
+	CHECK_OP(count_exact(watcher, id, first, 60), >=, 45);
+	count_exact(watcher, id, second, 60); /* until it is covered, too */
+	int n_exact = 0;
+	for (int i = 0; i < 20; i++)
+		n_exact += count_exact(watcher, id, first, 1) + count_exact(watcher, id, second, 1);
+	CHECK_OP(n_exact, >=, 28);
+	uint64_t small = add_region(watcher, (void *)(uintptr_t)&page->b, 24, "small");
+	CHECK_EQ(info_of(watcher, small).precise, 1); /* what is watched whole comes first */
+	end_beside(thread);
+	check_ledgers(watcher);
+	memwatch_close(watcher);
+}
+
 /* A system call's write between two stores: values prove whose is whose. */
 TEST(a_hit_never_explains_what_the_kernel_wrote)
 {

@@ -105,7 +105,7 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 static const struct taken *ask(struct engine *engine, const struct region *region,
 			       enum memwatch_attribution *ret_attribution, bool *ret_own)
 {
-	const struct taken *note = guard_holds(region) ? guard_find(engine, region, engine->pass.guarded) : NULL;
+	const struct taken *note = guard_holds(region) ? guard_find(engine, region) : NULL;
 	if (!note)
 		return who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
 	*ret_attribution = MEMWATCH_ATTRIBUTION_EXACT;

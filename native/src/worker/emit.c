@@ -404,7 +404,7 @@ static bool diff_begin(struct engine *engine, struct memwatch *watcher, const st
 {
 	size_t head = is_hashed(region) ? 0 : head_bytes(watcher, region);
 	if (guard_holds(region))
-		memcpy(engine->pass.guarded, region->shadow, region->size_bytes);
+		guard_keep(engine, region);
 	diff_reset(&engine->diff, undo_max(watcher, region));
 	engine->diff.make_room = make_room;
 	engine->diff.make_room_arg = &watcher->history;

@@ -59,7 +59,7 @@ struct pass {
 	uint8_t *head;              /* the old beginning of a region, before it is diffed */
 	size_t head_capacity;
 	struct excerpt excerpt;                 /* of the region that is told */
-	uint8_t guarded[POINTS * POINT_BYTES];  /* the old value of a guarded region */
+	uint64_t guarded[POINTS];               /* the old values of a guarded region's covered words */
 	struct thread_name names[THREAD_NAMES]; /* of writers */
 	uint64_t start_ns;                      /* CLOCK_REALTIME: when it began to collect */
 	uint64_t n_read;                      /* how many notes the ring had been given when the last region was read */

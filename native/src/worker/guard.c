@@ -5,6 +5,9 @@
  * period, by the handler at once, and gives its own back when it stays so. One that is idle gives way to a region that
  * needs it more, and all of them to `precise`.
  *
+ * Of a larger region the words that changed last, when nobody was known for it, are covered: what changed is likely to
+ * change again. The first free watchpoints are not for these.
+ *
  * A hit names an author only where values prove it: the hits of a word, each with the value before and after it, must
  * lead from the old value of the event to the new one. A hit that comes late, after its store was told, leads nowhere;
  * what the kernel wrote in between breaks the way. What is left then is what the page's notes know.
@@ -20,11 +23,13 @@
 #define MEMORY_NS (60 * NS_PER_S)   /* how long suggestions count */
 #define PERIOD_NS (100 * NS_PER_MS) /* over which hits are counted, see hits.h */
 #define HOT_NS (400 * NS_PER_MS)    /* one that goes on is hot when it was exhausted not longer before */
+#define MOVE_NS (100 * NS_PER_MS)   /* between two choices of a larger region's words */
 #define HIT_COST_NS 12000           /* what a hit costs its writer, see docs/performance.md */
 
 enum {
 	GUARD_BYTES = POINTS * POINT_BYTES,
 	GUARD_CANDIDATES = 16,
+	SPOTS = 2,       /* of a larger region so many words are covered */
 	WANTED_MUCH = 3, /* suggestions for which another's guard is taken */
 	HOT_MAX = 10     /* a guard that is hot for so long is given back */
 };
@@ -39,6 +44,7 @@ struct guard_cover {
 
 struct guard {
 	uint64_t region; /* a ticket; 0: free */
+	bool is_partial; /* of a larger region, some words */
 	unsigned n_covers;
 	struct guard_cover covers[POINTS];
 	uint64_t lease_end_ns, used_ns; /* CLOCK_MONOTONIC; when it was last hit */
@@ -52,6 +58,8 @@ struct guard_candidate {
 	uint64_t since_ns;      /* of the first suggestion that counts */
 	uint64_t not_before_ns; /* it takes part again from then on */
 	unsigned n;             /* suggestions since */
+	/* Of a larger region: the words that changed last without an author, aligned, the newest first; 0: none. */
+	uint64_t spots[SPOTS];
 };
 
 struct guards {
@@ -97,19 +105,38 @@ static struct guard_cover cover_of(uint64_t from, uint64_t to)
 	return (struct guard_cover){ .address = address, .size_bytes = size, .mask = mask };
 }
 
-/* Sets the covers that the region needs; 0: it cannot be guarded. */
-static unsigned covers_of(const struct region *region, struct guard_cover covers[POINTS])
+static uint64_t word_floor(uint64_t address)
+{
+	return address & ~(uint64_t)(POINT_BYTES - 1);
+}
+
+/* Does it have more words than there are watchpoints? */
+static bool is_large(const struct region *region)
+{
+	return region_end(region) - word_floor(region->start) > GUARD_BYTES;
+}
+
+static bool can_be_guarded(const struct region *region)
+{
+	return region->start && region->precise == MEMWATCH_PRECISE_AUTO &&
+	       !(region->flags & (MEMWATCH_REGION_HASHED | MEMWATCH_REGION_EXTERNAL | REGION_LOST | REGION_POLLED));
+}
+
+static struct guard_cover cover_of_word(const struct region *region, uint64_t word)
+{
+	return cover_of(max_u64(word, region->start), min_u64(word + POINT_BYTES, region_end(region)));
+}
+
+/* Sets the covers that the region needs, a large one at its spots; 0: it cannot be guarded. */
+static unsigned covers_of(const struct region *region, const uint64_t spots[SPOTS], struct guard_cover covers[POINTS])
 {
 	unsigned n = 0;
-	if (!region->start || region->size_bytes > GUARD_BYTES || region->precise != MEMWATCH_PRECISE_AUTO ||
-	    region->flags & (MEMWATCH_REGION_HASHED | MEMWATCH_REGION_EXTERNAL | REGION_LOST | REGION_POLLED))
+	if (!can_be_guarded(region))
 		return 0;
-	for (uint64_t at = region->start, next; at < region_end(region); at = next) {
-		next = min_u64((at & ~(uint64_t)(POINT_BYTES - 1)) + POINT_BYTES, region_end(region));
-		if (n == POINTS)
-			return 0;
-		covers[n++] = cover_of(at, next);
-	}
+	for (unsigned i = 0; is_large(region) && spots && i < SPOTS && spots[i]; i++)
+		covers[n++] = cover_of_word(region, spots[i]);
+	for (uint64_t at = word_floor(region->start); !is_large(region) && at < region_end(region); at += POINT_BYTES)
+		covers[n++] = cover_of_word(region, at);
 	return n;
 }
 
@@ -155,11 +182,11 @@ static struct guard *free_slot(struct engine *engine)
 }
 
 /* With what is free; false when that is not enough. */
-static bool guard_add(struct engine *engine, struct region *region)
+static bool guard_add(struct engine *engine, struct region *region, const uint64_t spots[SPOTS])
 {
 	struct guard *guard = free_slot(engine);
 	struct guard_cover covers[POINTS];
-	unsigned n = covers_of(region, covers);
+	unsigned n = covers_of(region, spots, covers);
 	uint64_t now_ns = time_monotonic_ns();
 	uint32_t limit = hits_max(engine);
 	if (!guard || !n || !limit || n > engine->hits->n_free() || region->point)
@@ -176,6 +203,7 @@ static bool guard_add(struct engine *engine, struct region *region)
 		guard->n_covers++;
 	}
 	guard->region = region_ticket(region);
+	guard->is_partial = is_large(region);
 	guard->lease_end_ns = now_ns + LEASE_NS;
 	guard->used_ns = now_ns;
 	region->point = (uint8_t)(POINTS + 1 + (guard - engine->guards->slots));
@@ -188,10 +216,23 @@ static bool has_neighbours(const struct engine *engine, const struct region *reg
 	return engine->source && backend && backend->source && region->start != page_floor(region->start);
 }
 
+/* The next partial one; NULL: there is none. */
+static struct guard *partial(struct engine *engine)
+{
+	for (unsigned i = 0; i < POINTS; i++)
+		if (engine->guards->slots[i].region && engine->guards->slots[i].is_partial)
+			return &engine->guards->slots[i];
+	return NULL;
+}
+
 void guard_offer(struct engine *engine, struct region *region)
 {
-	if (has_neighbours(engine, region))
-		guard_add(engine, region);
+	struct guard_cover covers[POINTS];
+	unsigned n = has_neighbours(engine, region) ? covers_of(region, NULL, covers) : 0;
+	while (engine->hits->n_free() < n && partial(engine))
+		take_back(engine, partial(engine));
+	if (n)
+		guard_add(engine, region, NULL);
 }
 
 static unsigned n_points(const struct engine *engine)
@@ -242,11 +283,27 @@ static struct guard_candidate *candidate_of(struct guards *guards, uint64_t tick
 	return oldest;
 }
 
+/* Does the word's page hold other bytes, too? */
+static bool shares_page(const struct region *region, uint64_t word)
+{
+	return region->start > page_floor(word) || region_end(region) < page_floor(word) + PAGE_BYTES;
+}
+
+/* The newest comes first; one that is there already moves up. */
+static void remember_spot(struct guard_candidate *candidate, uint64_t word)
+{
+	unsigned i = 0;
+	while (i < SPOTS - 1 && candidate->spots[i] != word)
+		i++;
+	memmove(candidate->spots + 1, candidate->spots, i * sizeof *candidate->spots);
+	candidate->spots[0] = word;
+}
+
 void guard_suggest(struct engine *engine, const struct region *region)
 {
-	struct guard_cover covers[POINTS];
-	uint64_t now_ns = time_monotonic_ns();
-	if (region->point || !hits_max(engine) || !covers_of(region, covers))
+	uint64_t now_ns = time_monotonic_ns(), word = word_floor(region->start + engine->diff.ranges[0].offset);
+	if (!hits_max(engine) || !can_be_guarded(region) ||
+	    (is_large(region) ? !shares_page(region, word) : region->point != 0))
 		return;
 	struct guard_candidate *candidate = candidate_of(engine->guards, region_ticket(region));
 	if (now_ns - candidate->since_ns > MEMORY_NS) {
@@ -254,13 +311,12 @@ void guard_suggest(struct engine *engine, const struct region *region)
 		candidate->n = 0;
 	}
 	candidate->n++;
+	remember_spot(candidate, word);
 }
 
 /* Takes guards back that are idle or out of lease, the idlest first, until there is room for the region. */
-static void make_room(struct engine *engine, const struct region *region, uint64_t now_ns)
+static void make_room(struct engine *engine, unsigned n, uint64_t now_ns)
 {
-	struct guard_cover covers[POINTS];
-	unsigned n = covers_of(region, covers);
 	for (struct guard *guard; engine->hits->n_free() < n && (guard = idlest(engine));) {
 		if (now_ns < guard->lease_end_ns && now_ns - guard->used_ns < IDLE_NS)
 			return;
@@ -271,15 +327,20 @@ static void make_room(struct engine *engine, const struct region *region, uint64
 static void promote(struct engine *engine, struct guard_candidate *candidate, uint64_t now_ns)
 {
 	struct region *region = region_by_ticket(&engine->regions, candidate->region);
+	struct guard_cover covers[POINTS];
 	bool room = engine->hits->n_free() > 0;
-	if (!region || !candidate->n || now_ns < candidate->not_before_ns || (!room && candidate->n < WANTED_MUCH))
+	if (!region || !candidate->n || now_ns < candidate->not_before_ns ||
+	    (!room && !guard_holds(region) && candidate->n < WANTED_MUCH))
 		return;
+	guard_remove(engine, region); /* of a large one other words have changed */
 	if (candidate->n >= WANTED_MUCH)
-		make_room(engine, region, now_ns);
-	if (!guard_add(engine, region) && candidate->n >= WANTED_MUCH)
+		make_room(engine, covers_of(region, candidate->spots, covers), now_ns);
+	if (!guard_add(engine, region, candidate->spots) && candidate->n >= WANTED_MUCH)
 		candidate->not_before_ns = now_ns + IDLE_NS;
-	if (guard_holds(region))
+	if (guard_holds(region)) {
 		candidate->n = 0;
+		candidate->not_before_ns = now_ns + (is_large(region) ? MOVE_NS : 0);
+	}
 }
 
 /* --- on the worker --- */
@@ -376,14 +437,21 @@ static const struct taken *author_of(struct engine *engine, const struct guard_c
 	return NULL;
 }
 
-const struct taken *guard_find(struct engine *engine, const struct region *region, const uint8_t *old)
+void guard_keep(struct engine *engine, const struct region *region)
+{
+	const struct guard *guard = guard_of(engine, region);
+	for (unsigned i = 0; i < guard->n_covers; i++)
+		engine->pass.guarded[i] = value_of(&guard->covers[i], region, region->shadow);
+}
+
+const struct taken *guard_find(struct engine *engine, const struct region *region)
 {
 	const struct guard *guard = guard_of(engine, region);
 	const struct taken *first = NULL;
 	for (unsigned i = 0; i < guard->n_covers; i++) {
 		const struct guard_cover *cover = &guard->covers[i];
 		const struct taken *author =
-			author_of(engine, cover, value_of(cover, region, old), value_of(cover, region, region->shadow));
+			author_of(engine, cover, engine->pass.guarded[i], value_of(cover, region, region->shadow));
 		if (author && (!first || author->time_ns < first->time_ns))
 			first = author;
 	}

@@ -1,5 +1,5 @@
 /*
- * guard.h -- small regions that are lent free hardware watchpoints, so that their neighbours' writes do not cost them
+ * guard.h -- small regions, and hot words of larger ones, that are lent free hardware watchpoints, so that their neighbours' writes do not cost them
  * their authors. Each hit is a note like that of a fault; windows, diffs and events stay as they are. Not to be
  * confused with `precise`, where each write is an event. All under the engine's lock.
  */
@@ -22,7 +22,10 @@ void guard_offer(struct engine *engine, struct region *region);
 void guard_remove(struct engine *engine, struct region *region);
 /* Somebody asks for a watchpoint of his own: makes room. */
 void guard_yield(struct engine *engine);
-/* An event of the region had no exact author: it may get a guard, the idle one of another region if need be. */
+/*
+ * The diff has just found a change without an exact author: the region may get a guard, the idle one of another region
+ * if need be.
+ */
 void guard_suggest(struct engine *engine, const struct region *region);
 void guard_stats(const struct engine *engine, struct memwatch_stats *stats);
 
@@ -32,11 +35,13 @@ void guard_stats(const struct engine *engine, struct memwatch_stats *stats);
 void guard_take(struct engine *engine, const struct hit *hit);
 /* Lends and takes back. */
 void guard_pass(struct engine *engine);
+/* Before the region is read: keeps the words that its guard covers. */
+void guard_keep(struct engine *engine, const struct region *region);
 /*
- * The first of the hits that lead, one by one, from the value that the region had (`old`) to the one that it has. NULL:
+ * The first of the hits that lead, one by one, from the value that a covered word had to the one that it has. NULL:
  * there are none that do.
  */
-const struct taken *guard_find(struct engine *engine, const struct region *region, const uint8_t *old);
+const struct taken *guard_find(struct engine *engine, const struct region *region);
 /* The region has been read: what no hit told of is the old value of the next one. */
 void guard_settle(struct engine *engine, const struct region *region);
 
