@@ -94,7 +94,7 @@ int identity_take(struct identity *identity, const struct memwatch_exporter_opti
 static void write_label(struct text *text, const char *name, const char *value)
 {
 	struct text clean = { 0 };
-	text_clean(&clean, value, strlen(value));
+	text_clean(&clean, value);
 	text_string(text, name);
 	text_string(text, "=\"");
 	text_label(text, clean.data, clean.n_bytes);

@@ -34,7 +34,7 @@ static void add_u64(cJSON *object, const char *name, uint64_t value)
 static void add_string(cJSON *object, const char *name, const char *value)
 {
 	struct text text = { 0 };
-	text_clean(&text, value, strlen(value));
+	text_clean(&text, value);
 	text_char(&text, '\0');
 	if (!text.failed)
 		cJSON_AddStringToObject(object, name, text.data);

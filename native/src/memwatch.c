@@ -238,6 +238,9 @@ int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_
 	int error = watch_need(name, "the name");
 	if (!error)
 		error = watch_need(ret_sink, "the place for the sink");
+	if (!error && (!*name || strlen(name) >= sizeof((struct memwatch_sink_info *)NULL)->name))
+		error = error_set(-EINVAL, "a sink's name has 1 to %zu bytes, not %zu",
+				  sizeof((struct memwatch_sink_info *)NULL)->name - 1, strlen(name));
 	if (!error)
 		error = handle_enter(watcher);
 	if (error)

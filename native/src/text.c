@@ -3,6 +3,8 @@
  */
 #include "base/base.h"
 
+#include <memwatch/reader.h>
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +25,14 @@ static void put(struct line *line, const char *format, ...)
 	int n = vsnprintf(fits ? line->text + line->length : NULL, fits ? line->size - line->length : 0, format, args);
 	va_end(args);
 	line->length += n > 0 ? (size_t)n : 0;
+}
+
+/* What others have named, on one line. */
+static void put_clean(struct line *line, const char *text)
+{
+	bool fits = line->length < line->size;
+	line->length += memwatch_text_clean(text, fits ? line->text + line->length : NULL,
+					    fits ? line->size - line->length : 0);
 }
 
 static bool put_number(struct line *line, enum memwatch_number number, union memwatch_number_value value)
@@ -63,11 +73,17 @@ static void put_writer(struct line *line, const struct memwatch_where *where)
 {
 	const struct memwatch_frame *frame = where->n_frames ? where->frames : &where->native;
 	const char *function = *frame->function ? frame->function : where->symbol;
-	put(line, " by %s", *function ? function : *where->object ? where->object : "unknown code");
-	if (*frame->file)
-		put(line, " (%s:%d)", frame->file, frame->line);
-	if (*where->thread_name)
-		put(line, ", thread %s", where->thread_name);
+	put(line, " by ");
+	put_clean(line, *function ? function : *where->object ? where->object : "unknown code");
+	if (*frame->file) {
+		put(line, " (");
+		put_clean(line, frame->file);
+		put(line, ":%d)", frame->line);
+	}
+	if (*where->thread_name) {
+		put(line, ", thread ");
+		put_clean(line, where->thread_name);
+	}
 }
 
 static void put_where(struct line *line, const struct memwatch_where *where)
@@ -88,7 +104,7 @@ int memwatch_event_text(const struct memwatch_event *event, char *buffer, size_t
 	struct line line = { buffer, buffer ? size : 0, 0 };
 	if (!event)
 		return error_set(-EINVAL, "the event is NULL");
-	put(&line, "%s", event->name);
+	put_clean(&line, event->name);
 	if (event->kind == MEMWATCH_EVENT_LOST) {
 		put(&line, ": its memory is gone, and it is not watched any more");
 		return (int)line.length;

@@ -1,11 +1,19 @@
 /*
- * typed.c -- DESIGN: formats and shapes of regions. On the caller's thread; owns nothing. A format of one letter tells
- * the size of its element; of others, which only buffers of interpreters have, it is told that no such format can be.
+ * typed.c -- DESIGN: formats and shapes of regions, and what is asked of their numbers. On the caller's thread; owns
+ * nothing. A format of one letter tells the size of its element; of others, which only buffers of interpreters have, it
+ * is told that no such format can be.
  */
 #include "typed.h"
 
+#include "base/number.h"
+
 #include <ctype.h>
+#include <math.h>
 #include <string.h>
+
+/* Its inverse is in ns: neither 0 nor more than there are. */
+#define RATE_MIN 1e-9
+#define RATE_MAX 1e9
 
 /* The sizes of a letter: on this machine, and where the byte order is named ("standard"). */
 static const struct letter {
@@ -104,6 +112,8 @@ int typed_take(struct memwatch_region_options *options, size_t size_bytes)
 		return error_set(-EINVAL, "a shape has at most %d dimensions", MEMWATCH_DIMS_MAX);
 	if (options->n_dims && !options->shape)
 		return error_set(-EINVAL, "n_dims is %u, but shape is NULL", options->n_dims);
+	if (!options->n_dims && options->shape)
+		return error_set(-EINVAL, "shape is given, but n_dims is 0: it says how many extents there are");
 	n_bytes = options->item_bytes;
 	for (uint32_t i = 0; i < options->n_dims; i++)
 		if (__builtin_mul_overflow(n_bytes, options->shape[i], &n_bytes))
@@ -112,4 +122,38 @@ int typed_take(struct memwatch_region_options *options, size_t size_bytes)
 		return error_set(-EINVAL, "shape and item_bytes make %llu bytes, the region has %zu",
 				 (unsigned long long)n_bytes, size_bytes);
 	return 0;
+}
+
+/* Bounds that its condition does not look at were meant for another one. */
+static int check_bounds(const struct memwatch_region_options *options)
+{
+	enum memwatch_when when = options->when;
+	bool two = when == MEMWATCH_WHEN_OUTSIDE || when == MEMWATCH_WHEN_INSIDE, one = when > MEMWATCH_WHEN_ANY_NAN;
+	if (!one && (options->low != 0 || options->high != 0))
+		return error_set(-EINVAL, "low and high are bounds of `when`, and this one has none");
+	if (one && !two && options->high != 0)
+		return error_set(-EINVAL, "high is for MEMWATCH_WHEN_OUTSIDE and _INSIDE; others look at low only");
+	if (one && isnan(options->low))
+		return error_set(-EINVAL, "low is NaN, and no number is more or less than that");
+	if (two && !(options->low <= options->high))
+		return error_set(-EINVAL, "low must be at most high, not %g and %g", options->low, options->high);
+	if (when == MEMWATCH_WHEN_DELTA_GT && options->low < 0)
+		return error_set(-EINVAL, "low is %g, but a distance is never less than 0", options->low);
+	return 0;
+}
+
+int typed_check_numbers(const struct memwatch_region_options *options)
+{
+	enum memwatch_number kind = number_of(options->format, options->item_bytes).kind;
+	if ((unsigned)options->when > MEMWATCH_WHEN_DELTA_GT)
+		return error_set(-EINVAL, "when must be one of enum memwatch_when");
+	if (kind == MEMWATCH_NUMBER_NONE && (options->when || options->metric))
+		return error_set(-EINVAL, "`%s` needs a region of numbers: give its format",
+				 options->when ? "when" : "metric");
+	if (options->when && options->flags & MEMWATCH_REGION_HASHED)
+		return error_set(-EINVAL, "`when` needs old values, which a hashed shadow does not keep");
+	if (options->max_rate != 0 && !(options->max_rate >= RATE_MIN && options->max_rate <= RATE_MAX))
+		return error_set(-EINVAL, "max_rate is events a second, from %g to %g, or 0 for no limit", RATE_MIN,
+				 RATE_MAX);
+	return check_bounds(options);
 }

@@ -9,4 +9,7 @@
 /* Sets item_bytes where the format tells it. 0, or -EINVAL with a sentence. */
 int typed_take(struct memwatch_region_options *options, size_t size_bytes);
 
+/* `when` and its bounds, metric, max_rate. 0, or -EINVAL with a sentence. */
+int typed_check_numbers(const struct memwatch_region_options *options);
+
 #endif

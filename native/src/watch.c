@@ -21,7 +21,6 @@
 #include "worker/worker.h"
 #include "base/memory.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,35 +39,27 @@ void memwatch_region_options_init_sized(struct memwatch_region_options *options,
 		memwatch_struct_write(options, struct_bytes, &defaults, sizeof defaults);
 }
 
+/* Whoever posts its events applies conditions and limits of its own. */
+static int check_external(uint64_t address, size_t size_bytes, const struct memwatch_region_options *options)
+{
+	if (address || size_bytes)
+		return error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has no memory");
+	if (options->flags != MEMWATCH_REGION_EXTERNAL || options->when || options->max_rate > 0 || options->metric ||
+	    options->precise || options->format || options->n_dims || (options->backend && *options->backend))
+		return error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has a name, values and "
+					  "history_budget: the other options are for memory");
+	return 0;
+}
+
 static int check_memory(uint64_t address, size_t size_bytes, const struct memwatch_region_options *options)
 {
 	if (options->flags & MEMWATCH_REGION_EXTERNAL)
-		return address || size_bytes
-			       ? error_set(-EINVAL, "a region with MEMWATCH_REGION_EXTERNAL has no memory")
-			       : 0;
+		return check_external(address, size_bytes, options);
 	if (!size_bytes)
 		return error_set(-EINVAL, "a region of 0 bytes cannot change; give it at least one byte");
 	if (!address || address >= ADDRESS_END || size_bytes > ADDRESS_END - address)
 		return error_set(-EINVAL, "0x%llx + %zu is no range of user memory", (unsigned long long)address,
 				 size_bytes);
-	return 0;
-}
-
-static int check_condition(const struct memwatch_region_options *options)
-{
-	if ((unsigned)options->when > MEMWATCH_WHEN_DELTA_GT)
-		return error_set(-EINVAL, "when must be one of enum memwatch_when");
-	if (options->when && number_of(options->format, options->item_bytes).kind == MEMWATCH_NUMBER_NONE)
-		return error_set(-EINVAL, "`when` needs a region of numbers: give format and item_bytes");
-	if (options->when > MEMWATCH_WHEN_ANY_NAN && isnan(options->low))
-		return error_set(-EINVAL, "low is NaN, and no number is more or less than that");
-	if ((options->when == MEMWATCH_WHEN_OUTSIDE || options->when == MEMWATCH_WHEN_INSIDE) &&
-	    !(options->low <= options->high))
-		return error_set(-EINVAL, "low must be at most high, not %g and %g", options->low, options->high);
-	if (options->when && options->flags & MEMWATCH_REGION_HASHED)
-		return error_set(-EINVAL, "`when` needs old values, which a hashed shadow does not keep");
-	if (!(options->max_rate >= 0 && options->max_rate <= 1e9))
-		return error_set(-EINVAL, "max_rate is events a second, 0 for no limit");
 	return 0;
 }
 
@@ -87,7 +78,7 @@ static int check_region_options(struct memwatch_region_options *options, size_t 
 	if ((unsigned)options->values > MEMWATCH_VALUES_AUTO)
 		return error_set(-EINVAL, "values must be one of enum memwatch_values");
 	int error = typed_take(options, size_bytes);
-	return error ? error : check_condition(options);
+	return error ? error : typed_check_numbers(options);
 }
 
 /* Its meta, where it asks for more than every change. */

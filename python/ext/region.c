@@ -94,7 +94,7 @@ static void describe(const Py_buffer *view, PyObject *object, struct memwatch_re
 	if (view->ndim > MEMWATCH_DIMS_MAX || (view->ndim > 0 && !view->shape))
 		return;
 	options->n_dims = (uint32_t)view->ndim;
-	options->shape = (const size_t *)view->shape; /* Py_ssize_t, never negative */
+	options->shape = view->ndim ? (const size_t *)view->shape : NULL; /* Py_ssize_t, never negative */
 	options->fortran_order = view->ndim > 1 && !PyBuffer_IsContiguous(view, 'C');
 }
 

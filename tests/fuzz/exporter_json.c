@@ -9,6 +9,7 @@
 #include "text/number_json.h"
 
 #include <cjson/cJSON.h>
+#include <memwatch/reader.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -66,7 +67,7 @@ static void check_utf8(const struct text *text)
 	size_t n;
 
 	for (size_t i = 0; i < text->n_bytes; i += n) {
-		n = text_utf8_length(p + i, text->n_bytes - i);
+		n = memwatch_utf8_length(p + i, text->n_bytes - i);
 		if (n == 0 || p[i] < 0x20)
 			abort();
 	}
@@ -76,7 +77,7 @@ static void check_label(const char *name)
 {
 	struct text clean = { 0 }, label = { 0 };
 
-	text_clean(&clean, name, strlen(name));
+	text_clean(&clean, name);
 	text_label(&label, clean.data, clean.n_bytes);
 	check_utf8(&label);
 	for (size_t i = 0; i < label.n_bytes; i++) {

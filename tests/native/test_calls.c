@@ -141,6 +141,56 @@ TEST(pointers_that_are_null)
 	OK(memwatch_close(watcher));
 }
 
+/* --- calls without a watcher --- */
+
+TEST(calls_that_need_no_watcher)
+{
+	static const uint64_t given[2] = { sizeof given, 7 };
+	uint64_t ours[2] = { 0 };
+	char text[16];
+	CHECK_TEXT(memwatch_version(), MEMWATCH_VERSION);
+	CHECK_TEXT(memwatch_attribution_text(MEMWATCH_ATTRIBUTION_PAGE), "page");
+	CHECK_TEXT(memwatch_attribution_text((enum memwatch_attribution)99), "none");
+	CHECK_TEXT(memwatch_reason_text(MEMWATCH_REASON_KERNEL), "kernel");
+	CHECK_TEXT(memwatch_reason_text((enum memwatch_reason)99), "unknown");
+	CHECK_TEXT(memwatch_drop_text(MEMWATCH_DROP_RING_FULL), "ring_full");
+	CHECK_TEXT(memwatch_drop_text((enum memwatch_drop)99), "");
+	CHECK(memwatch_histogram_bound(1) > memwatch_histogram_bound(0));
+	CHECK(memwatch_histogram_bound(UINT32_MAX) == 0);
+	FAILS(memwatch_event_text(NULL, text, sizeof text), EINVAL);
+	CHECK_EQ(memwatch_text_clean(NULL, text, sizeof text), 0);
+	CHECK_TEXT(text, "");
+	CHECK_EQ(memwatch_utf8_length("", 0), 0);
+	CHECK_EQ(memwatch_location_intern("f.c", 3, "f", 1, 1, 0), 0); /* there is no watcher to intern it for */
+	CHECK_EQ(memwatch_struct_read(ours, sizeof ours, NULL, 16), -EINVAL);
+	CHECK_EQ(memwatch_struct_read(ours, sizeof ours, given, sizeof given), 0);
+	CHECK_EQ(ours[1], 7);
+	memwatch_struct_write(ours, sizeof ours[0], given + 1, sizeof *given);
+	CHECK_EQ(ours[1], 7); /* no byte behind the room that there was */
+	FAILS(memwatch_exporter_open(NULL, NULL, NULL), EINVAL);
+	CHECK(strlen(memwatch_exporter_error()) > 10);
+	CHECK_EQ(memwatch_recorder_open(NULL, NULL, NULL), -EINVAL);
+	CHECK(strlen(memwatch_recorder_error()) > 10);
+	memwatch_frame_hook_set(NULL);
+	memwatch_threads_stop();
+	OK(memwatch_threads_start());
+}
+
+TEST(a_thread_that_serves_posts_an_event_while_ours_are_stopped)
+{
+	const struct memwatch_post post = { .struct_bytes = sizeof post, .new_value = "x", .new_bytes = 1 };
+	uint64_t seq;
+	memwatch *watcher = open_backend("auto");
+	uint64_t id = add_external(watcher, "external");
+	memwatch_thread_own();
+	memwatch_threads_stop();
+	OK(memwatch_event_post(watcher, id, &post, &seq));
+	CHECK_EQ(seq, 1);
+	OK(memwatch_threads_start());
+	flush(watcher);
+	OK(memwatch_close(watcher));
+}
+
 /* --- callbacks --- */
 
 static memwatch *own, *other;

@@ -76,8 +76,8 @@ MEMWATCH_INLINE void memwatch_exporter_options_init(struct memwatch_exporter_opt
 
 /*
  * Starts to serve; `options` NULL for the defaults. -EINVAL an option out of range; -EADDRINUSE the port or socket is
- * taken; -EACCES an address that others reach, without token and TLS; other errors of the system. The watcher must
- * outlive the exporter. Blocks no longer than bind and listen take.
+ * taken; -EACCES an address that others reach, without token and TLS; other errors of the system. Either
+ * may be closed first: see CALLS in memwatch.h. Blocks no longer than bind and listen take.
  *
  * Two threads are started, "memwatch-http" and "memwatch-pump", on which no signal handler of the process runs. A
  * forked child has neither: there the handle does nothing, and the sockets are closed.

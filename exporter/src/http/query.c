@@ -9,6 +9,8 @@
 
 #include "text/text.h"
 
+#include <memwatch/reader.h>
+
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -178,7 +180,7 @@ static bool step_matches(const char *pattern, size_t pattern_bytes, const char *
 	if (text_bytes == 0)
 		return false;
 	if (*pattern == '?') {
-		n = text_utf8_length((const uint8_t *)text, text_bytes);
+		n = memwatch_utf8_length(text, text_bytes);
 		*ret_text_step = n == 0 ? 1 : n;
 		return true;
 	}

@@ -153,7 +153,7 @@ static int write_label(struct labels *labels, const struct memwatch_region_info 
 {
 	struct text clean = { 0 }, *texts = &labels->texts;
 	size_t before = texts->n_bytes;
-	text_clean(&clean, info->name, strlen(info->name));
+	text_clean(&clean, info->name);
 	*ret_name_hash = make_unique(labels, &clean, info->id);
 	text_string(texts, "{variable=\"");
 	if (!clean.failed)

@@ -9,6 +9,8 @@
 
 #include "digits.h"
 
+#include <memwatch/reader.h>
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -124,65 +126,17 @@ void text_base64(struct text *text, const uint8_t *bytes, size_t n_bytes)
 	text->n_bytes = (size_t)(out - text->data);
 }
 
-static bool continues(uint8_t byte)
-{
-	return (byte & 0xc0) == 0x80;
-}
-
-size_t text_utf8_length(const uint8_t *bytes, size_t n_bytes)
-{
-	if (n_bytes == 0)
-		return 0;
-	uint8_t first = bytes[0];
-	if (first < 0x80)
-		return 1;
-	if (first < 0xc2 || first > 0xf4 || n_bytes < 2 || !continues(bytes[1]))
-		return 0;
-	if (first < 0xe0)
-		return 2;
-	if (n_bytes < 3 || !continues(bytes[2]))
-		return 0;
-	if (first < 0xf0)
-		return (first == 0xe0 && bytes[1] < 0xa0) || (first == 0xed && bytes[1] >= 0xa0) ? 0 : 3;
-	if (n_bytes < 4 || !continues(bytes[3]))
-		return 0;
-	return (first == 0xf0 && bytes[1] < 0x90) || (first == 0xf4 && bytes[1] >= 0x90) ? 0 : 4;
-}
-
 static void bad_byte(struct text *text, uint8_t byte)
 {
 	text_string(text, "\\x");
 	hex_digits(text, byte, 2);
 }
 
-/* Does the character of `n` bytes end lines, ring, hide, or turn the direction of reading? */
-static bool is_control(const uint8_t *p, size_t n)
+void text_clean(struct text *text, const char *string)
 {
-	if (n == 1)
-		return p[0] < 0x20 || p[0] == 0x7f;
-	if (n == 2)
-		return (p[0] == 0xc2 && (p[1] < 0xa0 || p[1] == 0xad)) || (p[0] == 0xd8 && p[1] == 0x9c);
-	if (n != 3)
-		return false;
-	unsigned c = (p[0] & 15U) << 12 | (p[1] & 63U) << 6 | (p[2] & 63U);
-	return (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-	       c == 0xfeff;
-}
-
-void text_clean(struct text *text, const char *bytes, size_t n_bytes)
-{
-	const uint8_t *p = (const uint8_t *)bytes;
-	size_t i = 0, n;
-	while (i < n_bytes) {
-		n = text_utf8_length(p + i, n_bytes - i);
-		if (n != 0 && !is_control(p + i, n)) {
-			text_bytes(text, bytes + i, n);
-			i += n;
-			continue;
-		}
-		for (size_t end = i + (n == 0 ? 1 : n); i < end; i++)
-			bad_byte(text, p[i]);
-	}
+	size_t n_bytes = memwatch_text_clean(string, NULL, 0);
+	if (text_reserve(text, n_bytes + 1) == 0)
+		text->n_bytes += memwatch_text_clean(string, text->data + text->n_bytes, n_bytes + 1);
 }
 
 void text_label(struct text *text, const char *bytes, size_t n_bytes)
@@ -219,7 +173,7 @@ void text_json(struct text *text, const char *bytes, size_t n_bytes)
 	size_t i = 0, plain = 0, n;
 	text_char(text, '"');
 	while (i < n_bytes) {
-		n = text_utf8_length(p + i, n_bytes - i);
+		n = p[i] < 0x80 ? 1 : memwatch_utf8_length(p + i, n_bytes - i);
 		if (n > 1 || (n == 1 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && p[i] != 0x7f)) {
 			i += n;
 			continue;

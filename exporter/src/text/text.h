@@ -61,11 +61,8 @@ void text_double(struct text *text, double value);
 
 void text_base64(struct text *text, const uint8_t *bytes, size_t n_bytes);
 
-/* Bytes of the UTF-8 character at `bytes`, 0 when there is none (also for surrogates and overlong forms). */
-size_t text_utf8_length(const uint8_t *bytes, size_t n_bytes);
-
-/* A name as people may read it: what is not UTF-8, control characters, and those that hide or reorder become "\xNN". */
-void text_clean(struct text *text, const char *bytes, size_t n_bytes);
+/* As people may read it: memwatch_text_clean. */
+void text_clean(struct text *text, const char *string);
 
 /* The inside of a label value of clean text: backslash, quote and line end escaped. */
 void text_label(struct text *text, const char *bytes, size_t n_bytes);

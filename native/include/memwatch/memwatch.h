@@ -64,7 +64,9 @@
  *     sink_status_set, sink_close
  *   event_ref, event_unref          any         yes              no             no                  nothing
  *   number_read, struct_*, *_text,  any         yes              no             -                   NONE, -EINVAL, ""
+ *     text_clean, utf8_length,
  *     histogram_bound
+ *   thread_own                      its own     yes              no             -                   -
  *   location_intern                 any         yes              yes            0                   no
  *   frame_hook_set                  any         yes              no             -                   removes it
  *   exporter_open, recorder_open    any         yes              no             -EBADF              -EINVAL
@@ -240,6 +242,12 @@ MEMWATCH_API void memwatch_event_unref(const struct memwatch_event *event);
 MEMWATCH_API int memwatch_event_text(const struct memwatch_event *event, char *buffer, size_t size);
 
 /*
+ * A name or a path as people may read it, on one line: what is not UTF-8, control characters, and those that hide or reorder
+ * become "\xNN". Writes up to `size` bytes with the NUL, as snprintf does, and returns the whole length without it.
+ */
+MEMWATCH_API size_t memwatch_text_clean(const char *text, char *buffer, size_t size);
+
+/*
  * Reads the log: up to `n` events with seq > since, in order, a reference each (memwatch_event_unref). Never blocks the
  * worker for longer than the copying of n pointers. Returns how many.
  */
@@ -261,7 +269,7 @@ MEMWATCH_API int memwatch_events_wait(memwatch *watcher, uint64_t since, int tim
 
 /*
  * A sink: a cursor on the log that starts at the newest event, with an account that stats and metrics show under `name`
- * ("callback", ...).
+ * ("callback", ...), of 1 to 31 bytes.
  */
 MEMWATCH_API int memwatch_sink_open(memwatch *watcher, const char *name, memwatch_sink **ret_sink);
 

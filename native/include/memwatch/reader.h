@@ -68,6 +68,9 @@ MEMWATCH_API int memwatch_threads_start(void);
  */
 MEMWATCH_API void memwatch_thread_own(void);
 
+/* Bytes of the UTF-8 character at `text`, 0 when there is none (also for surrogates and overlong forms). */
+MEMWATCH_API size_t memwatch_utf8_length(const void *text, size_t n_bytes);
+
 /* The next event that the sink reads is the one after `since`, or the oldest that is kept. Before its first read. */
 MEMWATCH_API void memwatch_sink_seek(memwatch_sink *sink, uint64_t since);
 

@@ -77,7 +77,10 @@ enum {
 	 * ends the region.
 	 */
 	MEMWATCH_REGION_PINNED = 1 << 0,
-	/* No memory at all: the region's events come from memwatch_event_post. `address` NULL, `size_bytes` 0. */
+	/*
+	 * No memory at all: the region's events come from memwatch_event_post. `address` NULL, `size_bytes` 0; of the
+	 * options only name, values and history_budget.
+	 */
 	MEMWATCH_REGION_EXTERNAL = 1 << 1,
 	/* Keeps 8 bytes a page (XXH3) instead of a copy: changes are seen to the page, old bytes are not. */
 	MEMWATCH_REGION_HASHED = 1 << 2
@@ -117,7 +120,11 @@ enum memwatch_precise {
 
 struct memwatch_region_options {
 	size_t struct_bytes; /* set by memwatch_region_options_init */
-	const char *name;    /* unique in the watcher, UTF-8 by custom; NULL: "region-<id>" */
+	/*
+	 * Unique in the watcher, any bytes, UTF-8 by custom; NULL: "region-<id>". Everything that memwatch makes for
+	 * people shows it as memwatch_text_clean does; events and feeds have its bytes.
+	 */
+	const char *name;
 	uint32_t flags;
 	enum memwatch_values values; /* MEMWATCH_VALUES_AUTO */
 	/* One element's format as Python's struct module writes it ("d"; "<i4" is not one). NULL: bytes. */
@@ -127,8 +134,8 @@ struct memwatch_region_options {
 	const size_t *shape; /* n_dims extents, C order; copied */
 	int fortran_order;   /* the shape's first index runs fastest */
 	enum memwatch_when when;
-	double low, high; /* of `when` */
-	/* Events a second, 0: no limit; what comes faster is merged into one event without an exact author */
+	double low, high; /* of `when`; 0 where it does not look at them */
+	/* Events a second, 1e-9 to 1e9, 0: no limit; what comes faster is merged into one event without an exact author */
 	double max_rate;
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
 	int metric; /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */

@@ -62,7 +62,7 @@ MEMWATCH_INLINE void memwatch_recorder_options_init(struct memwatch_recorder_opt
 
 /*
  * Starts to record: a sink "recorder" and a thread of its own, which opens the file. -EINVAL, -ENOMEM, -ECHILD; whether
- * the file could be opened is told by the stats. The watcher must outlive the recorder.
+ * the file could be opened is told by the stats. Either may be closed first: see CALLS in memwatch.h.
  */
 MEMWATCH_API int memwatch_recorder_open(memwatch *watcher, const struct memwatch_recorder_options *options,
 					memwatch_recorder **ret_recorder);
