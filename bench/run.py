@@ -137,6 +137,12 @@ SECTIONS = [
         },
     ),
     Section(
+        "import_time",
+        "`import memwatch`, warm",
+        "aim: at most 25 ms; what the import of asyncio takes is what many programs pay anyway",
+        {f"{name}{clock}": f"asyncio{clock}" for name in ("memwatch", "numpy") for clock in ("", ".wall")},
+    ),
+    Section(
         "regions",
         "Adding and removing a region beside so many others",
         "aim: does not grow",

@@ -19,14 +19,14 @@ from memwatch._errors import Error
 from memwatch._event import Change, ChangeEvent, Frame, Where
 from memwatch._memory import buffer, empty
 from memwatch._native import backends
-from memwatch._serve import ServeOptions, Server
-from memwatch._stats import Stats
 from memwatch._stream import EventStream
 from memwatch._watcher import MemoryWatcher
 
 if TYPE_CHECKING:
     from memwatch import adapters
     from memwatch._recorded import History, open_history
+    from memwatch._serve import ServeOptions, Server
+    from memwatch._stats import Stats
     from memwatch.integrations.asgi import AsgiApp as asgi_app
     from memwatch.integrations.wsgi import WsgiApp as wsgi_app
 
@@ -54,26 +54,29 @@ __all__ = [
 ]
 
 
+#: What few programs need is imported when it is asked for: the module that has it, and its name there.
+_LATER = {
+    "History": ("memwatch._recorded", "History"),
+    "ServeOptions": ("memwatch._serve", "ServeOptions"),
+    "Server": ("memwatch._serve", "Server"),
+    "Stats": ("memwatch._stats", "Stats"),
+    "adapters": ("memwatch.adapters", ""),
+    "asgi_app": ("memwatch.integrations.asgi", "AsgiApp"),
+    "load_ipython_extension": ("memwatch.integrations.ipython", "load_ipython_extension"),
+    "open_history": ("memwatch._recorded", "open_history"),
+    "unload_ipython_extension": ("memwatch.integrations.ipython", "unload_ipython_extension"),
+    "wsgi_app": ("memwatch.integrations.wsgi", "WsgiApp"),
+}
+
+
 def __getattr__(name: str) -> Any:
-    """What few programs need is imported when it is asked for."""
-    if name in ("History", "open_history"):
-        from memwatch import _recorded
+    if name not in _LATER:
+        raise AttributeError(f"module 'memwatch' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(_recorded, name)
-    if name in ("asgi_app", "wsgi_app"):
-        from importlib import import_module
-
-        kind = name.partition("_")[0]
-        return getattr(import_module(f"memwatch.integrations.{kind}"), f"{kind.capitalize()}App")
-    if name in ("load_ipython_extension", "unload_ipython_extension"):
-        from importlib import import_module
-
-        return getattr(import_module("memwatch.integrations.ipython"), name)
-    if name == "adapters":
-        from importlib import import_module
-
-        return import_module("memwatch.adapters")
-    raise AttributeError(f"module 'memwatch' has no attribute {name!r}")
+    module, attribute = _LATER[name]
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

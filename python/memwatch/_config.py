@@ -7,6 +7,12 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 
 Value = Union[str, int, float, bool]
 
+#: What the core's note says of the backend mprotect, for the warning before it is opened.
+_HAZARD = (
+    "system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a thread "
+    "that blocks SIGSEGV dies of its next write: docs/limits.md"
+)
+
 _SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -104,6 +110,14 @@ def resolve(given: Mapping[str, Optional[Value]], environ: Optional[Mapping[str,
         if value is not None:
             resolved[name] = value
     return resolved
+
+
+def warn_of_hazard(options: Mapping[str, Value]) -> None:
+    """RuntimeWarning, for the caller's caller, when the backend mprotect was asked for."""
+    if options.get("backend") == "mprotect":
+        import warnings
+
+        warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=3)
 
 
 def _check(name: str, value: Value, option: Option) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from copy import copy
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Union
 
 from memwatch import _form
@@ -114,7 +113,7 @@ def _of_form(form: _form.Form, shape: tuple[int, ...], fortran_order: bool = Fal
     return Layout("" if plain else form.text(), form.size, shape, fortran_order, form, is_array)
 
 
-_NO_LITERALS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "set()": set()}
+_NO_LITERALS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def read_shown(data: bytes) -> Any:
@@ -122,8 +121,10 @@ def read_shown(data: bytes) -> Any:
     import ast  # here, because few programs need it
 
     text = data.decode("utf-8", "replace")
+    if text == "set()":
+        return set()
     if text in _NO_LITERALS:
-        return copy(_NO_LITERALS[text])
+        return _NO_LITERALS[text]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -4,8 +4,8 @@ field means.
 
 from __future__ import annotations
 
-import base64
 import math
+from binascii import b2a_base64
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
@@ -91,7 +91,7 @@ def number(value: Any) -> Any:
 
 
 def _text(data: Optional[bytes]) -> Optional[str]:
-    return None if data is None else base64.b64encode(data).decode()
+    return None if data is None else b2a_base64(data, newline=False).decode()
 
 
 def _hex(value: Optional[int]) -> Optional[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Union
 
 from memwatch._decode import Layout
 from memwatch._event import ChangeEvent
@@ -25,6 +25,23 @@ class Blame(NamedTuple):
     index: Any
     event: Optional[ChangeEvent]
     """None: not written since the oldest version that is kept."""
+
+
+def blame(
+    watcher: core.Watcher,
+    region_id: int,
+    layout: Layout,
+    index: Optional[Index],
+    convert: Callable[[core.Event], ChangeEvent],
+) -> list[Blame]:
+    """Who last wrote the elements that an index selects."""
+    size = layout.item_bytes
+    return [
+        Blame(at, None if event is None else convert(event))
+        for first, end in element_runs(layout, index)
+        for offset, length, event in by_element(watcher.blame(region_id, first * size, (end - first) * size), size)
+        for at in indices(layout, offset, offset + length)
+    ]
 
 
 def time_ns(time: float) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import logging  # before our hooks: its own, which make its locks anew in a child, run first
 import os
 import sys
-from typing import Any, Callable, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from memwatch import _thread_names, _threads
 from memwatch._native import core
 
-logger = logging.getLogger("memwatch")
+if TYPE_CHECKING:
+    import logging
 
 
 class Closable(Protocol):
@@ -28,12 +28,29 @@ class Closable(Protocol):
 _open: dict[int, Closable] = {}
 _pid = os.getpid()
 _told = False
+_logger: logging.Logger
+_begun = _threads.real_lock()
 forked_first: list[Callable[[], None]] = []
 """What a forked child does before its watchers are opened again."""
 
 
+def _begin() -> None:
+    """With the first watcher: programs that open none have no use for it, nor for logging."""
+    global _logger, _pid
+    import logging  # before our hooks: its own, which make its locks anew in a child, run first
+
+    _logger, _pid = logging.getLogger("memwatch"), os.getpid()
+    atexit.register(close_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forked, after_in_parent=_after_in_parent)
+        if sys.version_info >= (3, 12):
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+
+
 def keep(watcher: Closable) -> None:
     """The watcher lives until `forget`, whether or not its owner holds it."""
+    if _begun.acquire(blocking=False):
+        _begin()
     _thread_names.remember()
     _open[id(watcher)] = watcher
 
@@ -85,7 +102,7 @@ def _forked() -> None:
     for call in forked_first:
         call()
     if not _told and any(watcher._regions and not watcher._follows for watcher in watchers):
-        logger.warning(
+        _logger.warning(
             "process %d was forked from %d, whose variables are watched; here they are not: "
             "open the watcher after the fork, or with MemoryWatcher(follow_fork=True)",
             _pid,
@@ -99,19 +116,12 @@ def _forked() -> None:
 def _follow(watcher: Closable) -> None:
     try:
         for sentence in watcher._follow_fork():
-            logger.warning("in the forked process %d %s", _pid, sentence)
+            _logger.warning("in the forked process %d %s", _pid, sentence)
     except Exception:  # the child has work to do, watched or not
-        logger.exception("the forked process %d is not watched", _pid)
+        _logger.exception("the forked process %d is not watched", _pid)
 
 
 def forked_silently() -> None:
     """After a fork that was made in C, without Python's hooks. Twice is allowed."""
     if os.getpid() != _pid:
         _forked()
-
-
-atexit.register(close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked, after_in_parent=_after_in_parent)
-    if sys.version_info >= (3, 12):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

@@ -10,7 +10,6 @@ import errno
 import importlib
 import os
 import threading
-import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,8 @@ def _why_not_loaded(name: str, error: ImportError) -> str:
 
 
 def _warn(sentence: str) -> None:
+    import warnings  # here, because all is well as a rule
+
     warnings.warn(f"memwatch {sentence}", RuntimeWarning, stacklevel=5)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Optional
 
 from memwatch._native import core
@@ -29,6 +28,8 @@ class PolledBytes:
         self._n_bytes = None
         stats = self._core.stats()
         mib, late_s, budget = stats["polled_bytes"] >> 20, stats["poll_round_ms"] / 1e3, stats["poll_budget"]
+        import warnings
+
         warnings.warn(
             f"{mib} MiB are polled: a change may be told up to {late_s:.0f} s late (poll_round_ms in the stats); "
             f"poll_budget, {budget:g} of a core, can be raised",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import TYPE_CHECKING, Optional
 
 from memwatch._native import core, recorder
@@ -23,6 +22,8 @@ def open_recorder(watcher: core.Watcher, path: str, max_bytes: Optional[int], *,
         time.sleep(0.001)
         stats = opened.stats()
     if stats["state"] == "failing" and warn:
+        import warnings
+
         warnings.warn(
             f"nothing is recorded, though it is tried again every second: {stats['message']}",
             RuntimeWarning,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Optional, TypedDict, Union
 
-from memwatch import _check, _sigterm
+from memwatch import _check
 from memwatch._native import core, exporter
 
 
@@ -43,6 +43,12 @@ def _labels(labels: Mapping[str, object]) -> str:
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
+def _install_sigterm() -> None:
+    from memwatch import _sigterm  # here, because few programs need it
+
+    _sigterm.install()
+
+
 class Server:
     """A running exporter: `/metrics`, the JSON feeds and the live page. A context manager."""
 
@@ -57,7 +63,7 @@ class Server:
         self._closed = False
         self._sigterm = bool(options.pop("sigterm", False))
         if self._sigterm:
-            _sigterm.install()
+            _install_sigterm()
         if isinstance(options.get("labels"), Mapping):
             options["labels"] = _labels(options["labels"])
         self._options = {"host": host, "port": port, "port_exact": port is not None, **options}
@@ -71,7 +77,7 @@ class Server:
         elif options["port"]:
             options["port"] = 0
         if self._sigterm:
-            _sigterm.install()
+            _install_sigterm()
         self._exporter = exporter()(watcher, **options)
 
     @property

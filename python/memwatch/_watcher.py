@@ -5,38 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import time
-import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union, cast
 
-from memwatch import _check, _config, _follow, _history, _lifetime, _threads
+from memwatch import _check, _config, _lifetime, _threads
 from memwatch._buffers import exported, why_not
 from memwatch._decode import Layout
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._emit import Emitter, Objects
 from memwatch._entry import Again, Callback, Condition, Entry
 from memwatch._event import ChangeEvent
-from memwatch._log_events import LogEvents
 from memwatch._memory import is_kept
 from memwatch._native import core, missing, recorder
 from memwatch._polled import PolledBytes
 from memwatch._recorder import open_recorder
-from memwatch._serve import ServeOptions, Server
-from memwatch._stats import Stats
 from memwatch._stream import NEWEST, EventStream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from memwatch import _history
+    from memwatch._log_events import LogEvents
+    from memwatch._serve import ServeOptions, Server
+    from memwatch._stats import Stats
+
 CLOSE_S = 5.0  # how long closing waits for callbacks
 RETIRED_MAX = 4096
-
-
-#: What the core's note says of the backend mprotect, for the warning before it is opened.
-_HAZARD = (
-    "system calls that write into watched memory fail with EFAULT or fill a part of it, datagrams are lost, a thread "
-    "that blocks SIGSEGV dies of its next write: docs/limits.md"
-)
 
 
 class MemoryWatcher:
@@ -97,8 +91,7 @@ class MemoryWatcher:
         path, path_bytes = options.pop("history_path", None), options.pop("history_path_bytes", None)
         if path is not None:
             recorder()  # says why there is none
-        if options.get("backend") == "mprotect":
-            warnings.warn(f"the backend mprotect was asked for: {_HAZARD}", RuntimeWarning, stacklevel=2)
+        _config.warn_of_hazard(options)
         self._options, self._recording = options, None if path is None else (path, path_bytes)
         self._core = core.Watcher(**options, patches=path is not None, follows_forks=self._follows)
         self._recorder = None if path is None else open_recorder(self._core, path, path_bytes)
@@ -123,6 +116,8 @@ class MemoryWatcher:
             self._bind(adapter)
         _lifetime.keep(self)
         if self._follows:
+            from memwatch import _follow  # now: a child that was just forked imports nothing
+
             _follow.hook_uwsgi()
 
     # --- watching ---
@@ -333,6 +328,8 @@ class MemoryWatcher:
         The record's file, line, time and thread are the writer's; `record.memwatch_event` is the event. `name` is a
         glob. What comes faster than `max_rate` records a second is counted and told in one (0: no limit).
         """
+        from memwatch._log_events import LogEvents  # here, because few programs need it
+
         self._logs.append(LogEvents(self._core, self._event, level, name, max_rate))
         return self._logs[-1]
 
@@ -365,28 +362,24 @@ class MemoryWatcher:
         version was evicted (it names the oldest that is kept), when the region was not watched then, and for a
         seq that is not yet.
         """
+        from memwatch._history import time_ns  # here, because few programs need it
+
         region_id = self._id(name)
         if (seq is None) == (time is None):
             raise TypeError("value_at() takes either seq or time")
         if seq is None:
-            seq = self._core.version_at(region_id, _history.time_ns(time or 0))
+            seq = self._core.version_at(region_id, time_ns(time or 0))
         data = self._core.version(region_id, seq)
         layout = self._entry(region_id).layout
         return layout.value(data) if layout is not None and layout.is_array else data
 
     def blame(self, name: Union[int, str], index: Optional[_history.Index] = None) -> list[_history.Blame]:
         """Who last wrote these elements (all, by default), in runs of elements with the same event."""
+        from memwatch import _history  # here, because few programs need it
+
         region_id = self._id(name)
         layout = self._entry(region_id).layout or self._layout_of(region_id)
-        size = layout.item_bytes
-        return [
-            _history.Blame(at, None if event is None else self._event(event))
-            for first, end in _history.element_runs(layout, index)
-            for offset, length, event in _history.by_element(
-                self._core.blame(region_id, first * size, (end - first) * size), size
-            )
-            for at in _history.indices(layout, offset, offset + length)
-        ]
+        return _history.blame(self._core, region_id, layout, index, self._event)
 
     def serve(self, host: str = "127.0.0.1", port: Optional[int] = None, **options: Unpack[ServeOptions]) -> Server:
         """Serves metrics, feeds and a live page: on port 10764, or any free one where that is in use, as port=0 does.
@@ -395,6 +388,8 @@ class MemoryWatcher:
         `sigterm=True`, on the main thread: SIGTERM first delivers what was written, closes the watchers and removes the
         discovery file, and then ends the process as it would have. A program with a handler of its own keeps that.
         """
+        from memwatch._serve import Server  # here, because few programs need it
+
         server = Server(self._core, host, port, dict(options))
         self._servers.append(server)
         return server
@@ -413,7 +408,7 @@ class MemoryWatcher:
         stats["adapters"] = {name: adapter.get_stats() for name, adapter in self._adapters.items()}
         if regions:
             stats["regions"] = {region["name"]: region for region in self._core.region_list()}
-        return cast(Stats, stats)
+        return cast("Stats", stats)
 
     def close(self) -> None:
         """Delivers what was written before, then ends the watcher. Twice is allowed.
@@ -475,6 +470,8 @@ class MemoryWatcher:
 
     def _follow_fork(self) -> list[str]:
         """In a forked child: watches again. What cannot be, as sentences."""
+        from memwatch import _follow
+
         lost = _follow.reopen(self)
         _lifetime.keep(self)
         return lost

@@ -79,17 +79,33 @@ def test_the_architecture_names_files_that_exist():
     assert sources - named == set()
 
 
+#: What only some programs need: a program that has no use for it does not wait for it.
+FEW = {"ast", "asyncio", "base64", "copy", "ctypes", "dataclasses", "difflib", "dis", "fnmatch", "inspect", "json"}
+FEW |= {"logging", "mmap", "pathlib", "signal", "socket", "sqlite3", "subprocess", "tempfile", "tokenize", "traceback"}
+FEW |= {"urllib", "warnings"}
+OURS = {"_doctor", "_follow", "_history", "_log_events", "_pure", "_recorded", "_scope", "_serve", "_sigterm", "_stats"}
+OURS |= {"adapters", "_trace.code", "integrations.asgi", "testing"}
+
+
 def test_the_import_brings_nothing_that_few_programs_need(run_python):
-    few = {"ctypes", "dataclasses", "inspect", "sqlite3", "json", "pathlib", "tempfile", "asyncio", "urllib", "dis"}
-    few |= {"memwatch.adapters", "memwatch._scope", "memwatch._recorded", "memwatch._pure"}
-    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); before = set(sys.modules); import memwatch"
-    run = run_python(f"{code}; print(*((set(sys.modules) - before) & {few!r}))", options=("-S", "-I"))
-    assert run.stdout.split() == [], run.stderr
+    """Beside what `typing` and `threading` bring, which is another with each Python."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(PACKAGE.parent)!r})
+import typing, threading
+before = set(sys.modules)
+import memwatch
+print(*sorted(set(sys.modules) - before))
+"""
+    run = run_python(code, options=("-S", "-I"))
     assert run.returncode == 0, run.stderr
+    brought = set(run.stdout.split())
+    assert "memwatch._watcher" in brought
+    assert brought & (FEW | {f"memwatch.{name}" for name in OURS}) == set()
 
 
 def test_what_is_imported_when_it_is_asked_for(run_python):
-    names = "memwatch.History, memwatch.open_history, memwatch.adapters.TraceAdapter"
+    names = ", ".join(f"memwatch.{name}" for name in memwatch.__all__)
     run = run_python(f"import memwatch; {names}, memwatch.x")
     assert "module 'memwatch' has no attribute 'x'" in run.stderr
 
