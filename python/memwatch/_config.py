@@ -71,7 +71,7 @@ OPTIONS: Mapping[str, Option] = {
     "history_budget": Option(_size, "bytes", "What older versions of values may take.", 0, 0, "HISTORY_BUDGET"),
     "follow_fork": Option(_flag, "yes or no", "A forked child watches the same variables.", default="no"),
     "history_path": Option(str, "path", "A recording that survives the process.", default="none"),
-    "history_path_bytes": Option(_size, "bytes", "How large the recording may grow.", 0, 0, "1 GiB"),
+    "history_path_bytes": Option(_size, "bytes", "How large the recording may grow.", 0, 0, "256 MiB"),
 }  # fmt: skip
 
 #: Of the exporter and the tools; they are read elsewhere.
