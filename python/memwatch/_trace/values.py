@@ -2,10 +2,10 @@
 
 DESIGN  `freeze(value)` takes a bounded copy of what can change in place: list, dict, set, deque, bytearray and the
 attributes of plain objects; everything else is its own copy. `same(frozen, value)` compares element by element: by
-identity first, by value only for the exact builtin scalars, so that no `__eq__`, `__hash__`, `__repr__`, `__copy__` or
-property of the user ever runs. `show(value)` is a repr with the same promise and a bounded length. Of a container
-longer than `LIMIT` the length and the first and last `LIMIT // 2` items are copied; a change in its middle that keeps
-the length is not seen.
+identity first, by value only for the exact builtin scalars and for plain data (plain.py), so that no `__eq__`,
+`__hash__`, `__repr__`, `__copy__` or property of the user ever runs. `show(value)` is a repr with the same promise and
+a bounded length. Of a container longer than `LIMIT` the length and the first and last `LIMIT // 2` items are copied; a
+change in its middle that keeps the length is not seen.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from itertools import islice
 from operator import is_
 from types import BuiltinFunctionType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final, Optional, Union
+
+from .plain import is_compared, is_shown
 
 LIMIT = 1000
 """Items of a container that are copied and compared."""
@@ -209,6 +212,13 @@ def _same_items(olds: list[Any], news: Iterable[Any], depth: int) -> bool:
     return all(map(same_value, olds, news, [depth] * len(olds)))
 
 
+def _same_plain(old: object, new: object) -> bool:
+    try:
+        return bool(old == new) or bool(old != old and new != new)
+    except ArithmeticError:  # a signalling NaN
+        return False
+
+
 def same_value(old: object, new: object, depth: int = 2) -> bool:
     """Whether two objects count as the same value. Not the same object, another type, a user's class: they do not."""
     if old is new:
@@ -218,6 +228,8 @@ def same_value(old: object, new: object, depth: int = 2) -> bool:
         return False
     if kind in _SCALARS:
         return bool(old == new) or (old != old and new != new)
+    if is_compared(old):
+        return _same_plain(old, new)
     if depth <= 0:
         return False
     if issubclass(kind, tuple):
@@ -330,6 +342,8 @@ class _Shower:
         if kind is Attributes and issubclass(value.type, BaseException):
             self._put(_type_name(value.type))
             self._show(dict.get(value, "args", ()), depth + 1)
+        elif kind is Attributes and issubclass(value.type, Enum):
+            self._put(f"{type.__getattribute__(value.type, '__qualname__')}.{dict.get(value, '_name_')}")
         elif kind is Attributes:
             self._put(f"<{_type_name(value.type)}")
             self._show_pairs(((f" {name}=", item) for name, item in dict.items(value)), depth, "")
@@ -404,6 +418,8 @@ def _show_object(value: object, kind: type) -> str:
         return f"<function {value.__qualname__}>"  # type: ignore[attr-defined]
     if kind is type:
         return f"<class {_type_name(value)}>"  # type: ignore[arg-type]
+    if is_shown(value):
+        return repr(value)
     return f"<{_type_name(kind)} object at {id(value):#x}>"
 
 
