@@ -122,7 +122,10 @@ def since(given: object) -> None:
         raise ValueError(f"since={given!r} is out of range: it is the seq of an event, or 0 for all that are kept")
 
 
+PORT = "it is a number from 0 to 65535, 0 for any free port"
+
+
 def port(given: Any) -> None:
     if given is not None and (isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 65535):
         kind = ValueError if isinstance(given, int) else TypeError
-        raise kind(f"port={given!r}: it is a number from 0 to 65535, 0 for any free port")
+        raise kind(f"port={given!r}: {PORT}")

@@ -54,6 +54,31 @@ def test_each_example_is_understood():
             frame.parsed(parser(), [word.strip("'\"") for word in words])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "discover --listen 99999", "discover --listen -1", "run --port 99999 --watch a:b -- x.py",
+        "attach 1 --port 1.5 --watch a:b", "attach 0 --watch a:b", "attach -1 --watch a:b", "attach x --check",
+        "detach 99999999999", "detach 1 --timeout -1", "detach 1 --timeout nan", "ps --seconds -1", "ps --seconds nan",
+        "top --seconds inf", "top --seconds x", "tail --since x", "tail --since -1", "tail --since 1e300",
+        "tail -n -1", "tail ftp://there", "tail http://there:99999", "tail http://there:x", "tail http://[::1",
+        "show http://there:0", "value x --at y", "value x --seq -1", "history x --run -1", "history x --until z",
+        "ship", "ship --to kafka://there", "ship --to otlp+http://", "ship --to otlp+http://there:99999",
+        "ship --to otlp+http:there", "ship --to nats://there:4222,nats://there:nowhere", "ship --to nats:there",
+        "ship --to f http://there:99999", "ship --to f --metrics here", "ship --to f --metrics 99999",
+        "ship --to f --header odd", "ship --to f --give-up-after -1", "open http://", "completion tcsh",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_a_usage_error(words, monkeypatch, capsys):
+    """Seen by looking at it alone: nothing is looked for, and nothing done."""
+    monkeypatch.delenv("MEMWATCH_SHIP_TO", raising=False)
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    assert end.value.code == frame.USAGE
+    said, hint = capsys.readouterr().err.splitlines()
+    assert said.startswith("memwatch") and "--help'" in hint
+
+
 def test_without_a_command_the_help_comes_and_the_status_is_that_of_misuse():
     done = shell()
     assert done.returncode == frame.USAGE

@@ -261,6 +261,8 @@ def test_a_program_that_is_not_there(folder):
         ("[watcher]\nhistory_budget = '3 parsecs'", 2, "'3 parsecs' is none of bytes"),
         ("[watcher]\n\nwindow_ms = 0", 3, "from 1 to 10000"),
         ("[exporter]\nport = 'x'", 2, "port"),
+        ("[exporter]\nport = 99999", 2, "it is a number from 0 to 65535"),
+        ("[exporter]\n\nheartbeat_ms = -5", 3, "not below 0"),
         ("[exporter]\nprot = 1", 2, "has no 'prot'"),
         ("[[variables]]\nvalues = 'full'", 1, "what to watch"),
         ("[[variables]]\nwatch = 'a:b'\n[[variables]]\n\nwatch = 'a.b'", 5, "did you mean a:b?"),

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.conftest import run_python, wait_for
 
+from memwatch.__main__ import main
 from memwatch._hub import merge
 from memwatch._hub.access import peer_uid
 
@@ -428,24 +429,32 @@ def test_files_of_the_dead_are_removed(directory, start):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "status", "sentence"),
     [
-        (["--host", "0.0.0.0"], "others could reach 0.0.0.0"),
-        (["--tls-cert-file", "x"], "TLS needs both"),
-        (["--url", "ftp://x"], "is no address"),
-        (["--interval", "0"], "--interval must be greater"),
-        (["--metrics-users", "nobody-of-that-name"], "there is no user"),
-        (["--token-file", "/nowhere"], "No such file"),
+        (["--host", "0.0.0.0"], 2, "others could reach 0.0.0.0"),
+        (["--tls-cert-file", "x"], 2, "TLS needs both"),
+        (["--url", "ftp://x"], 2, "is no address"),
+        (["--url", "http://x:99999"], 2, "a port is at most 65535"),
+        (["--interval", "0"], 2, "is not a number of seconds"),
+        (["--interval", "inf"], 2, "is not a number of seconds"),
+        (["--port", "99999"], 2, "'99999' is no port: it is a number from 0 to 65535"),
+        (["--port", "-1"], 2, "'-1' is no port"),
+        (["--metrics-users", "nobody-of-that-name"], 1, "there is no user"),
+        (["--token-file", "/nowhere"], 1, "No such file"),
+        (["--token-file", "/dev/null"], 1, "the token of /dev/null must be 32 to 128 characters"),
+        (["--token-file", sys.executable], 1, "must be 32 to 128 characters"),
+        (["--tls-cert-file", "/nowhere", "--tls-key-file", "/nokey"], 1, "/nowhere and /nokey are no certificate"),
+        (["--tls-cert-file", "/dev/null", "--tls-key-file", "/dev/null"], 1, "are no certificate in PEM"),
     ],
 )
-def test_what_is_refused(options, sentence):
-    result = run_python(
-        "import sys; from memwatch.__main__ import main; sys.exit(main(['hub', '--port', '0', *sys.argv[1:]]))",
-        *options,
-        environ={"MEMWATCH_HUB_TOKEN": ""},
-    )
-    assert result.returncode == 1
-    assert sentence in result.stderr
+def test_what_is_refused(options, status, sentence, capsys, monkeypatch):
+    monkeypatch.delenv("MEMWATCH_HUB_TOKEN", raising=False)
+    try:
+        ended = main(["hub", "--port", "0", *options])
+    except SystemExit as end:
+        ended = end.code
+    assert ended == status
+    assert sentence in capsys.readouterr().err
 
 
 def test_a_port_in_use(directory):

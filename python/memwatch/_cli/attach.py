@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from memwatch._cli import arguments
 from memwatch._cli import plan as plans
 from memwatch._cli.frame import OK, PROBLEM, Failure, coloured, command, complain, print_json, shown
 from memwatch._cli.inject import run_inside
@@ -68,19 +69,11 @@ def _pid(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
-
-
 def _add_both(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pid", type=_pid, metavar="PID", help="the process")
-    parser.add_argument("--timeout", type=_seconds, default=15.0, metavar="N", help="seconds to wait for it (15)")
+    parser.add_argument(
+        "--timeout", type=arguments.seconds(0.1, 3600), default=15.0, metavar="N", help="seconds to wait for it (15)"
+    )
 
 
 def add_attach(commands: Any) -> None:

@@ -14,6 +14,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Optional
 
+from memwatch._cli import arguments
 from memwatch._cli.find import Look, look
 from memwatch._cli.found import Found
 from memwatch._cli.frame import OK, Failure, command, complain
@@ -106,8 +107,8 @@ def run(options: argparse.Namespace) -> int:
         return OK
     try:
         server = Server(("127.0.0.1", options.listen), Handler)
-    except (OSError, OverflowError) as error:
-        raise Failure(f"port {options.listen}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise Failure(f"port {options.listen}: {error.strerror}") from None
     server.directory = options.directory
     with server:
         print(f"http://127.0.0.1:{server.server_port}/targets", file=sys.stderr, flush=True)
@@ -130,5 +131,5 @@ def add(commands: Any) -> None:
         ],
         json_help="on one line",
     )
-    parser.add_argument("--listen", type=int, metavar="PORT", help="answer on this port of 127.0.0.1")
+    parser.add_argument("--listen", type=arguments.port, metavar="PORT", help="answer on this port of 127.0.0.1")
     parser.add_argument("--directory", metavar="DIR", help="look for discovery files only there")

@@ -14,7 +14,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from memwatch._cli.client import Answer, knock
-from memwatch._cli.found import Found, in_directory, runtime_dirs
+from memwatch._cli.found import Found, at_address, in_directory, runtime_dirs
 from memwatch._cli.frame import Failure, shown
 from memwatch._cli.processes import containers, inner_pid, is_there, my_uid
 
@@ -93,18 +93,13 @@ def look(directory: Optional[str] = None, everybody: bool = True) -> Look:
 
 
 def at_url(url: str, seen: list[Found]) -> Found:
-    """What an address means: a watcher that was found, or one elsewhere, with MEMWATCH_TOKEN."""
-    address = urlsplit(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise Failure(f"{shown(url)} is no address: http://127.0.0.1:10764/")
-    port = address.port or (443 if address.scheme == "https" else 80)
-    local = address.hostname in ("localhost", "127.0.0.1", "::1")
-    for found in seen:
-        if local and found.port == port and not found.container:
-            return found
-    said = {"pid": 0, "epoch": ""}
-    return Found(0, f"{address.hostname}:{port}", "", f"{address.scheme}://{address.netloc}/", port, "",
-                 os.environ.get("MEMWATCH_TOKEN", ""), "", "", 0, said)  # fmt: skip
+    """What an address means: a watcher that was found, or one elsewhere."""
+    named = at_address(url)
+    if urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1"):
+        for found in seen:
+            if found.port == named.port and not found.container:
+                return found
+    return named
 
 
 def chosen(target: Optional[str], seen: list[Found]) -> list[Found]:

@@ -62,6 +62,16 @@ class Found(NamedTuple):
         return f"{name}[{self.pid or self.said['pid']}]"
 
 
+def at_address(url: str) -> Found:
+    """A watcher that was named by its address, with MEMWATCH_TOKEN; it says itself what it is."""
+    address = urlsplit(url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    name = f"{address.hostname}:{port}"
+    token = os.environ.get("MEMWATCH_TOKEN", "")
+    said = {"pid": 0, "epoch": ""}
+    return Found(0, name, "", f"{address.scheme}://{address.netloc}/", port, "", token, "", "", 0, said)
+
+
 def runtime_dirs() -> list[str]:
     """Where exporters of this user leave their files."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -10,30 +10,15 @@ import secrets
 import signal
 import ssl
 from typing import Any, Optional
-from urllib.parse import urlsplit
 
-from memwatch._cli.found import Found
+from memwatch._cli import arguments
+from memwatch._cli.found import at_address
 from memwatch._cli.frame import OK, Failure, command
-from memwatch._errors import printable as shown
 from memwatch._hub.access import TOKEN, Access
 from memwatch._hub.server import Hub
 from memwatch._hub.workers import Workers
 
 PORT = 10762
-
-
-def found_at(url: str) -> Found:
-    """An exporter that was named by its address; it says itself what it is."""
-    address = urlsplit(url if "://" in url else f"http://{url}")
-    try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-    except ValueError:
-        port = 0
-    if address.scheme not in ("http", "https") or not address.hostname or not port:
-        raise Failure(f"{shown(url)} is no address: http://127.0.0.1:10764/")
-    token = os.environ.get("MEMWATCH_TOKEN", "")
-    name = f"{address.hostname}:{port}"
-    return Found(0, name, "", f"{address.scheme}://{address.netloc}/", port, "", token, "", "", 0, {"pid": 0})
 
 
 def _is_loopback(host: str) -> bool:
@@ -44,9 +29,13 @@ def _tls(options: argparse.Namespace) -> Optional[ssl.SSLContext]:
     if not options.tls_cert_file and not options.tls_key_file:
         return None
     if not options.tls_cert_file or not options.tls_key_file:
-        raise Failure("TLS needs both --tls-cert-file and --tls-key-file")
+        options.parser.error("TLS needs both --tls-cert-file and --tls-key-file")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(options.tls_cert_file, options.tls_key_file)
+    try:
+        context.load_cert_chain(options.tls_cert_file, options.tls_key_file)
+    except OSError as error:  # ssl.SSLError is one, and neither says which file it means
+        files = f"{options.tls_cert_file} and {options.tls_key_file}"
+        raise Failure(f"{files} are no certificate in PEM and its key: {error.strerror or error}") from None
     return context
 
 
@@ -54,10 +43,11 @@ def _token(options: argparse.Namespace) -> tuple[str, bool]:
     """The token, and whether it was given."""
     given = os.environ.get("MEMWATCH_HUB_TOKEN", "")
     if options.token_file:
-        with open(options.token_file, encoding="ascii") as file:
+        with open(options.token_file, encoding="utf-8", errors="replace") as file:
             given = file.read().strip()
-    if given and not TOKEN.fullmatch(given):
-        raise Failure("the token must be 32 to 128 characters of A-Z a-z 0-9 _ -")
+    if (given or options.token_file) and not TOKEN.fullmatch(given):
+        where = f" of {options.token_file}" if options.token_file else ""
+        raise Failure(f"the token{where} must be 32 to 128 characters of A-Z a-z 0-9 _ -")
     return given or secrets.token_hex(24), bool(given)
 
 
@@ -67,11 +57,9 @@ def run(options: argparse.Namespace) -> int:
     token, given = _token(options)
     local = _is_loopback(options.host)
     if not local and not options.insecure and not (given and tls):
-        raise Failure(
-            f"others could reach {shown(options.host)}: give --token-file and the TLS files, or say --insecure"
+        options.parser.error(
+            f"others could reach {options.host}: give --token-file and the TLS files, or say --insecure"
         )
-    if not options.interval > 0:
-        raise Failure("--interval must be greater than 0")
     host = "127.0.0.1" if options.host == "localhost" else options.host
     access = Access(
         f"[{host}]" if ":" in host else host,
@@ -82,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         users=options.metrics_users.split(",") if options.metrics_users else [],
         need_token=options.metrics_need_token,
     )
-    workers = Workers(options.directory, [found_at(url) for url in options.url])
+    workers = Workers(options.directory, [at_address(url) for url in options.url])
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(Hub(workers, access), host, options, tls))
     return OK
@@ -123,13 +111,15 @@ def add(commands: Any) -> None:
         ],
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=PORT, help="default: %(default)s; 0: any free one")
-    parser.add_argument("--url", action="append", default=[], metavar="URL", help="an exporter beside those found")
+    parser.add_argument("--port", type=arguments.port, default=PORT, help="default: %(default)s; 0: any free one")
+    parser.add_argument(
+        "--url", type=arguments.exporter, action="append", default=[], help="an exporter beside those found"
+    )
     parser.add_argument(
         "--directory", action="append", default=[], help="where discovery files are (default: this user's)"
     )
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="SECONDS",
+        "--interval", type=arguments.seconds(0.01, 3600), default=1.0, metavar="SECONDS",
         help="how often the workers are asked: what one counts after that is lost if it is killed (default: 1)",
     )  # fmt: skip
     parser.add_argument("--token-file", metavar="FILE", help="the hub's token; MEMWATCH_HUB_TOKEN; else a random one")

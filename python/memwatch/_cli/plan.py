@@ -12,6 +12,8 @@ import tomllib
 from typing import Any, Mapping, NoReturn, Optional
 
 from memwatch import _config
+from memwatch._check import port as check_port
+from memwatch._cli import arguments
 from memwatch._cli.frame import Failure
 
 PARTS = ("watcher", "exporter", "variables")
@@ -126,13 +128,24 @@ def _exporter_options(file: File, table: Any) -> dict[str, Any]:
             wanted = (str, list)
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             file.wrong(f"{key}: {_kind(value)} is not what it takes", "exporter", key=key)
+        if key == "port":
+            _refuse_port(file, value)
+        elif wanted is int and value < 0:
+            file.wrong(f"{key}: it is not below 0", "exporter", key=key)
     return dict(table)
+
+
+def _refuse_port(file: File, value: Any) -> None:
+    try:
+        check_port(value)
+    except ValueError as error:
+        file.wrong(str(error), "exporter", key="port")
 
 
 def _when(value: Any) -> Any:
     name, numbers = (value, []) if isinstance(value, str) else (value[0] if value else "", value[1:])
     if name not in _CONDITIONS or len(numbers) != _CONDITIONS[name]:
-        raise ValueError(f"there are {', '.join(_CONDITIONS)}, with their numbers, such as [\"outside\", 0, 100]")
+        raise ValueError(f'there are {", ".join(_CONDITIONS)}, with their numbers, such as ["outside", 0, 100]')
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
         raise ValueError("the bounds are numbers")
     return value
@@ -208,7 +221,7 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument("--all", action="append", default=[], metavar="MODULE", help="watch all variables of it")
     parser.add_argument("--config", metavar="FILE", help="a TOML file: variables, policies, exporter, budgets")
-    parser.add_argument("--port", type=int, metavar="N", help="of the exporter (10764, or a free one)")
+    parser.add_argument("--port", type=arguments.port, metavar="N", help="of the exporter (10764, or a free one)")
     parser.add_argument("--service", metavar="NAME", help="how the process is called in ps, metrics and on the page")
     parser.add_argument("--record", metavar="FILE", help="keep events and values in a recording")
     parser.add_argument("--no-serve", action="store_true", help="start no exporter")

@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import Any
 
+from memwatch._cli import arguments
 from memwatch._cli.client import Client
 from memwatch._cli.find import chosen, look, no_watcher
 from memwatch._cli.frame import OK, command, print_json, table
@@ -85,5 +86,9 @@ def add(commands: Any) -> None:
     )
     add_target(parser)
     parser.add_argument(
-        "--seconds", type=float, default=0.5, metavar="N", help="how long changes are counted (0.5); 0: since its start"
+        "--seconds",
+        type=arguments.seconds(0, 3600),
+        default=0.5,
+        metavar="N",
+        help="how long changes are counted (0.5); 0: since its start",
     )

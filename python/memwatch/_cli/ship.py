@@ -11,6 +11,7 @@ from typing import Any, Optional
 from urllib.parse import unquote
 
 import memwatch
+from memwatch._cli import arguments
 from memwatch._cli.find import chosen, look, no_watcher
 from memwatch._cli.found import Found
 from memwatch._cli.frame import Failure, command, complain
@@ -23,6 +24,7 @@ from memwatch._ship.shipper import Plan, Shipper
 from memwatch._ship.sink import Sink
 
 DESTINATIONS = "otlp+http://HOST:4318, otlp+https://HOST, nats://HOST:4222 or a file's path"
+OTLP, NATS = ("otlp+http", "otlp+https"), ("nats", "tls", "nats+tls")
 GIVE_UP_S = 60.0
 SAME_S = 60.0
 
@@ -44,40 +46,48 @@ class Sayer:
         complain(sentence)
 
 
-def _headers(lines: list[str]) -> dict[str, str]:
+def _headers(given: list[tuple[str, str]]) -> dict[str, str]:
     """OTEL_EXPORTER_OTLP_HEADERS, as the specification has it, and --header."""
     found: dict[str, str] = {}
     for pair in filter(None, os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "").split(",")):
         name, _, text = pair.partition("=")
         found[name.strip()] = unquote(text.strip())
-    for line in lines:
-        name, colon, text = line.partition(":")
-        if not colon or not name.strip():
-            raise Failure(f"--header {name}: it is NAME: VALUE")
-        found[name.strip()] = text.strip()
-    return found
+    return {**found, **dict(given)}
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, text = line.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError(f"{name}: it is NAME: VALUE")  # of the value nothing is shown
+    return name.strip(), text.strip()
+
+
+def _destination(text: str) -> str:
+    """What --to may be; checked, and as it was."""
+    scheme, separator, rest = text.partition("://")
+    if not text or (separator and scheme not in (*OTLP, *NATS, "file")):
+        raise argparse.ArgumentTypeError(f"{text!r}: there are {DESTINATIONS}")
+    if text.partition(":")[0] in (*OTLP, *NATS) and not separator:
+        raise argparse.ArgumentTypeError(f"{text!r}: an address has :// behind its scheme; a file would be ./{text}")
+    if scheme in OTLP:
+        arguments.url(text, OTLP, "otlp+http://127.0.0.1:4318")
+    elif scheme in NATS:
+        for server in rest.split(","):
+            arguments.url(server if "://" in server else f"{scheme}://{server}", NATS, "nats://127.0.0.1:4222")
+    return text
 
 
 def _sink(options: argparse.Namespace, numbers: Numbers, say: Sayer) -> Sink:
     to: str = options.to
     scheme, separator, _ = to.partition("://")
-    if scheme in ("otlp+http", "otlp+https"):
+    if scheme in OTLP:
         return Otlp(to[len("otlp+") :], _headers(options.header), numbers, say, memwatch.__version__)
-    if scheme in ("nats", "tls", "nats+tls") and separator:
+    if scheme in NATS:
         from memwatch._ship.nats import Nats  # here, because it takes an extra
 
         url = to.replace("nats+tls://", "tls://", 1)
         return Nats(url, options.subject, options.nats_creds, numbers, say)
-    if separator and scheme != "file":
-        raise Failure(f"--to {scheme}://: there are {DESTINATIONS}")
     return Ndjson(to[len("file://") :] if separator else to, numbers, say)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise Failure(f"--metrics {text}: it is PORT or HOST:PORT")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _finder(options: argparse.Namespace, say: Sayer) -> Any:
@@ -111,6 +121,14 @@ def _stop_on_signals(shipper: Shipper) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
+def _serve_numbers(numbers: Numbers, host: str, port: int) -> None:
+    try:
+        server = ship_numbers.serve(numbers, host, port)
+    except OSError as error:
+        raise Failure(f"--metrics {host}:{port}: {error.strerror}") from None
+    complain(f"metrics at http://{host}:{server.server_address[1]}/metrics")
+
+
 def run(options: argparse.Namespace) -> int:
     """The command's exit status."""
     numbers, say = Numbers(), Sayer()
@@ -125,9 +143,8 @@ def run(options: argparse.Namespace) -> int:
         plan = Plan(sink, cursors, numbers, say, options.name, options.once, give_up_s)
         shipper = Shipper(plan, find)
         _stop_on_signals(shipper)
-        server = ship_numbers.serve(numbers, *_address(options.metrics)) if options.metrics else None
-        if server is not None:
-            complain(f"metrics at http://{_address(options.metrics)[0]}:{server.server_address[1]}/metrics")
+        if options.metrics is not None:
+            _serve_numbers(numbers, *options.metrics)
 
         def every_round() -> None:
             if options.metrics_file:
@@ -163,10 +180,15 @@ def add(commands: Any) -> None:
         "delivered; 2 the command was not understood.",
     )
     parser.add_argument(
-        "target", nargs="*", metavar="PID|URL", help="process ids, addresses, services; all watchers by default"
+        "target",
+        nargs="*",
+        type=arguments.target,
+        metavar="PID|URL",
+        help="process ids, addresses, services; all watchers by default",
     )
     parser.add_argument(
         "--to",
+        type=_destination,
         metavar="DESTINATION",
         default=os.environ.get("MEMWATCH_SHIP_TO"),
         required="MEMWATCH_SHIP_TO" not in os.environ,
@@ -179,27 +201,20 @@ def add(commands: Any) -> None:
     _add_destination_options(parser)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 1e9:
-        raise ValueError
-    return seconds
-
-
-_seconds.__name__ = "number of seconds"
-
-
 def _add_destination_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve /metrics there; 0 takes any free port")
+    parser.add_argument(
+        "--metrics", type=arguments.address, metavar="[HOST:]PORT", help="serve /metrics there; 0 takes any free port"
+    )
     parser.add_argument("--metrics-file", metavar="FILE", help="write them there for a textfile collector")
     parser.add_argument(
         "--give-up-after",
         metavar="SECONDS",
-        type=_seconds,
+        type=arguments.seconds(0, 1e9),
         help=f"of one delivery; by default never, with --once after {GIVE_UP_S:g}",
     )
     parser.add_argument(
         "--header",
+        type=_header,
         metavar="'NAME: VALUE'",
         action="append",
         default=[],

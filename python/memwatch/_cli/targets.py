@@ -6,6 +6,7 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator, Optional, TypeVar
 
+from memwatch._cli import arguments
 from memwatch._cli.client import Client, Gone
 from memwatch._cli.find import Look, chosen, look, no_watcher
 from memwatch._cli.found import Found
@@ -18,7 +19,7 @@ HELP = "a process id, an address, or a service's name; all watchers of this user
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """The argument [PID|URL]."""
-    parser.add_argument("target", nargs="?", metavar="PID|URL", help=HELP)
+    parser.add_argument("target", nargs="?", type=arguments.target, metavar="PID|URL", help=HELP)
 
 
 def say(seen: Look) -> None:
@@ -75,6 +76,7 @@ def add_variable(parser: argparse.ArgumentParser, optional: bool = False) -> Non
     parser.add_argument(
         "words",
         nargs="*" if optional else "+",
+        type=arguments.target,
         metavar="WORD",
         help=f"{words}: a watcher (process id, address, service) where it matters, and the variable's name",
     )

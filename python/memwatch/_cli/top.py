@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, Iterator, Optional
 
+from memwatch._cli import arguments
 from memwatch._cli.find import chosen, look, no_watcher
 from memwatch._cli.frame import OK, coloured, command, print_json, shown, table
 from memwatch._cli.rates import HEAD, Row, Sampler, losses_text, sorted_rows
@@ -127,16 +128,6 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
-    return seconds
-
-
 def add(commands: Any) -> None:
     """Adds the command to the command line."""
     parser = command(
@@ -154,6 +145,8 @@ def add(commands: Any) -> None:
         json_help="one object a variable, on a line, and end",
     )
     add_target(parser)
-    parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="N", help="between two looks (1)")
+    parser.add_argument(
+        "--seconds", type=arguments.seconds(0.1, 3600), default=1.0, metavar="N", help="between two looks (1)"
+    )
     parser.add_argument("--once", action="store_true", help="print one table and end")
     parser.add_argument("--plain", action="store_true", help="the plain table, also where textual is installed")
