@@ -278,6 +278,29 @@ def test_a_filter_with_the_list_of_the_docs_kills_nobody(prefix: Path, sources: 
     assert run(sources / "program", backend) == "lives\n"
 
 
+def test_man_pages(prefix: Path) -> None:
+    """Each public function has a page that names it, shows how it is declared, and says something."""
+    headers = "".join(path.read_text() for path in (prefix / "include/memwatch").glob("*.h"))
+    declared = re.findall(r"^MEMWATCH_API [^;]*?\b(memwatch_\w+?)(?:_sized)?\(", headers, re.MULTILINE)
+    pages = {path.stem: path.read_text() for path in (prefix / "share/man/man3").iterdir()}
+    overviews = {"memwatch", "memwatch_types", "memwatch_exporter", "memwatch_reader", "memwatch_recorder"}
+    assert len(declared) > 60
+    assert pages.keys() >= {*declared, *overviews}
+    for name in declared:
+        assert re.search(rf"^\.SH NAME\n[^\n]*\b{name}\b[^\n]* \\- \S", pages[name], re.MULTILINE), name
+        assert re.search(rf"^\.B [^\n]*\b{name}\([^\n]*\);$", pages[name], re.MULTILINE), name
+        assert re.search(r"^\.SH DESCRIPTION\n\S", pages[name], re.MULTILINE), name
+    assert not any("struct_bytes)" in page or "_sized" in page for name, page in pages.items() if name in declared)
+    assert "struct memwatch_options {" in pages["memwatch_types"]
+    assert ".SH CALLS" in pages["memwatch"]
+
+
+def test_man_pages_are_well_formed(prefix: Path) -> None:
+    need("mandoc")
+    told = attempt("mandoc", "-Tlint", "-Wwarning", *sorted((prefix / "share/man/man3").iterdir()))
+    assert told.stdout + told.stderr == ""
+
+
 def test_no_python_is_asked_and_nothing_is_left(tmp_path: Path) -> None:
     """A tree that was never built, no Python under any name, and a staging directory with something of others in it."""
     tree, stage, tools = (tmp_path / name for name in ("tree", "stage", "tools"))

@@ -68,6 +68,7 @@ struct memwatch_exporter_options {
 	int reserved;
 };
 
+/* Fills in the defaults. */
 MEMWATCH_API void memwatch_exporter_options_init_sized(struct memwatch_exporter_options *options, size_t struct_bytes);
 MEMWATCH_INLINE void memwatch_exporter_options_init(struct memwatch_exporter_options *options)
 {

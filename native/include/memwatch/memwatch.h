@@ -126,7 +126,8 @@ MEMWATCH_INLINE void memwatch_options_init(struct memwatch_options *options)
 
 /*
  * Opens a watcher; `options` NULL for the defaults. -EINVAL for an option out of range; -ENOTSUP when the backend that
- * was asked for cannot run here (memwatch_error says what is missing); -EBUSY as told above; -ENOMEM.
+ * was asked for cannot run here (memwatch_error says what is missing); -EBUSY another watcher of the process has other
+ * values of the options marked [engine]; -ENOMEM.
  */
 MEMWATCH_API int memwatch_open(const struct memwatch_options *options, memwatch **ret_watcher);
 
@@ -150,6 +151,7 @@ MEMWATCH_API uint64_t memwatch_epoch(const memwatch *watcher);
 
 /* --- regions ---------------------------------------------------------------------------------------------------- */
 
+/* Fills in the defaults. */
 MEMWATCH_API void memwatch_region_options_init_sized(struct memwatch_region_options *options, size_t struct_bytes);
 MEMWATCH_INLINE void memwatch_region_options_init(struct memwatch_region_options *options)
 {
@@ -232,6 +234,7 @@ MEMWATCH_INLINE int memwatch_region_summary(memwatch *watcher, uint64_t id, stru
 MEMWATCH_API const char *memwatch_attribution_text(enum memwatch_attribution attribution);
 MEMWATCH_API const char *memwatch_reason_text(enum memwatch_reason reason);
 
+/* Keeps an event, and all that it points to, after the call that gave it; each reference is given back once. */
 MEMWATCH_API void memwatch_event_ref(const struct memwatch_event *event);
 MEMWATCH_API void memwatch_event_unref(const struct memwatch_event *event);
 

@@ -59,7 +59,10 @@ MEMWATCH_API void memwatch_events_wake(memwatch *watcher, int *woken);
  * keeps its own. Blocks.
  */
 MEMWATCH_API void memwatch_threads_stop(void);
-/* 0; -EAGAIN when the system has no thread to give: then nothing is told until it has. */
+
+/*
+ * Starts them again. 0; -EAGAIN when the system has no thread to give: then nothing is told until it has.
+ */
 MEMWATCH_API int memwatch_threads_start(void);
 
 /*

@@ -30,6 +30,7 @@ enum memwatch_drop {
 	MEMWATCH_DROP_UNREADABLE, /* a detection: the kernel refused to read the memory; a later pass tries again */
 	MEMWATCH_DROPS
 };
+/* "ring_full", "no_memory", "vanished", "unreadable"; "" for others. Constants. */
 MEMWATCH_API const char *memwatch_drop_text(enum memwatch_drop drop);
 
 /*
@@ -41,6 +42,7 @@ struct memwatch_histogram {
 	uint64_t count;
 	uint64_t sum_ns;
 };
+/* The upper bound of bucket i of struct memwatch_histogram in seconds; 0 behind the last one. */
 MEMWATCH_API double memwatch_histogram_bound(unsigned i);
 
 struct memwatch_backend_info {
@@ -143,6 +145,7 @@ struct memwatch_stats {
 	uint64_t forks_unwatched;
 };
 
+/* Fills in the numbers of a watcher and of the engine that it shares with others, as they are now. */
 MEMWATCH_API int memwatch_stats_get_sized(memwatch *watcher, struct memwatch_stats *ret_stats, size_t struct_bytes);
 MEMWATCH_INLINE int memwatch_stats_get(memwatch *watcher, struct memwatch_stats *ret_stats)
 {

@@ -54,6 +54,7 @@ struct memwatch_recorder_options {
 	int reserved;        /* 0 */
 };
 
+/* Fills in the defaults. */
 MEMWATCH_API void memwatch_recorder_options_init_sized(struct memwatch_recorder_options *options, size_t struct_bytes);
 MEMWATCH_INLINE void memwatch_recorder_options_init(struct memwatch_recorder_options *options)
 {
@@ -90,6 +91,7 @@ struct memwatch_recorder_stats {
 	char message[512]; /* of the last of them, "" when there was none */
 };
 
+/* Fills in what was recorded, and what went wrong. 0, or -EINVAL. */
 MEMWATCH_API int memwatch_recorder_stats_get_sized(memwatch_recorder *recorder,
 						   struct memwatch_recorder_stats *ret_stats, size_t struct_bytes);
 MEMWATCH_INLINE int memwatch_recorder_stats_get(memwatch_recorder *recorder, struct memwatch_recorder_stats *ret_stats)
