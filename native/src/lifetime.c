@@ -17,6 +17,7 @@
 #include "worker/resolver.h"
 #include "worker/worker.h"
 #include "base/location.h"
+#include "base/names.h"
 #include "base/syscalls.h"
 
 #include <memwatch/reader.h>
@@ -102,6 +103,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	pthread_condattr_destroy(&attr);
 	engine->pass.this_full_ns = engine->pass.last_full_ns = time_monotonic_ns();
 	int error = location_open();
+	names_open();
 	if (!error)
 		error = ring_init(&engine->ring, options->ring_capacity, sizeof(struct note));
 	if (!error)

@@ -9,6 +9,7 @@
 #include "fault.h"
 
 #include "../base/location.h"
+#include "../base/names.h"
 
 #include <memwatch/reader.h>
 
@@ -109,8 +110,10 @@ static uint64_t instruction_pointer(const void *context)
 
 void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint32_t *ret_location)
 {
-	if (!own_thread_id)
+	if (!own_thread_id) {
 		own_thread_id = (int32_t)syscall(SYS_gettid);
+		names_keep(own_thread_id);
+	}
 	uint32_t (*hook)(void *, unsigned) = atomic_load_explicit(&frame_hook, memory_order_acquire);
 	*ret_ip = context ? instruction_pointer(context) : 0;
 	*ret_thread_id = own_thread_id;

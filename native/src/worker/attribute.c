@@ -7,6 +7,7 @@
 
 #include "guard.h"
 #include "../base/location.h"
+#include "../base/names.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,10 +24,13 @@ static void read_name(struct thread_name *name)
 		n = read(fd, name->text, sizeof name->text - 1);
 		close(fd);
 	}
-	name->text[n > 0 ? n - 1 : 0] = 0; /* without the newline */
+	if (n > 0)
+		name->text[n - 1] = 0; /* without the newline */
+	else
+		names_find(name->thread_id, name->text);
 }
 
-/* As the system has it, read once a pass. */
+/* As the system has it, read once a pass; of one that has ended as it was at its first note. */
 static const char *thread_name(struct engine *engine, int32_t thread_id)
 {
 	struct thread_name *name = &engine->pass.names[(uint32_t)thread_id % THREAD_NAMES];
