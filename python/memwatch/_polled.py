@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional
 
 from memwatch._native import core
 
@@ -18,11 +18,14 @@ class PolledBytes:
         polls = core.NATIVE and any(b["chosen"] and b["name"] == "poll" for b in watcher.backends())
         self._n_bytes: Optional[int] = 0 if polls else None
 
-    def add(self, obj: Any) -> None:
+    def add(self, region_id: int) -> None:
         """One more region, for the caller of a caller."""
         if self._n_bytes is None:
             return
-        self._n_bytes += memoryview(obj).nbytes
+        try:  # not asked of the object: arrays of dates have no buffer in Python
+            self._n_bytes += self._core.region_info(region_id)["size_bytes"]
+        except KeyError:  # removed by another thread
+            return
         if self._n_bytes < MUCH:
             return
         self._n_bytes = None

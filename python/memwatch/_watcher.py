@@ -210,7 +210,7 @@ class MemoryWatcher:
             self._added(region_id, Entry(layout, callback, judge), obj, options)
         if callback is not None:
             self._start_dispatcher()
-        self._polled.add(obj)
+        self._polled.add(region_id)
         return region_id
 
     def _added(self, region_id: int, entry: Entry, obj: object, options: dict[str, Any], adapter: str = "") -> None:

@@ -115,6 +115,16 @@ def test_change_of(kind, watched, recorder):
     assert watched.unwatch("it") is True
 
 
+@pytest.mark.parametrize("dtype", ["M8[s]", "m8[ms]", np.dtype([("at", "M8[D]"), ("n", "i4")])], ids=str)
+def test_what_has_no_buffer_in_python_is_polled(dtype):
+    array = np.zeros(8, dtype)
+    with memwatch.MemoryWatcher(backend="poll") as watcher:
+        watcher.watch(array, "it")
+        array.view("u1")[0] = 1
+        assert watcher.flush()
+        assert watcher.history("it")[-1].changed_bytes == 1
+
+
 def test_read_only_buffers_are_watched_too(watched, recorder):
     data = bytes(range(100))
     watched.watch(data, "data")
