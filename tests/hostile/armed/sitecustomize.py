@@ -23,6 +23,12 @@ HIGH = 900
 RESCAN_S = 0.5
 CHUNK = 1 << 16
 
+# No array of ctypes: each length is a class of its own, which tests of the garbage collector count.
+WRITABLE = 0x200
+view_of = ctypes.pythonapi.PyMemoryView_FromMemory
+view_of.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
+view_of.restype = ctypes.py_object
+
 
 class Armed:
     """The process's anonymous memory, watched."""
@@ -70,7 +76,7 @@ class Armed:
 
     def watch(self, start: int, end: int) -> None:
         """Watches bytes; the library refuses its own."""
-        memory = (ctypes.c_char * (end - start)).from_address(start)
+        memory = view_of(start, end - start, WRITABLE)
         try:
             region_id = self.watcher.watch(memory, f"{start:x}", values="none", shadow="hash", precise=False)
         except (memwatch.Error, ValueError):
