@@ -3,6 +3,9 @@
  */
 #include "hostile.h"
 
+#include "fault/sentinel.h"
+#include "fault/trap.h"
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <sys/time.h>
@@ -124,6 +127,42 @@ BEHAVIOUR(installs_handlers_later_and_writes_without_privilege)
 {
 	become_nobody();
 	install_and_write(backend);
+}
+
+/* --- asked about, over and over ------------------------------------------------------------------------------------ */
+
+/* The breakpoint at sigaction takes a signal for each call: after some hundred the host is left alone, for a second. */
+static void ask_over_and_over(const char *backend)
+{
+	uint8_t *memory;
+	uint64_t id;
+	struct sigaction action;
+	memwatch *watcher = watch_pages(backend, &memory, &id);
+	if (!sentinel_is_on())
+		SKIP("there is no breakpoint at sigaction, or none is needed");
+	for (int times = 0; times < 2; times++) {
+		for (unsigned i = 0; i < 100000 && !trap_is_silent(); i++)
+			CHECK(sigaction(SIGUSR1, NULL, &action) == 0);
+		CHECK(trap_is_silent());
+		poke(memory + PAGE, (uint8_t)(times + 2));
+		flush(watcher);
+		WAIT_FOR(!trap_is_silent());
+	}
+	poke(memory, 9);
+	check_converged(watcher, id, memory);
+	check_ledgers(watcher);
+	memwatch_close(watcher);
+}
+
+BEHAVIOUR_OF(auto, asks_for_handlers_over_and_over)
+{
+	become_nobody();
+	ask_over_and_over(backend);
+}
+
+BEHAVIOUR_OF(mprotect, asks_for_handlers_over_and_over)
+{
+	ask_over_and_over(backend);
 }
 
 /* --- waited for ------------------------------------------------------------------------------------------------- */
