@@ -5,6 +5,9 @@
  *
  * The lesson: watching is memwatch_open and memwatch_region_add, serving is the three lines in serve(), and nothing in
  * the code that writes (refresh_limits) knows of it. The callback runs on a thread of the library's own.
+ *
+ * What is written all the time has a page of its own: writers are told by the page that they open, so that others on it
+ * would cost the configuration's writer his name.
  */
 #include <memwatch/exporter.h>
 #include <memwatch/memwatch.h>
@@ -13,13 +16,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { PAGE = 4096 };
+
 static struct config {
-	int timeout_ms;
+	_Alignas(PAGE) int timeout_ms;
 	int retries;
 	double rate_limit;
 } config = { .timeout_ms = 30, .retries = 3, .rate_limit = 100.0 };
 
-static uint64_t n_requests;
+static _Alignas(PAGE) uint64_t n_requests;
 
 static void on_change(const struct memwatch_event *event, void *arg)
 {
@@ -42,7 +47,6 @@ static int watch_number(memwatch *watcher, const char *name, void *address, size
 	memwatch_region_options_init(&options);
 	options.name = name;
 	options.format = format;
-	options.item_bytes = size_bytes;
 	return memwatch_region_add(watcher, address, size_bytes, &options, NULL);
 }
 
@@ -68,13 +72,13 @@ static int serve(memwatch *watcher, uint16_t port, memwatch_exporter **ret_expor
 }
 
 /* The service's own work: one function that writes now and then, one that writes all the time. */
-static void refresh_limits(int second)
+__attribute__((noinline)) static void refresh_limits(int second)
 {
 	config.timeout_ms = 30 + second;
 	config.rate_limit *= 1.1;
 }
 
-static void handle_request(void)
+__attribute__((noinline)) static void handle_request(void)
 {
 	n_requests++;
 }
