@@ -28,12 +28,17 @@ _DEBIAN = {
 
 
 def _why_not_built(name: str) -> str:
-    """What stood in the way when the package was built: see setup.py."""
+    """What stood in the way when the package was built: see setup.py. Or it was built for others than this Python."""
     try:
         why: dict[str, str] = importlib.import_module("memwatch._built").MISSING
     except ImportError:
         why = {}
-    return f"not built: {why[name]}" if name in why else "not built"
+    if name in why:
+        return f"not built: {why[name]}"
+    module = "_core." if name == "core" else f"_core_{name}."
+    files = [file for file in os.listdir(os.path.dirname(__file__)) if file.startswith(module) and file.endswith(".so")]
+    others = sorted(file.split(".")[1] for file in files)
+    return f"not built for this Python, but for {', '.join(others)}" if others else "not built"
 
 
 def _why_not_loaded(name: str, error: ImportError) -> str:

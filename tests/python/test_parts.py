@@ -107,6 +107,17 @@ def test_what_could_not_be_built(run_python, package):
     assert "records" in lines
 
 
+def test_what_was_built_for_another_python(run_python, package):
+    other = "cpython-38-x86_64-linux-gnu"
+    for name in NAME.values():
+        (package / "memwatch" / f"{name}{SUFFIX}").rename(package / "memwatch" / f"{name}.{other}.so")
+    (package / "memwatch" / "_built.py").write_text("MISSING = {}")
+    lines = lines_of(run_python, package)
+    cause = f"not built for this Python, but for {other}"
+    assert lines[0].startswith(f"warning: memwatch runs without its C extension: {cause}")
+    assert f"  - native: {cause}" in lines
+
+
 @pytest.mark.parametrize("part", ["_core_exporter", "_core_recorder"])
 def test_a_part_calls_the_library_through_the_core_alone(part):
     path = PACKAGE / f"{part}{SUFFIX}"
