@@ -62,6 +62,16 @@ def test_without_rights_one_line_says_what_to_install(commands: Path, sudo: str 
     )
 
 
+@pytest.mark.parametrize(("level", "wanted"), [("demo", ""), ("stack", "prometheus")])
+def test_a_target_asks_for_what_it_needs_and_no_more(commands: Path, level: str, wanted: str) -> None:
+    for tool in ("prometheus", "promtool", "chromium", "clang", "clang-tidy", "valgrind", "gdb", "cmake", "meson"):
+        (commands / tool).unlink(missing_ok=True)
+    fake(commands, "id", "echo 1000")
+    done = bootstrap(level, PATH=str(commands), PYTHON=sys.executable, PIP_NO_INDEX="1")
+    told = f"memwatch: system packages are missing: run 'apt-get install {wanted}' as root, then make again\n"
+    assert done.stderr == (told if wanted else "")
+
+
 def test_nothing_becomes_root_without_a_word(commands: Path) -> None:
     """Where sudo asks for no password, too."""
     asked = commands / "asked"

@@ -60,6 +60,11 @@ def run(*command: str, **env: str) -> str:
     return done.stdout
 
 
+def version() -> str:
+    header = (ROOT / "native/include/memwatch/memwatch.h").read_text()
+    return re.findall(r'^#define MEMWATCH_VERSION "(.*)"', header, re.MULTILINE)[0]
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("installed")
@@ -153,6 +158,38 @@ def test_what_else_is_installed(installed: Path) -> None:
     assert (share / "memwatch/grafana/overview.json").is_file()
     assert (share / "memwatch/prometheus/rules/memwatch.alerts.yml").is_file()
     assert "-Wl,-rpath,/opt/memwatch/lib" in (installed / "opt/memwatch/lib/pkgconfig/memwatch.pc").read_text()
+
+
+def test_the_python_of_the_system_is_left_alone(tmp_path: Path) -> None:
+    """Where the mark of PEP 668 says that it belongs to the package manager."""
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 0\necho called >"$0.called"\n')  # the mark is there
+    python.chmod(0o755)
+    command = [
+        "scripts/install",
+        str(tmp_path / "build"),
+        "0",
+        "0",
+        "",
+        str(tmp_path / "prefix"),
+        "add-package",
+        str(python),
+    ]
+    told = run(*command, PIP_BREAK_SYSTEM_PACKAGES="")
+    assert f"was not installed: {python} belongs to the system (PEP 668)" in told
+    assert f"VENV/bin/pip install {ROOT}" in told
+    assert not (tmp_path / "prefix").exists()
+    assert not Path(f"{python}.called").exists()
+
+
+def test_a_prefix_of_ones_own_gets_a_word_about_the_loader(tmp_path: Path) -> None:
+    """pkg-config and CMake put it into a program; another is told how."""
+    told = run("scripts/install", "build", version(), "0", "", str(tmp_path / "prefix"), "add-c")
+    assert (
+        f"{tmp_path}/prefix/lib is not searched by the loader: pkg-config gives an rpath, else set LD_LIBRARY_PATH"
+        in told
+    )
+    assert "memwatch_exporter.pc" in "".join(path.name for path in tmp_path.rglob("*.pc"))
 
 
 def test_uninstall_leaves_nothing(installed: Path, tmp_path: Path) -> None:
