@@ -1,7 +1,12 @@
-"""Run by an interpreter that has memwatch installed, and perhaps nothing else: all of it is there, or this fails."""
+"""Run by an interpreter that has memwatch installed, and perhaps nothing else: all of it is there, or this fails.
+
+With the README as its argument it runs the quick start, too.
+"""
 
 import json
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -38,6 +43,19 @@ with tempfile.TemporaryDirectory() as directory:
     with memwatch.open_history(path) as history:
         recorded = [event.variable_name for event in history.events()]
 
+
+def quick_start(readme):
+    """What the README's first program prints, as a program of its own, and the line of its write."""
+    with open(readme, encoding="utf-8") as file:
+        source = re.search(r"^```python\n(.*?)^```", file.read(), re.DOTALL | re.MULTILINE)[1]
+    with tempfile.TemporaryDirectory() as directory:
+        program = os.path.join(directory, "quick_start.py")
+        with open(program, "w", encoding="utf-8") as file:
+            file.write(source)
+        printed = subprocess.run([sys.executable, program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return printed.replace(directory, "DIRECTORY").splitlines(), 1 + source.splitlines().index('data[0] = ord("J")')
+
+
 event = events[0]
 where = event.where
 told = (os.path.basename(where.file or ""), where.function, where.line, where.attribution)
@@ -45,5 +63,9 @@ assert not stats["missing"], stats["missing"]
 assert recorded == ["data"], recorded
 if stats["attribution"]["available"]:
     assert told == (os.path.basename(__file__), "write", line_of("# this line"), "exact"), told
+for readme in sys.argv[1:]:
+    printed, line = quick_start(readme)
+    author = f"written by <module>, DIRECTORY/quick_start.py:{line}"
+    assert printed == ["data: b'Hello' -> b'Jello'", author], printed
 python = sys.version.split()[0]
 print(json.dumps({"python": python, "backend": stats["backend"], "told": told, "from": memwatch.__file__}))
