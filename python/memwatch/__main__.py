@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 import memwatch
-from memwatch._cli import attach, discover, doctor, history, hub, manual, open_page, ps, run, ship, tail, top, variables
+from memwatch._cli import manual
 from memwatch._cli.frame import Parser, run_command
 
-#: What adds each command, in the order of `memwatch --help`.
-COMMANDS = (
-    ps.add,
-    open_page.add,
-    tail.add,
-    top.add,
-    variables.add_show,
-    variables.add_value,
-    variables.add_blame,
-    run.add,
-    attach.add_attach,
-    attach.add_detach,
-    ship.add,
-    discover.add,
-    hub.add,
-    history.add,
-    doctor.add,
-)
+#: The file of each command and what adds it, in the order of `memwatch --help`.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "ps": ("ps", "add"),
+    "open": ("open_page", "add"),
+    "tail": ("tail", "add"),
+    "top": ("top", "add"),
+    "show": ("variables", "add_show"),
+    "value": ("variables", "add_value"),
+    "blame": ("variables", "add_blame"),
+    "run": ("run", "add"),
+    "attach": ("attach", "add_attach"),
+    "detach": ("attach", "add_detach"),
+    "ship": ("ship", "add"),
+    "discover": ("discover", "add"),
+    "hub": ("hub", "add"),
+    "history": ("history", "add"),
+    "doctor": ("doctor", "add"),
+}
 
 
-def parser() -> Parser:
-    """The command line."""
+def parser(only: Optional[str] = None) -> Parser:
+    """The command line. `only`: with that command alone, if there is one of that name.
+
+    Most of the time that a short command takes is the import of the others.
+    """
     root = Parser(
         prog="memwatch",
         description=(memwatch.__doc__ or "").splitlines()[0],
@@ -38,8 +42,9 @@ def parser() -> Parser:
     )
     root.add_argument("--version", action="version", version=f"memwatch {memwatch.__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in COMMANDS:
-        add(commands)
+    for name in [only] if only is not None and only in COMMANDS else COMMANDS:
+        module, add = COMMANDS[name]
+        getattr(importlib.import_module(f"memwatch._cli.{module}"), add)(commands)
     manual.add_completion(commands, root)
     manual.add_manual(commands, root, memwatch.__version__)
     return root
@@ -47,7 +52,8 @@ def parser() -> Parser:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command; its exit status."""
-    return run_command(parser(), arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_command(parser(words[0] if words else None), words)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,18 @@ def test_what_cannot_be_meant_is_a_usage_error(words, monkeypatch, capsys):
     assert said.startswith("memwatch") and "--help'" in hint
 
 
+def test_a_command_does_not_import_the_others():
+    """`attach` and `ps` are done in less time than an import of the hub's event loop takes."""
+    program = (
+        "import sys; from memwatch.__main__ import main\n"
+        "try: main(['attach', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('memwatch._cli.hub', 'memwatch._ship.otlp', 'asyncio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_without_a_command_the_help_comes_and_the_status_is_that_of_misuse():
     done = shell()
     assert done.returncode == frame.USAGE

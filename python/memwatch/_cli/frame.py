@@ -141,9 +141,9 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
     return options
 
 
-def run_command(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) -> int:
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Runs what was typed; the exit status."""
-    options = parsed(parser, sys.argv[1:] if arguments is None else arguments)
+    options = parsed(parser, arguments)
     try:
         status = int(options.run_command(options))
         sys.stdout.flush()

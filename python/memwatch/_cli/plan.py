@@ -8,7 +8,6 @@ line.
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import Any, Mapping, NoReturn, Optional
 
 from memwatch import _config
@@ -61,6 +60,8 @@ class File:
     """A TOML file whose mistakes are told with their line."""
 
     def __init__(self, path: str) -> None:
+        import tomllib  # here, because most command lines name no file
+
         self.path = path
         try:
             with open(path, "rb") as file:
