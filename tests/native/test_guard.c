@@ -133,6 +133,7 @@ TEST(words_of_a_larger_region_that_change_are_covered)
 	for (int i = 0; i < 20; i++)
 		n_exact += count_exact(watcher, id, first, 1) + count_exact(watcher, id, second, 1);
 	CHECK_OP(n_exact, >=, 28);
+	CHECK_OP(stats_of(watcher).throttled_ns, >, 0); /* the neighbour has used up the budget for steps */
 	uint64_t small = add_region(watcher, (void *)(uintptr_t)&page->b, 24, "small");
 	CHECK_EQ(info_of(watcher, small).precise, 1); /* what is watched whole comes first */
 	end_beside(thread);

@@ -124,6 +124,7 @@ struct memwatch_stats {
 	double poll_budget, attribution_budget;
 	/* Signals taken; of these, for our pages, for others', and for neighbours' writes that were stepped over. */
 	uint64_t signals, signals_ours, signals_foreign, stepped;
+	/* How long the budget was used up: faults were not told, or neighbours' writes opened the page. */
 	uint64_t throttled_ns;
 	int attribution_available;
 	/* Foreign faults stay in the kernel, by BPF. */

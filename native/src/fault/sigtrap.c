@@ -49,6 +49,8 @@ static union {
 		_Atomic uint64_t spent_ns; /* in this period */
 		_Atomic uint64_t period_start_ns;
 		_Atomic uint64_t throttled_since_ns; /* 0: not throttled */
+		_Atomic uint64_t refused_period_ns;  /* the last period in which a step was refused, by its start */
+		_Atomic uint64_t refused_ns;         /* from the first refusal of a period to its end, added up */
 	};
 	char pages[PAGE_BYTES];
 } own __attribute__((aligned(PAGE_BYTES)));
@@ -79,14 +81,26 @@ static void throttle(void)
 		ring_kick(wake_ring);
 }
 
+/* No step for the rest of the period: neighbours open the page. */
+static void refuse_step(void)
+{
+	uint64_t start_ns = atomic_load(&own.period_start_ns), now_ns = time_monotonic_ns();
+	if (atomic_exchange(&own.refused_period_ns, start_ns) != start_ns && now_ns < start_ns + PERIOD_NS)
+		atomic_fetch_add(&own.refused_ns, start_ns + PERIOD_NS - now_ns);
+}
+
 /* A fault on one of our pages: a neighbour's is stepped over while the budget lasts, any other is noted. */
 static void take(struct ring *ring, uint64_t address, void *context)
 {
 	atomic_fetch_add_explicit(&own.n_ours, 1, memory_order_relaxed);
-	if (context && step_wanted(address, context) && spend(STEP_COST_NS))
+	bool wanted_step = context && step_wanted(address, context);
+	if (wanted_step && spend(STEP_COST_NS)) {
 		step_begin(address, context);
-	else
-		fault_note(ring, address, context);
+		return;
+	}
+	if (wanted_step)
+		refuse_step();
+	fault_note(ring, address, context);
 }
 
 static void on_page_trap(struct ring *ring, const struct trap *trap, void *context)
@@ -248,6 +262,15 @@ static uint64_t guard_tick(uint64_t now_ns)
 	return now_ns + HOLD_NS;
 }
 
+/* How long the events have been off by now, without what counts as refused already. */
+static uint64_t throttled_since(uint64_t since_ns, uint64_t now_ns)
+{
+	uint64_t start_ns = atomic_load(&own.period_start_ns);
+	bool counted = atomic_load(&own.refused_period_ns) == start_ns;
+	uint64_t from_ns = counted ? max_u64(since_ns, start_ns + PERIOD_NS) : since_ns;
+	return now_ns > from_ns ? now_ns - from_ns : 0;
+}
+
 static uint64_t tick(uint64_t now_ns)
 {
 	if (!open_now)
@@ -263,7 +286,7 @@ static uint64_t tick(uint64_t now_ns)
 	uint64_t end_ns = atomic_load(&own.period_start_ns) + PERIOD_NS;
 	if (now_ns < end_ns)
 		return wish_ns ? min_u64(wish_ns, end_ns) : end_ns;
-	throttled_total_ns += now_ns - since_ns;
+	throttled_total_ns += throttled_since(since_ns, now_ns);
 	throttled_until_ns = now_ns;
 	atomic_store(&own.spent_ns, 0);
 	atomic_store(&own.period_start_ns, now_ns);
@@ -331,13 +354,14 @@ static enum memwatch_reason absence(uint64_t since_ns)
 
 static void stats(struct source_stats *ret_stats)
 {
-	uint64_t since_ns = atomic_load(&own.throttled_since_ns);
+	uint64_t since_ns = atomic_load(&own.throttled_since_ns), now_ns = time_monotonic_ns();
 	*ret_stats = (struct source_stats){
 		.signals = atomic_load(&own.n_signals),
 		.ours = atomic_load(&own.n_ours),
 		.foreign = atomic_load(&own.n_foreign),
 		.stepped = step_count(),
-		.throttled_ns = throttled_total_ns + (since_ns ? time_monotonic_ns() - since_ns : 0),
+		.throttled_ns = throttled_total_ns + atomic_load(&own.refused_ns) +
+				(since_ns ? throttled_since(since_ns, now_ns) : 0),
 		.handler_lost = trap_n_lost(),
 		.available = open_now && !traced,
 		.filtered = filter_on,
