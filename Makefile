@@ -225,10 +225,10 @@ fuzz: ## fuzz the parsers and writers, FUZZ_SECONDS (10) each
 	@scripts/fuzz build/fuzz
 
 .PHONY: soak
-soak: ## run the stress programs for SOAK_SECONDS (600) each
+soak: ## run the stress programs, or those named in SOAK (SOAK=daemon), for SOAK_SECONDS (600) each
 	@scripts/bootstrap build
 	$(SUBMAKE) all-files stress-programs
-	@scripts/soak
+	@scripts/soak $(SOAK)
 
 .PHONY: bench
 bench: ## measure what watching costs, beside the bare mechanisms

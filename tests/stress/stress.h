@@ -76,21 +76,33 @@ static inline int count_entries(const char *directory)
 	return n;
 }
 
-static inline struct held held_now(void)
+/* Of the process whose directory in /proc this is. */
+static inline struct held held_of(const char *process)
 {
-	struct held h = { .descriptors = count_entries("/proc/self/fd"), .threads = count_entries("/proc/self/task") };
-	char line[512];
-	FILE *file = fopen("/proc/self/maps", "re");
+	struct held h = { 0 };
+	char path[64], line[512];
+	snprintf(path, sizeof path, "%s/fd", process);
+	h.descriptors = count_entries(path);
+	snprintf(path, sizeof path, "%s/task", process);
+	h.threads = count_entries(path);
+	snprintf(path, sizeof path, "%s/maps", process);
+	FILE *file = fopen(path, "re");
 	CHECK(file);
 	while (fgets(line, sizeof line, file))
 		h.mappings += strchr(line, '\n') != NULL;
 	fclose(file);
-	file = fopen("/proc/self/status", "re");
+	snprintf(path, sizeof path, "%s/status", process);
+	file = fopen(path, "re");
 	CHECK(file);
 	while (fgets(line, sizeof line, file))
 		sscanf(line, "VmRSS: %ld", &h.kib);
 	fclose(file);
 	return h;
+}
+
+static inline struct held held_now(void)
+{
+	return held_of("/proc/self");
 }
 
 /* The thread sanitizer's own mappings grow with the memory that was touched: they are not counted there. */

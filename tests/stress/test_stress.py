@@ -45,5 +45,10 @@ def test_watchers_come_and_go_beside_a_thousand_threads(backend: str) -> None:
 
 
 @pytest.mark.timeout(LIMIT_S + 10)
+def test_a_daemon_stays_flat_and_right() -> None:
+    run("daemon", SECONDS)
+
+
+@pytest.mark.timeout(LIMIT_S + 10)
 def test_what_is_known_converges_to_memory() -> None:
     run("converge", SECONDS)
