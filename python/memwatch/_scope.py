@@ -36,7 +36,15 @@ from memwatch._trace.targets import (
     is_computed,
     names_of_object,
 )
-from memwatch._trace.values import DEPTH, MISSING, class_attribute, instance_attributes, same_value, slot_attributes
+from memwatch._trace.values import (
+    DEPTH,
+    MISSING,
+    class_attribute,
+    freeze,
+    instance_attributes,
+    same_value,
+    slot_attributes,
+)
 
 Globs = Union[str, Iterable[str], None]
 
@@ -110,8 +118,14 @@ def watch_item(
         raise ValueError("a slice is a new object each time: watch it with track='value'")
     known = names_of_object(container, user_frame(sys._getframe(1)))
     target = ItemTarget(container, key, frozenset(known | set(names)))
-    if target.read(None) is MISSING:
+    held = target.read(None)
+    if held is MISSING:
         raise ValueError(f"the {type(container).__name__} object has no item {target.name}")
+    if type(container) in (str, bytes, range) or (type(container) is tuple and freeze(held) is None):
+        raise ValueError(
+            f"items of a {type(container).__name__} never change: watch the name or the attribute that it is bound to, "
+            "with watch_name or watch_attr"
+        )
     name = alias or f"{_name_of(container)}[{target.name}]"
     item = item_of(container, key)
     if item is not None:

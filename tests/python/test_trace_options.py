@@ -71,6 +71,20 @@ def test_a_name_in_use_is_refused_and_changes_nothing(traced):
     assert value == 0
 
 
+@pytest.mark.parametrize("container", [(1, 2), "ab", b"ab", range(3)])
+def test_items_that_never_change_are_refused(watched, container):
+    with pytest.raises(ValueError, match=f"items of a {type(container).__name__} never change: watch the name"):
+        watched.watch_item(container, 0)
+
+
+def test_a_list_in_a_tuple_changes(watched, recorder):
+    pair = ([1], 2)
+    watched.watch_item(pair, 0, callback=recorder)
+    pair[0].append(5)
+    assert watched.flush()
+    assert [str(event).split(": ")[1].split(", by")[0] for event in recorder] == ["[1] -> [1, 5]"]
+
+
 def test_what_is_not_there_is_refused(traced):
     with pytest.raises(ValueError, match="no variable 'nothing'"):
         watch_name(traced, here(), "nothing")
