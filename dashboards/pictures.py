@@ -77,7 +77,7 @@ def spoken(value: float, unit: str) -> str:
         return "NaN"
     if unit == "bytes":
         return scaled(value, 1024, ["B", "KiB", "MiB", "GiB"])
-    if unit in ("eps", "ops", "reqps"):
+    if unit in ("cps", "ops", "reqps"):
         return scaled(value, 1000, ["/s", "K/s", "M/s"])
     if unit == "s":
         return seconds(value)

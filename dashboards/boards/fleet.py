@@ -45,11 +45,11 @@ def totals():
         number(
             "Watched", "Bytes of all regions.", "bytes", Query("sum(instance:memwatch_region_bytes:sum{@})"), span=3
         ),
-        number("Events", "Changes a second, of all.", "eps", Query("sum(instance:memwatch_events:rate5m{@})"), span=3),
+        number("Events", "Changes a second, of all.", "cps", Query("sum(instance:memwatch_events:rate5m{@})"), span=3),
         number(
             "Lost",
             "Dropped and missed a second, of all. Should be 0.",
-            "eps",
+            "cps",
             Query("sum(instance:memwatch_events_dropped:rate5m{@}) + sum(instance:memwatch_events_missed:rate5m{@})"),
             span=3,
             thresholds=NONE_IS_GOOD,
@@ -71,14 +71,14 @@ def together():
         curves(
             "Events by service",
             "Changes a second.",
-            "eps",
+            "cps",
             Query(f"sum by (service) ({named('instance:memwatch_events:rate5m{@}')})", "{{service}}"),
             stacked=True,
         ),
         curves(
             "Events by worker",
             "Changes a second, of each service's workers.",
-            "eps",
+            "cps",
             Query(
                 f"sum by (service, worker) ({named('instance:memwatch_events:rate5m{@}')})", "{{service}} {{worker}}"
             ),
@@ -87,21 +87,21 @@ def together():
         curves(
             "Events by host",
             "Changes a second.",
-            "eps",
+            "cps",
             Query(by_host("instance:memwatch_events:rate5m"), "{{host}}"),
             stacked=True,
         ),
         bars(
             "Busiest processes",
             "The ten with the most changes a second.",
-            "eps",
+            "cps",
             Query("topk(10, sum by (instance) (instance:memwatch_events:rate5m{@}))", "{{instance}}"),
             to=link("Look at it", "/d/memwatch-overview?var-instance=${__field.labels.instance}&" + KEEP),
         ),
         curves(
             "Losses by process",
             "Dropped, and missed by slow readers, a second. Processes without losses are left out.",
-            "eps",
+            "cps",
             Query("sum by (instance) (instance:memwatch_events_dropped:rate5m{@}) > 0", "{{instance}}, dropped"),
             Query("sum by (instance) (instance:memwatch_events_missed:rate5m{@}) > 0", "{{instance}}, missed"),
         ),
@@ -132,11 +132,11 @@ def each():
             " History: how far back it reaches at the present rate.",
             Column("Up", one("instance:memwatch_up:min"), "bool_yes_no"),
             Column("Variables", one("instance:memwatch_regions:sum"), "none"),
-            Column("Detected", one("instance:memwatch_detected:rate5m"), "eps"),
-            Column("Events", one("instance:memwatch_events:rate5m"), "eps"),
-            Column("Dropped", one("instance:memwatch_events_dropped:rate5m"), "eps"),
-            Column("Missed", one("instance:memwatch_events_missed:rate5m"), "eps"),
-            Column("Callback failures", one("instance:memwatch_callback_failures:rate5m"), "eps"),
+            Column("Detected", one("instance:memwatch_detected:rate5m"), "cps"),
+            Column("Events", one("instance:memwatch_events:rate5m"), "cps"),
+            Column("Dropped", one("instance:memwatch_events_dropped:rate5m"), "cps"),
+            Column("Missed", one("instance:memwatch_events_missed:rate5m"), "cps"),
+            Column("Callback failures", one("instance:memwatch_callback_failures:rate5m"), "cps"),
             Column("Ring", one("instance:memwatch_ring_fill:ratio"), "percentunit"),
             Column("Latency p99", Query(named(P99.format("job, instance"))), "s"),
             Column("Writer known", one("instance:memwatch_writer_known:ratio_rate5m"), "percentunit"),

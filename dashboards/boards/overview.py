@@ -45,7 +45,7 @@ def health():
         number(
             "Events",
             "Changes of all variables together, a second.",
-            "eps",
+            "cps",
             Query("sum(rate(memwatch_events_total{@}[$__rate_interval]))"),
             span=3,
         ),
@@ -138,7 +138,7 @@ def changed():
             Column(
                 "Changes a second",
                 Query(f"sum by ({OF}) (rate(memwatch_variable_events_total{ALONE}[$__rate_interval]))"),
-                "eps",
+                "cps",
             ),
             Column("Value", Query(f"max by ({OF}) (memwatch_variable_value{ALONE})"), "none"),
             links={"variable": TO_VARIABLE + "${__data.fields.variable}&" + KEEP},
@@ -151,13 +151,13 @@ def changes():
         curves(
             "Events by process",
             "How many changes a second each process sees.",
-            "eps",
+            "cps",
             Query("sum by (instance) (rate(memwatch_events_total{@}[$__rate_interval]))", "{{instance}}"),
         ),
         bars(
             "Top variables",
             "The ten variables that change most often now.",
-            "eps",
+            "cps",
             Query(
                 "topk(10, sum by (variable) (rate(memwatch_variable_events_total{@}[$__rate_interval])))",
                 "{{variable}}",
@@ -168,7 +168,7 @@ def changes():
             "How well the writer is known",
             "exact: proof, this store wrote the bytes. page: a guess, it wrote elsewhere on the page. none: nobody is"
             " known, or a system call wrote.",
-            "eps",
+            "cps",
             Query("sum by (outcome) (rate(memwatch_attribution_events_total{@}[$__rate_interval]))", "{{outcome}}"),
             stacked=True,
         ),
@@ -181,7 +181,7 @@ def losses():
             "What detections became",
             "Each write that was detected ends as one of these. Unchanged: the same bytes were written again."
             " Coalesced: merged into a later event. Filtered: a condition said no.",
-            "eps",
+            "cps",
             Query("sum(rate(memwatch_events_total{@}[$__rate_interval]))", "event"),
             Query("sum(rate(memwatch_events_coalesced_total{@}[$__rate_interval]))", "coalesced"),
             Query("sum(rate(memwatch_events_unchanged_total{@}[$__rate_interval]))", "unchanged"),
@@ -193,7 +193,7 @@ def losses():
             "Losses by reason",
             "ring_full: the note that says who wrote. no_memory, vanished: an event. Callback, feed: events that a"
             " slow reader did not get.",
-            "eps",
+            "cps",
             Query("sum by (reason) (rate(memwatch_events_dropped_total{@}[$__rate_interval]))", "{{reason}}"),
             Query("sum(rate(memwatch_callback_missed_total{@}[$__rate_interval]))", "callback missed"),
             Query("sum(rate(memwatch_feed_missed_events_total{@}[$__rate_interval]))", "feed missed"),
@@ -230,7 +230,7 @@ def losses():
             "Evicted",
             "What leaves the log and the history because they are full. That is their way of working; it matters when"
             " somebody still wanted it.",
-            "eps",
+            "cps",
             Query("sum(rate(memwatch_event_log_evictions_total{@}[$__rate_interval]))", "events"),
             Query("sum(rate(memwatch_history_evictions_total{@}[$__rate_interval]))", "versions"),
         ),
@@ -270,7 +270,7 @@ def writers():
             "Why a writer is unknown",
             "kernel: a system call wrote (recv_into, readinto). throttled: the budget was used up. The others mean"
             " that it cannot be told here.",
-            "eps",
+            "cps",
             Query("sum by (reason) (rate(memwatch_attribution_none_total{@}[$__rate_interval]))", "{{reason}}"),
             stacked=True,
         ),
@@ -336,7 +336,7 @@ def delivery():
         curves(
             "Sent to feeds",
             "Events that feed clients got, each client counted.",
-            "eps",
+            "cps",
             Query("sum by (instance) (rate(memwatch_feed_events_total{@}[$__rate_interval]))", "{{instance}}"),
         ),
         curves(

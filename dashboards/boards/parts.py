@@ -203,7 +203,7 @@ def heat(title, description, query, *, span=8, height=8):
         .fill("dark-blue")
     )
     panel.y_axis(heatmap.YAxisConfig().unit("s")).show_legend()
-    panel.cell_values(heatmap.CellValues().unit("eps"))
+    panel.cell_values(heatmap.CellValues().unit("cps"))
     return _targets(panel, [query], form=PromQueryFormat.HEATMAP)
 
 
@@ -219,7 +219,7 @@ def link(title, url):
 
 def choice(name, query, *, several=True):
     """A variable of the dashboard, filled from Prometheus."""
-    variable = dashboard.QueryVariable(name).label(name).datasource(SOURCE).query(query).definition(query)
+    variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE).query(query).definition(query)
     variable.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC).multi(
         several
     )

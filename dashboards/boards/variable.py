@@ -37,7 +37,7 @@ def now():
         number(
             "Change rate",
             "Changes a second.",
-            "eps",
+            "cps",
             Query(f"sum(rate(memwatch_variable_events_total{ONE}[$__rate_interval]))"),
             span=5,
         ),
@@ -88,7 +88,7 @@ def values():
         curves(
             "Change rate by process",
             "Changes a second.",
-            "eps",
+            "cps",
             Query(f"sum by (instance) (rate(memwatch_variable_events_total{ONE}[$__rate_interval]))", "{{instance}}"),
         ),
         curves(
@@ -96,11 +96,7 @@ def values():
             "How long it has rested, and how long it may (memwatch.limits.yml).",
             "s",
             Query(f"time() - (memwatch_variable_last_change_timestamp_seconds{ONE} > 0)", "{{instance}}"),
-            Query(
-                f"max(variable:memwatch_silence:seconds{ONE} * 0"
-                " + on (variable) group_left () memwatch:variable_silent:limit_seconds)",
-                "limit",
-            ),
+            Query(f"max(variable:memwatch_silence_limit:seconds{ONE})", "limit"),
         ),
     ]
 

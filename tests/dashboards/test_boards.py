@@ -26,6 +26,8 @@ OPTIONS = {
     "text": text.Options,
 }
 FIELDS = {"timeseries": timeseries.FieldConfig, "table": table.FieldConfig, "heatmap": heatmap.FieldConfig}
+#: Grafana has it; the linter's list, at the commit that README.md names, does not.
+UNKNOWN_TO_THE_LINTER = {"eps"}
 UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
 
 
@@ -195,7 +197,7 @@ def test_one_data_source_to_choose(board):
 @pytest.mark.parametrize("name", ["job", "instance"])
 def test_job_and_instance_can_be_chosen(board, name):
     one = variable(board, name)
-    assert one["label"] == name
+    assert one["label"] == name.capitalize()
     assert one["type"] == "query"
     assert one["datasource"]["uid"] == "${datasource}"
     assert one["multi"]
@@ -231,16 +233,14 @@ def test_every_panel_has_a_unit_that_grafana_knows(board):
             found = [panel["fieldConfig"]["defaults"]["unit"]]
             overrides = panel["fieldConfig"].get("overrides", [])
             found += [one["value"] for override in overrides for one in override["properties"] if one["id"] == "unit"]
-            assert set(found) <= UNITS, panel["title"]
+            assert set(found) <= UNITS - UNKNOWN_TO_THE_LINTER, panel["title"]
 
 
 def test_every_selector_has_job_and_instance():
     for name, board in BOARDS.items():
         for query in asked(name, board):
             found = selectors(query.expr)
-            # The limits are about a variable's name, whatever the process.
-            bare = [metric for metric in metrics(query.expr) if not metric.startswith("memwatch:")]
-            assert len(found) == len(bare), f"{query.where}: a metric without selectors: {query.expr}"
+            assert len(found) == len(metrics(query.expr)), f"{query.where}: a metric without selectors: {query.expr}"
             for matchers in found:
                 assert 'job=~"$job"' in matchers, query.where
                 assert 'instance=~"$instance"' in matchers, query.where

@@ -49,7 +49,7 @@ def test_a_table_joins_the_answers_by_their_labels(world, source):
         (0.25, "percentunit", "25 %"),
         (0.0051, "s", "5.1 ms"),
         (180, "s", "3 min"),
-        (1200, "eps", "1.2 K/s"),
+        (1200, "cps", "1.2 K/s"),
         (1, "bool_yes_no", "yes"),
         (math.nan, "short", "NaN"),
         (0, "dateTimeAsIso", "1970-01-01 00:00:00"),
