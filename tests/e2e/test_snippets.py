@@ -136,6 +136,13 @@ def starts_the_stack_with_grafana(text: str, folder: Path) -> None:
     assert file and (ROOT / file.group(1)).exists()
 
 
+def names_what_building_needs(text: str, _: Path) -> None:
+    """The packages are those that scripts/bootstrap installs for a build, and python3-dev and a compiler."""
+    listed = (ROOT / "scripts/bootstrap").read_text()
+    for name in shlex.split(text.replace("\\\n", " "))[2:]:
+        assert re.search(rf"\b{re.escape(name)}\b", listed), name
+
+
 # --- Prometheus, YAML, SQL --------------------------------------------------------------------------------------------
 
 
@@ -396,6 +403,7 @@ PAGES: dict[str, list[How]] = {
     "docs/comparison.md": [],
     "docs/exact.md": [],
     "docs/http.md": [is_a_scrape_config, is_an_event, is_a_stream],
+    "docs/installing.md": [names_what_building_needs],
     "docs/integrations.md": [
         registers_with_prometheus_client,
         mounts,
