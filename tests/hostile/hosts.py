@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import memwatch
 
@@ -84,6 +85,93 @@ def crashes_under_faulthandler(watcher: memwatch.MemoryWatcher, data: memoryview
     assert watcher.flush()
     signal.alarm(10)
     ctypes.string_at(0)
+
+
+@behaviour()
+def turns_faulthandler_on_and_off_at_any_time(watcher: memwatch.MemoryWatcher, data: memoryview) -> None:
+    with open(os.devnull, "w") as silent:
+        for i in range(60):
+            (faulthandler.enable if i % 3 else faulthandler.disable)(*([silent] if i % 3 else []))
+            data[i * 4096] = i + 1
+            if i % 7 == 0:
+                faulthandler.dump_traceback_later(0.01, file=silent)
+            if i % 7 == 3:
+                faulthandler.cancel_dump_traceback_later()
+            if i % 5 == 0:
+                faulthandler.register(signal.SIGUSR1, silent)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                faulthandler.unregister(signal.SIGUSR1)
+            if i % 10 == 0:
+                assert watcher.flush()
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+    data[0] = 200
+    assert watcher.flush()
+    assert watcher.history("data")[-1].new_preview[0] == 200
+
+
+@behaviour()
+def forks_by_the_c_library(watcher: memwatch.MemoryWatcher, data: memoryview) -> None:
+    fork = ctypes.PyDLL(None).fork  # as uWSGI: with the GIL, and without Python's hooks
+    for i in range(10):
+        data[0] = i + 1
+        if (child := fork()) == 0:
+            data[0] = data[4096] = 99
+            watched = "watched"
+            try:
+                watcher.flush(1)
+            except memwatch.Error:
+                watched = "not watched"
+            os._exit(watched != "not watched")
+        assert os.waitpid(child, 0)[1] == 0
+        assert watcher.flush()
+    assert watcher.history("data")[-1].new_preview[0] == 10
+
+
+@behaviour()
+def writes_in_a_sub_interpreter(watcher: memwatch.MemoryWatcher, data: memoryview) -> None:
+    try:
+        import _interpreters as interpreters  # type: ignore[import-not-found]
+
+        shares_the_gil: dict[str, Any] = {"config": "legacy"}  # the only kind that may import ctypes
+    except ImportError:  # before Python 3.13
+        import _xxsubinterpreters as interpreters  # type: ignore[import-not-found]
+
+        shares_the_gil = {"isolated": False}
+    address = ctypes.addressof(ctypes.c_char.from_buffer(data))
+    code = f"import ctypes\nfor i in range(20): ctypes.memset({address} + i * 4096, i + 1, 1)"
+    for _ in range(3):
+        interpreter = interpreters.create(**shares_the_gil)
+        interpreters.run_string(interpreter, code)
+        interpreters.destroy(interpreter)
+        assert watcher.flush()
+        assert bytes(data[i * 4096] for i in range(20)) == bytes(range(1, 21))
+        for i in range(20):
+            data[i * 4096] = 0
+    assert watcher.flush()
+    assert watcher.history("data")
+
+
+@behaviour()
+def grows_and_shrinks_arrays(watcher: memwatch.MemoryWatcher, data: memoryview) -> None:
+    try:
+        import numpy as np
+    except ImportError:
+        sys.exit(SKIPPED)
+    if watcher.get_stats()["backend"] == "mprotect":
+        sys.exit(SKIPPED)  # mremap(2) fails or keeps pages closed: docs/limits.md
+    for i in range(12):
+        array = np.zeros(1 << 18)
+        watcher.watch(array, f"array{i}")
+        array[0] = 1
+        for n in (1 << 19, 1 << 16, 1 << 20, 16):
+            array.resize(n, refcheck=False)
+            array[n - 1] = i
+        assert watcher.flush()
+    assert watcher.unwatch("array0") in (True, False)
+    data[0] = 3
+    assert watcher.flush()
+    assert watcher.history("data")[-1].new_preview[0] == 3
 
 
 @behaviour()
