@@ -207,6 +207,34 @@ def test_children_are_followed_where_it_is_asked_for(folder, follow):
     assert ("settings.limit: 10 -> 7" in done.stderr) == follow, done.stderr
 
 
+DESCENDANT = """
+import os, subprocess, sys
+sys.path.insert(0, os.getcwd())
+if sys.argv[1:]:
+    sys.exit(subprocess.run([*sys.argv[1].split(), sys.executable, *sys.argv[2:], "child.py"]).returncode)
+import settings
+settings.change(7)
+print(settings.limit, "memwatch" in sys.modules)
+"""
+
+
+def test_children_of_children_are_followed(folder):
+    (folder / "child.py").write_text(DESCENDANT)
+    text = "import subprocess, sys\nsubprocess.run([sys.executable, 'child.py', ''], check=True)"
+    done = run(folder, text, "--print", "-q", "--follow-children", "--watch", "settings:limit")
+    assert done.returncode == 0 and "settings.limit: 10 -> 7" in done.stderr, done.stderr
+    assert done.stdout.split()[:2] == ["7", "True"]
+
+
+@pytest.mark.parametrize("way", [["", "-I"], ["", "-E"], ["", "-S"], ["", "-I", "-S"], ["env -i"]], ids=" ".join)
+def test_a_child_that_keeps_the_environment_out_is_as_it_is_alone(folder, way):
+    (folder / "child.py").write_text(DESCENDANT)
+    text = f"import subprocess, sys\nsys.exit(subprocess.run([sys.executable, 'child.py', *{way!r}]).returncode)"
+    done = run(folder, text, "--print", "-q", "--follow-children", "--watch", "settings:limit")
+    assert done.returncode == 0 and done.stdout.split()[:2] == ["7", "False"], (done.stdout, done.stderr)
+    assert "settings.limit: 10 -> 7" not in done.stderr and "Traceback" not in done.stderr
+
+
 def test_it_is_served_and_recorded(folder):
     if memwatch._native.missing.keys() & {"exporter", "recorder"}:
         pytest.skip("no exporter or no recorder here")
