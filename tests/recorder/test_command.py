@@ -1,5 +1,6 @@
 """`python -m memwatch history` and `python -m memwatch doctor`."""
 
+import array
 import csv
 import io
 import json
@@ -118,6 +119,20 @@ def test_what_a_terminal_would_act_on_is_escaped(watch, path, capsys):
         out = capsys.readouterr().out
         assert "\\x1b]0;owned\\x07\\n\\u202ename" in out
         assert not set(out) & set("\x1b\x07\u202e")
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "plain", "a=1"])
+def test_no_cell_of_a_table_is_a_formula(watch, path, capsys, name):
+    watched = watch()
+    data = array.array("i", [0])
+    watched.add(data, name)
+    data[0] = -5
+    watched.commit()
+    assert main(["history", str(path), "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    shown = repr(name)[1:-1] if "\t" in name else name
+    assert row["name"] == (shown if name in ("plain", "a=1") else f"'{shown}")
+    assert row["new"] == "-5", "a number is none"
 
 
 def test_times():

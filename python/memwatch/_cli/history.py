@@ -1,6 +1,7 @@
 """`memwatch history PATH`: events, runs, regions and values of a recording, for people, as JSON or as CSV.
 
-Names, files and values are others' text: what a terminal would act on is shown escaped.
+Names, files and values are others' text: what a terminal would act on is shown escaped, and what a spreadsheet would
+take for a formula has an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ def event_json(event: RecordedEvent) -> dict[str, Any]:
     }
 
 
+def _cell(value: Any) -> Any:
+    """Others' text in a table: a spreadsheet takes what begins like that for a formula, and runs it."""
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.lstrip()[:1] in tuple("=+-@") else printable(value)
+
+
 def event_rows(event: RecordedEvent) -> list[list[Any]]:
     """Lines of --csv: one for each element that changed; of bytes, one for the event."""
     where = event.where
@@ -58,7 +66,7 @@ def event_rows(event: RecordedEvent) -> list[list[Any]]:
     rows = [
         [*before, index, plain(old), plain(new), *behind] for index, old, new in changed or [("", event.old, event.new)]
     ]
-    return [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    return [[_cell(cell) for cell in row] for row in rows]
 
 
 def show_events(history: History, options: argparse.Namespace) -> None:
