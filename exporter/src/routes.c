@@ -118,7 +118,8 @@ static bool is_of_a_proxy(const char *name)
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_bytes,
 				   const char *value, size_t value_bytes)
 {
-	struct access_headers *headers = cls;
+	struct request *request = cls;
+	struct access_headers *headers = &request->headers;
 	const struct {
 		const char *name;
 		const char **place;
@@ -135,6 +136,7 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 	};
 
 	(void)kind;
+	wire_header(&request->wire, name, name_bytes, value, value_bytes);
 	if (!value) {
 		value = "";
 		value_bytes = 0;
@@ -179,7 +181,7 @@ static unsigned check_request(const struct request *request, const char *method,
 		return 400;
 	}
 	if (request->headers.bad_value) {
-		*ret_sentence = "The value of a header holds a character that none may hold.";
+		*ret_sentence = "The address, or the value of a header, holds a character that none may hold.";
 		return 400;
 	}
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
@@ -271,6 +273,7 @@ static void *begin_request(void *cls, const char *uri, struct MHD_Connection *co
 	request->counts = &request->exporter->requests;
 	request->connection = connection;
 	request->handler = HANDLER_OTHER;
+	wire_address(&request->wire, uri);
 	memcpy(request->uri, uri, n_bytes);
 	char *target = take_authority(request);
 	if (too_long) {
@@ -289,19 +292,31 @@ static struct connection *entry_of(struct MHD_Connection *connection)
 	return !info ? NULL : info->socket_context;
 }
 
+/* Reads the headers, and whether they and the first line are all that came. */
+static void take_head(struct request *request, const char *method, const char *version)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+
+	wire_version(&request->wire, version);
+	MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, request);
+	wire_finish(&request->wire, method, info ? info->header_size : 0);
+	request->headers.bad_value |= request->wire.cut;
+}
+
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
 			      const char *version, const char *upload_data, size_t *upload_data_size, void **con_cls)
 {
 	struct memwatch_exporter *exporter = cls;
 	struct request *request = *con_cls;
-	(void)url, (void)version, (void)upload_data;
+	(void)url, (void)upload_data;
 	if (!request)
 		return MHD_NO;
 	if (!request->announced) {
 		request->announced = true;
 		request->head = strcmp(method, "HEAD") == 0;
 		connections_busy(&exporter->connections, entry_of(connection), clock_now_ms());
-		MHD_get_connection_values_n(connection, MHD_HEADER_KIND, take_header, &request->headers);
+		take_head(request, method, version);
 		if (!access_must_close(&request->headers) && !request->wrong)
 			return MHD_YES;
 	}

@@ -336,6 +336,49 @@ def test_a_lone_return_in_a_header(service: Service, header: str) -> None:
     refused(service.raw(request(service, "GET /metrics HTTP/1.1", *lines, "Connection: close")), 400)
 
 
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("GET /-/healthy\0/../api HTTP/1.1", []),
+        ("GET /metrics\0 HTTP/1.1", []),
+        ("GET /metrics?\0 HTTP/1.1", []),
+        ("GET /metrics HTTP/1.1\0", []),
+        ("GET /metrics HTTP/1.1", ["Host: {host}\0.evil.com"]),
+        ("GET /metrics HTTP/1.1", ["Host: {host}\0"]),
+        ("GET /metrics HTTP/1.1", ["Host: {host}\0\0\0\0evil.com"]),
+        ("GET /metrics HTTP/1.1", ["X:\0"]),
+        ("GET /metrics HTTP/1.1", ["X\0: a"]),
+        ("GET /metrics HTTP/1.1", ["X\0y: a", "Z: b"]),
+        ("GET /metrics HTTP/1.1", ["Sec-Fetch-Site: none\0cross-site"]),
+        ("GET /metrics HTTP/1.1", ["Sec-Fetch-Site: none", " cross-site"]),
+        ("GET /metrics HTTP/1.1", ["Authorization: Bearer {token}\0x"]),
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_nothing_is_cut_at_a_nul_or_folded(service: Service, line: str, lines: list[str], last: bool) -> None:
+    """What a proxy in front reads to the end is read to the end here, or refused."""
+    lines = [each.format(host=service.host, token=TOKEN) for each in lines]
+    head = [] if any(each.startswith("Host") for each in lines) else [f"Host: {service.host}"]
+    head += ["Connection: close", *lines] if last else [*lines, "Connection: close"]
+    with service.connect() as connection:
+        connection.sendall(request(service, line, *head) + request(service, "GET /metrics HTTP/1.1"))
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := connection.recv(65536):
+                answer += chunk
+    assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_spaces_around_values_and_short_line_ends(service: Service, end: str) -> None:
+    lines = ["GET /api/v1/status?since=%31 HTTP/1.1", f"Host:{service.host}", f"Authorization:   Bearer {TOKEN}"]
+    lines += ["X:", "Y: ", "Z: a  ", "Connection: close", "", ""]
+    assert service.raw(end.join(lines).encode())[0] == 400, "there is no since"
+    lines[0] = "GET /metrics HTTP/1.1"
+    assert service.raw(end.join(lines).encode())[0] == 200
+
+
 def test_two_origins_are_refused(service: Service) -> None:
     own = f"Origin: http://{service.host}"
     head = ["GET /api/v1/status HTTP/1.1", f"Host: {service.host}", RIGHTS, "Connection: close"]

@@ -39,7 +39,7 @@ struct access_headers {
 	unsigned n_hosts, n_origins, n_authorizations;
 	bool has_body;
 	bool bad_name;  /* of a header */
-	bool bad_value; /* of a header: it holds a NUL */
+	bool bad_value; /* of a header, or an address: it holds a NUL or a lone line end, or was folded */
 	bool forwarded; /* a proxy asks for somebody else */
 	unsigned long total_bytes;
 };

@@ -6,6 +6,7 @@
 
 #include "access.h"
 #include "query.h"
+#include "wire.h"
 
 #include <memwatch/exporter.h>
 #include <microhttpd.h>
@@ -46,6 +47,7 @@ struct request {
 	unsigned wrong_status;
 	struct query query;
 	struct access_headers headers;
+	struct wire wire;
 	struct feed *feed; /* NULL: none */
 	char uri[];
 };
