@@ -1,5 +1,6 @@
 """memwatch attach and detach: with processes that run already, whatever their main thread does."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
 import memwatch
-from memwatch._cli import preflight
+from memwatch._cli import inject, preflight
+from memwatch._cli.frame import Failure
 
 MODULE = """
 import threading
@@ -192,6 +195,59 @@ def test_another_users_process(start, monkeypatch):
     monkeypatch.setattr(preflight.os, "geteuid", lambda: 12345)
     [*_, last] = preflight.checks(process.pid)
     assert last.sentence == f"process {process.pid} is user 0's: become that user, or root"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have another user's process")
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="no Python here that others may run")
+def test_an_interpreter_that_its_user_can_change_is_not_run():
+    """Root would run whatever that user calls a Python."""
+    system = os.path.realpath("/usr/bin/python3")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        own = shutil.copy(system, folder)
+        os.chown(own, 12345, 12345)
+        for executable, good in ((system, True), (own, False)):
+            with subprocess.Popen(
+                [executable, "-c", "print('ready', flush=True); input()"], cwd="/", user=12345, group=12345,
+                extra_groups=[], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONHOME": "/usr"},
+            ) as process:  # fmt: skip
+                assert process.stdout.readline() == b"ready\n"
+                checks = list(preflight.checks(process.pid))
+                process.communicate(b"\n")
+            (check,) = [check for check in checks if check.sentence.startswith("its interpreter")]
+            assert check.good == good, check
+            assert good or "sudo -u '#12345'" in check.sentence
+        os.chown(own, 0, 0)
+        os.chmod(own, 0o777)
+        assert not preflight._is_systems(own)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have another user's process")
+def test_root_writes_nothing_through_links_of_the_other_user(tmp_path, monkeypatch):
+    """Who is given the folder puts a link in the place of the script at once."""
+    victim = tmp_path / "roots"
+    victim.write_text("root's")
+    victim.chmod(0o640)
+    chown, planted = os.chown, []
+
+    def attacked(path, uid, gid, **more):
+        chown(path, uid, gid, **more)
+        if os.path.isdir(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path}/script.py")
+            os.symlink(victim, f"{path}/script.py")
+            planted.append(path)
+
+    monkeypatch.setattr(inject.os, "chown", attacked)
+    monkeypatch.setattr(inject, "_by_gdb", lambda *_: None)
+    monkeypatch.setattr(inject, "_by_interpreter", lambda *_: None)
+    target = preflight.target_of(os.getpid())
+    theirs = target._replace(status={**target.status, "Uid": "12345\t12345", "Gid": "12345\t12345"})
+    with pytest.raises((Failure, OSError)):
+        inject.run_inside(theirs, "detach", None, 0.2)
+    info = victim.stat()
+    assert planted and victim.read_text() == "root's"
+    assert (info.st_uid, info.st_mode & 0o777) == (0, 0o640)
 
 
 @pytest.mark.parametrize(("scope", "good"), [("0", True), ("1", False), ("2", False), ("3", False)])

@@ -33,6 +33,7 @@ from memwatch._cli.preflight import Target
 
 RUN_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WAKE_S = 0.15
+ANSWER_BYTES = 1 << 20
 _SEM_WAIT = (0x89, 0x189)  # operations of futex(2) that are no lock's: semaphores and conditions
 _FUTEX = 202
 _SEIZE, _INTERRUPT, _DETACH, _PEEKUSER, _POKEUSER = 0x4206, 0x4207, 17, 3, 6
@@ -106,32 +107,36 @@ ON_A_THREAD = "import _thread\n_thread.start_new_thread(_memwatch_later, ({repor
 
 
 @contextlib.contextmanager
-def _folder(target: Target) -> Iterator[str]:
+def _folder() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="memwatch-attach-", dir="/tmp")
     try:
-        uid, gid = (int(target.status[key].split()[1]) for key in ("Uid", "Gid"))
-        if uid != os.geteuid():
-            os.chown(folder, uid, gid)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _hand_over(target: Target, folder: str) -> None:
+    """Gives what was made to the process's user, the folder last: whoever has it can put links in our way."""
+    uid, gid = (int(target.status[key].split()[1]) for key in ("Uid", "Gid"))
+    for name in os.listdir(folder):
+        os.chmod(f"{folder}/{name}", 0o600)
+        os.chown(f"{folder}/{name}", uid, gid, follow_symlinks=False)
+    if uid != os.geteuid():
+        os.chown(folder, uid, gid)
+
+
 def run_inside(target: Target, function: str, argument: Any, timeout_s: float) -> dict[str, Any]:
     """Has `inside.FUNCTION(ARGUMENT)` run in the process; what it answers."""
-    with _folder(target) as folder, socket.socket(socket.AF_UNIX) as listener:
+    with _folder() as folder, socket.socket(socket.AF_UNIX) as listener:
         report, script = f"{folder}/answer", f"{folder}/script.py"
         listener.bind(report)
         listener.listen(1)
         listener.settimeout(0.05)
-        uid = int(target.status["Uid"].split()[1])
         text = SCRIPT.format(package=RUN_PACKAGE, function=function, argument=argument)
         text += (AT_ONCE if target.method == "remote_exec" else ON_A_THREAD).format(report=report)
         with open(script, "w", encoding="utf-8") as file:
             file.write(text)
-        for path in (report, script):
-            os.chmod(path, 0o600)
-            os.chown(path, uid, -1)
+        _hand_over(target, folder)
         deadline = time.monotonic() + timeout_s
         (_by_interpreter if target.method == "remote_exec" else _by_gdb)(target, script, deadline)
         return _answer(target, listener, deadline)
@@ -152,7 +157,7 @@ def _answer(target: Target, listener: socket.socket, deadline: float) -> dict[st
         with connection:
             connection.settimeout(max(deadline - time.monotonic(), 0.1))
             with connection.makefile("rb") as answer:
-                text = answer.read()
+                text = answer.read(ANSWER_BYTES)
         said: dict[str, Any] = json.loads(text)
         if "error" in said:
             raise Failure(f"in process {target.pid}: {said['error']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from typing import Iterator, NamedTuple, Optional
 
 from memwatch._cli.processes import namespace
@@ -89,6 +90,35 @@ def _container(target: Target) -> Check:
     )
 
 
+def _interpreter(target: Target, uid: int) -> Check:
+    """What runs or reads it runs with our rights: of another user's process it has to be the system's."""
+    try:
+        alone = os.path.samestat(os.stat(target.executable), os.stat(f"/proc/{target.pid}/exe"))
+        alone = alone and _is_systems(target.executable)
+    except OSError:
+        alone = False
+    if alone:
+        return Check(True, f"its interpreter is {target.executable}, which its user cannot change")
+    return Check(
+        False,
+        f"its interpreter, {target.executable or 'which cannot be seen'}, may be its user's own, and would run with "
+        f"your rights: attach as that user, sudo -u '#{uid}'",
+    )
+
+
+def _is_systems(path: str) -> bool:
+    """Whether only root, or we, can change what lies there."""
+    trusted, others = (0, os.geteuid()), 0o022
+    path = os.path.realpath(path)
+    while True:
+        info = os.stat(path)
+        if info.st_uid not in trusted or (info.st_mode & others and not info.st_mode & stat.S_ISVTX):
+            return False
+        if path == "/":
+            return True
+        path, others = os.path.dirname(path), 0o002
+
+
 def _way_in(target: Target) -> Check:
     if target.method == "gdb":
         gdb = shutil.which("gdb")
@@ -155,6 +185,8 @@ def checks(pid: int) -> Iterator[Check]:
     known = target.version >= OLDEST
     name = f"Python {target.version[0]}.{target.version[1]}"
     yield Check(known, f"it runs {name}" + ("" if known else ": 3.11 is the oldest that is watched"))
+    if known and uid != os.geteuid():
+        yield _interpreter(target, uid)
     if known:
         yield _way_in(target)
         yield _extension(target)
