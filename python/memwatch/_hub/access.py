@@ -63,20 +63,25 @@ class Access:
         kind, _, code = (headers.one("authorization") or "").partition(" ")
         if kind.lower() != "memwatch-code" or len(headers["authorization"]) != 1:
             return False
-        known = next((each for each in self._codes if hmac.compare_digest(each, code.strip())), None)
+        known = next((each for each in self._codes if _same(each, code.strip())), None)
         return known is not None and self._codes.pop(known) > time.monotonic()
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def check(self, headers: Headers, navigable: bool) -> None:
         """Raises `Refusal` for what no page of another site, and no name that was pointed here, may ask."""
-        hosts, origins = headers.get("host", []), headers.get("origin", [])
+        hosts = headers.get("host", [])
         if len(hosts) != 1 or not hosts[0]:
             raise Refusal(400, "A request needs exactly one Host header, and not an empty one.")
         if not self._names_us(hosts[0].lower()):
             raise Refusal(421, "This hub does not answer to that Host: use localhost or --allowed-host.")
-        scheme = "https://" if self._tls else "http://"
-        if len(origins) > 1 or (origins and origins[0].lower() != scheme + hosts[0].lower()):
+        self.check_site(headers, navigable)
+
+    def check_site(self, headers: Headers, navigable: bool) -> None:
+        """The part of it that health has, too, which is asked by any address."""
+        origins, scheme = headers.get("origin", []), "https://" if self._tls else "http://"
+        host = (headers.one("host") or "").lower()
+        if len(origins) > 1 or (origins and origins[0].lower() != scheme + host):
             raise Refusal(403, "Requests of other origins are refused.")
         site = headers.one("sec-fetch-site")
         if site not in (None, "same-origin", "none") and not (
@@ -96,7 +101,7 @@ class Access:
         """Whether it brings the token."""
         given = headers.get("authorization", [])
         kind, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        return kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self.token.encode())
+        return kind.lower() == "bearer" and _same(self.token, token.strip())
 
     def may_scrape(self, headers: Headers, peer: socket.socket) -> Optional[bool]:
         """Whether it may have /metrics, and with what variables hold; None: it may not."""
@@ -107,6 +112,10 @@ class Access:
         if any(name in headers for name in PROXY):
             return False
         return peer_uid(peer) in self._uids
+
+
+def _same(secret: str, given: str) -> bool:
+    return hmac.compare_digest(secret.encode(), given.encode())
 
 
 def _uid(user: str) -> int:

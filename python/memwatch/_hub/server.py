@@ -2,6 +2,9 @@
 
 DESIGN  GET and HEAD, no bodies, one connection a task, limits on all that a client can hold: connections, headers, the
 time that a request or the reading of an answer may take. Everything else is refused with a sentence.
+
+Who has no token can take nobody's place: where there are no more, the connection that has waited for longest gives way,
+be it for a request or for its client to read. Scrapes without rights share one answer, and their bytes have a bound.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import asyncio
 import contextlib
 import gzip
 import json
+import re
+import socket
 import ssl
 import time
 from importlib import resources
@@ -20,18 +25,21 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from memwatch._hub.access import Access, Headers, Refusal
 from memwatch._hub.stream import NDJSON, Stream, Wish
 from memwatch._hub.upstream import Gone, Late
-from memwatch._hub.workers import OPENMETRICS, PLAIN, Worker, Workers
+from memwatch._hub.workers import OPENMETRICS, PLAIN, Worker, Workers, labels_of
 
 HEAD_BYTES = 16 * 1024
 REQUEST_S, IDLE_S, WRITE_S = 10.0, 30.0, 10.0
 CONNECTIONS = 128
 STREAMS = 32
+SHARED_S = 0.1
+UNREAD_BYTES = 32 << 20
 GZIP_BYTES = 4096
 PAGES = {"/": ("hub.html", "text/html"), "/hub.js": ("hub.js", "text/javascript"), "/hub.css": ("hub.css", "text/css")}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+_NAME, _ODD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\r\n\0]")
 _JSON = "application/json; charset=utf-8"
 _PASSED_ON = ("accept", "last-event-id", "if-none-match")
 _PASSED_BACK = ("content-type", "etag", "retry-after", "allow", "x-accel-buffering")
@@ -65,6 +73,12 @@ class Hub:
         self.stream = Stream(workers)
         self.scrape_s = 0.0
         self._n_connections = 0
+        self._unread_bytes = 0
+        self._may_give_way: dict[asyncio.Task[None], None] = {}
+        """Who waits, or is answered without the token; who does so for longest comes first."""
+        self._shared: dict[str, tuple[float, bytes]] = {}
+        self._shared_lock = asyncio.Lock()
+        self._other_loopback: Optional[socket.socket] = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Optional[asyncio.AbstractServer] = None
         self._beat: Optional[asyncio.Task[None]] = None
@@ -73,11 +87,21 @@ class Hub:
         """Listens; the port."""
         self._server = await asyncio.start_server(self._connected, host, port, ssl=tls, limit=HEAD_BYTES)
         self.access.port = int(self._server.sockets[0].getsockname()[1])
+        if host == "127.0.0.1":
+            self._hold_other_loopback()
         self._beat = asyncio.ensure_future(self._beating(interval_s))
         return self.access.port
 
+    def _hold_other_loopback(self) -> None:
+        """A browser that is sent to localhost tries ::1 first: nobody else shall answer there."""
+        with contextlib.suppress(OSError):  # a machine without IPv6, or somebody was there first
+            self._other_loopback = socket.socket(socket.AF_INET6)
+            self._other_loopback.bind(("::1", self.access.port))
+
     async def close(self) -> None:
         """Ends all."""
+        if self._other_loopback is not None:
+            self._other_loopback.close()
         if self._beat is not None:
             self._beat.cancel()
         self.stream.close()
@@ -105,22 +129,42 @@ class Hub:
         self._tasks.add(task)
         self._n_connections += 1
         try:
-            if self._n_connections > CONNECTIONS:
+            if self._n_connections > CONNECTIONS and not self._make_room():
                 await self._send(writer, _error(503, "Too many connections."), "GET", False)
-                return
-            limit_s = REQUEST_S
-            while await self._one(reader, writer, limit_s):
-                limit_s = IDLE_S
+            else:
+                limit_s = REQUEST_S
+                while await self._one(reader, writer, limit_s):
+                    limit_s = IDLE_S
+            writer.close()
+            await asyncio.wait_for(writer.wait_closed(), WRITE_S)
         except (TimeoutError, OSError, EOFError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # clients that vanish are no news
         finally:
             self._n_connections -= 1
             self._tasks.discard(task)
+            self._may_give_way.pop(task, None)
             with contextlib.suppress(Exception):
-                writer.close()
+                writer.transport.abort()  # what is not read by now is not kept for whoever does not read
+
+    def _make_room(self) -> bool:
+        """Ends the connection that has waited for longest; False when all are of clients with the token."""
+        oldest = next(iter(self._may_give_way), None)
+        if oldest is None:
+            return False
+        del self._may_give_way[oldest]
+        oldest.cancel()
+        return True
+
+    def _waits(self) -> None:
+        """This connection is the last of those that may give way, from now on."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._may_give_way.pop(task, None)
+        self._may_give_way[task] = None
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit_s: float) -> bool:
         """Answers one request; whether another may come."""
+        self._waits()
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), limit_s)
         except asyncio.LimitOverrunError:
@@ -131,6 +175,8 @@ class Hub:
         except Refusal as refusal:
             await self._send(writer, _error(refusal.status, str(refusal)), "GET", False)
             return False
+        if self.access.has_token(request.headers):
+            self._may_give_way.pop(asyncio.current_task(), None)  # type: ignore[arg-type]  # there is one
         try:
             reply = await self._answer(request)
         except Refusal as refusal:
@@ -141,8 +187,23 @@ class Hub:
             reply = _error(502, "The worker is gone.")
         keep = (request.headers.one("connection") or "").lower() != "close" and isinstance(reply.body, bytes)
         keep = keep and reply.status < 400
-        await self._send(writer, _zipped(reply, request), request.method, keep)
+        if self.access.may_scrape(request.headers, request.peer):
+            await self._send(writer, _zipped(reply, request), request.method, keep)
+        else:
+            await self._send_to_others(writer, reply, request.method, keep)
         return keep
+
+    async def _send_to_others(self, writer: asyncio.StreamWriter, reply: Reply, method: str, keep: bool) -> None:
+        """To who may read no values: all of them together can leave so much unread."""
+        n_bytes = len(reply.body) if isinstance(reply.body, bytes) else 0
+        if self._unread_bytes and self._unread_bytes + n_bytes > UNREAD_BYTES:
+            await self._send(writer, _error(503, "Too many answers are not read."), method, False)
+            return
+        self._unread_bytes += n_bytes
+        try:
+            await self._send(writer, reply, method, keep)
+        finally:
+            self._unread_bytes -= n_bytes
 
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply, method: str, keep: bool) -> None:
         headers = {
@@ -177,6 +238,7 @@ class Hub:
     async def _answer(self, request: Request) -> Reply:
         path = request.path
         if path in ("/-/healthy", "/-/ready"):
+            self.access.check_site(request.headers, navigable=False)
             return Reply(200, "text/plain; charset=utf-8", b"ok\n", {"Memwatch-Epoch": self.stream.epoch})
         self.access.check(request.headers, path == "/")
         if path in PAGES:
@@ -218,6 +280,11 @@ class Hub:
     async def _metrics(self, request: Request) -> Reply:
         values = self._may_scrape(request)
         accept = OPENMETRICS if _wants_openmetrics(request.headers.one("accept") or "") else PLAIN
+        text = await self._scraped(accept, values=True) if values else await self._scraped_for_others(accept)
+        kind = accept.replace(";", "; ") + "; charset=utf-8"
+        return Reply(200, kind, text)
+
+    async def _scraped(self, accept: str, *, values: bool) -> bytes:
         started = time.perf_counter()
         await self.workers.refresh()
         await self.workers.scrape(accept, values=values)
@@ -225,8 +292,16 @@ class Hub:
         own = self.workers.own_families(openmetrics) + self._own_families(openmetrics)
         text = self.workers.merged(accept, values=values, own=own)
         self.scrape_s = time.perf_counter() - started
-        kind = accept.replace(";", "; ") + "; charset=utf-8"
-        return Reply(200, kind, text)
+        return text
+
+    async def _scraped_for_others(self, accept: str) -> bytes:
+        """One scrape for all of them in a while, however often they ask."""
+        async with self._shared_lock:
+            at, text = self._shared.get(accept, (-SHARED_S, b""))
+            if time.monotonic() - at >= SHARED_S:
+                text = await self._scraped(accept, values=False)
+                self._shared[accept] = time.monotonic(), text
+            return text
 
     def _own_families(self, openmetrics: bool) -> bytes:
         from memwatch._hub.merge import family
@@ -245,8 +320,7 @@ class Hub:
         groups = []
         for worker in self._live():
             place = worker.place
-            labels = worker.found.said.get("labels")
-            more = labels if isinstance(labels, dict) else {}
+            more = labels_of(worker.found)
             path = f"/api/v1/workers/{_quoted(place.service)}/{_quoted(place.worker)}/metrics"
             own = {"__metrics_path__": path, "service": place.service, "worker": place.worker}
             instance = {"instance": f"{place.service}/{place.worker}"}
@@ -299,7 +373,7 @@ class Hub:
                 "service": worker.place.service,
                 "worker": worker.place.worker,
                 "pid": worker.found.pid,
-                "labels": worker.found.said.get("labels") or {},
+                "labels": labels_of(worker.found),
                 "epoch": worker.key,
                 "up": worker.up,
                 "path": f"/api/v1/workers/{_quoted(worker.place.service)}/{_quoted(worker.place.worker)}/",
@@ -336,12 +410,12 @@ def parse(head: bytes, peer: Any) -> Request:
     """A request's head."""
     first, *rest = head[:-4].decode("latin-1").split("\r\n")
     parts = first.split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or "\n" in first or "\0" in first:
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or _ODD.search(first):
         raise Refusal(400, "This is no request of HTTP/1.1.")
     headers = Headers()
     for line in rest:
         name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip() or not name.isascii() or "\n" in line or "\0" in line:
+        if not colon or not _NAME.fullmatch(name) or _ODD.search(line):
             raise Refusal(400, "A header is not as it must be.")
         headers.setdefault(name.lower(), []).append(value.strip())
     method, target = parts[0], parts[1]

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Optional
 
 from memwatch._cli.found import Found
 from memwatch._hub import files, merge
 from memwatch._hub.upstream import Gone, Late, Upstream
 
+LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OURS = ("service", "worker", "instance", "job", "le")
 PLAIN = "text/plain;version=0.0.4"
 BURIED_MAX = 256
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -213,11 +216,17 @@ def _age(found: Found) -> tuple[int, int]:
     return (started if isinstance(started, int) else 0, found.pid)
 
 
+def labels_of(found: Found) -> dict[str, str]:
+    """Those that it gives itself. Of an exporter elsewhere they may be anything: Prometheus takes a label that begins
+    with __ for an order, such as where to send its token, and one of ours twice for no scrape at all."""
+    labels = found.said.get("labels")
+    return {
+        name: value
+        for name, value in (labels.items() if isinstance(labels, dict) else ())
+        if LABEL.fullmatch(name) and not name.startswith("__") and name not in OURS and isinstance(value, str)
+    }
+
+
 def _more_labels(found: Found) -> bytes:
     """Not the pid: a series for every worker that was ever started fills the database."""
-    labels = found.said.get("labels")
-    shown = []
-    for name, value in labels.items() if isinstance(labels, dict) else ():
-        if isinstance(name, str) and isinstance(value, str) and name.isidentifier():
-            shown.append(b"," + name.encode() + b'="' + merge.label(value) + b'"')
-    return b"".join(shown)
+    return b"".join(b"," + name.encode() + b'="' + merge.label(text) + b'"' for name, text in labels_of(found).items())
