@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
+import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from memwatch._ship.cursors import Cursors
+from memwatch._ship.ndjson import Ndjson
+from memwatch._ship.numbers import Numbers, serve, write_file
 
 from .parts import Ship, Watched, check_duplicates, lines, uncovered, wait_for
 
@@ -200,3 +210,70 @@ def test_misuse(watch: Watch, ship: Start, runtime: Path) -> None:
     assert "holds no cursors" in ship("--to", runtime / "file", "--state", state).once(status=1)
     assert json.loads(state.read_text()) == []
     ship("--to", runtime / "f", "--give-up-after", "soon").once(status=2)
+
+
+# --- whose files they are ---
+
+
+@pytest.mark.parametrize("kind", ["link", "other name", "writable", "pipe", "directory"])
+def test_a_file_that_is_not_ours_alone_is_not_written(ship: Start, runtime: Path, kind: str) -> None:
+    """In a directory where others may write somebody else comes first."""
+    text, file = runtime / "text", runtime / "events.ndjson"
+    text.write_text("the user's, without an end of line")
+    if kind == "link":
+        file.symlink_to(text)
+    elif kind == "other name":
+        file.hardlink_to(text)
+    elif kind == "writable":
+        file.touch()
+        file.chmod(0o666)
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    with pytest.raises(OSError):
+        Ndjson(str(file), Numbers(), lambda sentence: None)
+    assert text.read_text() == "the user's, without an end of line"
+
+
+def test_what_waits_beside_a_file_is_not_written_through(runtime: Path) -> None:
+    text = runtime / "text"
+    text.write_text("the user's")
+    for name in ("state", "numbers"):
+        (runtime / f"{name}.{os.getpid()}").symlink_to(text)
+    cursors = Cursors(str(runtime / "state"))
+    cursors.save("epoch", 1, "source")
+    cursors.close()
+    numbers = Numbers()
+    write_file(numbers, str(runtime / "numbers"))
+    assert (text.read_text(), numbers.last_error) == ("the user's", "")
+    assert "epoch" in (runtime / "state").read_text() and "memwatch_ship_up 1" in (runtime / "numbers").read_text()
+    assert (runtime / "state").stat().st_mode & 0o777 == 0o600
+    (runtime / "other.lock").symlink_to(runtime / "made")
+    with pytest.raises(OSError):
+        Cursors(str(runtime / "other"))
+    assert not (runtime / "made").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_another_users_file_is_not_written(runtime: Path) -> None:
+    file = runtime / "theirs"
+    file.touch(0o600)
+    os.chown(file, 12345, 12345)
+    with pytest.raises(OSError, match="another user"):
+        Ndjson(str(file), Numbers(), lambda sentence: None)
+
+
+def test_a_crowd_makes_no_threads() -> None:
+    server = serve(Numbers(), "127.0.0.1", 0)
+    before = threading.active_count()
+    try:
+        with contextlib.ExitStack() as clients:
+            crowd = [socket.create_connection(server.server_address[:2], 30) for _ in range(100)]
+            for client in crowd:
+                clients.enter_context(client)
+            assert crowd[-1].recv(1) == b"", "it is turned away"
+            assert threading.active_count() <= before + 16
+    finally:
+        server.shutdown()
+        server.server_close()

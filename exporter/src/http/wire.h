@@ -2,9 +2,9 @@
  * wire.h -- does what libmicrohttpd gave us cover all that came? HTTP thread only.
  *
  * DESIGN. libmicrohttpd 0.9 cuts an address and a header at a NUL and says nothing: "Host: 127.0.0.1:80\0.evil" is
- * one name to us and another to a proxy in front. But its strings lie where they were received, each behind the last, so
- * what was cut off is a gap between them. What was not received like that is refused too: a folded line is copied
- * elsewhere. From version 1.0 on it sees to that itself, and lays things out as it likes: nothing is asked there.
+ * one name to us and another to a proxy in front. But its strings lie where they were received, each behind the last,
+ * so what was cut off is a gap between them. What was not received like that is refused too: a folded line is copied
+ * elsewhere. From version 1.0 on its strings lie otherwise: nothing is asked there.
  */
 #ifndef WIRE_H
 #define WIRE_H

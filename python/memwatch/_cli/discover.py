@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Optional
 
 from memwatch._cli import arguments
@@ -19,9 +18,9 @@ from memwatch._cli.find import Look, look
 from memwatch._cli.found import Found
 from memwatch._cli.frame import OK, Failure, command, complain
 from memwatch._cli.processes import namespace
+from memwatch._cli.server import Server
 
 CLIENT_S = 5.0
-CLIENTS = 16
 
 
 def _can_be_scraped(found: Found) -> bool:
@@ -47,35 +46,17 @@ def groups(seen: Look) -> list[dict[str, Any]]:
     ]
 
 
-class Server(ThreadingHTTPServer):
-    """Answers CLIENTS at a time; the others are turned away, and come again."""
+class Targets(Server):
+    """What it serves."""
 
     directory: Optional[str] = None
-    places = threading.BoundedSemaphore(CLIENTS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """On a thread of its own, where there is a place."""
-        if self.places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """On that thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that vanish are no news."""
 
 
 class Handler(BaseHTTPRequestHandler):
     """One request of Prometheus."""
 
     timeout = CLIENT_S  # of one that connects and says nothing
-    server: Server
+    server: Targets
 
     def do_GET(self) -> None:
         """/targets, for who names this host."""
@@ -106,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(groups(seen), indent=None if options.json else 1))
         return OK
     try:
-        server = Server(("127.0.0.1", options.listen), Handler)
+        server = Targets(("127.0.0.1", options.listen), Handler)
     except OSError as error:
         raise Failure(f"port {options.listen}: {error.strerror}") from None
     server.directory = options.directory

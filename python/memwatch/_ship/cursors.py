@@ -6,13 +6,14 @@ the new one. A lock file keeps a second shipper with the same cursors out.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import threading
 import time
 from typing import Any, Optional
+
+from memwatch._ship import files
 
 #: Cursors of watchers that nobody has seen for so long, or beyond so many, are forgotten.
 KEPT_S, KEPT = 30 * 86400, 10_000
@@ -26,15 +27,6 @@ def default_path(destination: str) -> str:
     return os.path.join(base, "memwatch", f"ship-{hashlib.sha256(destination.encode()).hexdigest()[:12]}.json")
 
 
-def sync_directory(path: str) -> None:
-    """The names in a directory are on the disk."""
-    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Cursors:
     """By epoch, the seq up to which all is delivered; and which epoch a source had last. Any thread may ask."""
 
@@ -42,7 +34,7 @@ class Cursors:
         self.path = path
         self._mutex = threading.Lock()
         os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = files.open_own(f"{path}.lock", os.O_RDWR)
         try:
             import fcntl  # Windows has none, and the command line imports this
 
@@ -98,16 +90,4 @@ class Cursors:
             self._cursors = {epoch: each for epoch, each in kept if each["time"] >= oldest}
 
     def _write(self) -> None:
-        beside = f"{self.path}.{os.getpid()}"
-        try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"version": 1, "cursors": self._cursors}, file)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(beside, self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
-        sync_directory(os.path.dirname(self.path))
+        files.replace(self.path, json.dumps({"version": 1, "cursors": self._cursors}), mode=0o600, synced=True)

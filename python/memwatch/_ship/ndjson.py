@@ -9,7 +9,7 @@ import os
 import threading
 from typing import Optional
 
-from memwatch._ship.cursors import sync_directory
+from memwatch._ship.files import open_own, sync_directory
 from memwatch._ship.numbers import Numbers
 from memwatch._ship.record import Origin, Record
 from memwatch._ship.retry import Waiting
@@ -27,7 +27,7 @@ class Ndjson:
         self._descriptor = self._open()
 
     def _open(self) -> int:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = open_own(self._path, os.O_RDWR | os.O_APPEND)
         try:
             self._cut_torn_line(descriptor)
             sync_directory(os.path.dirname(self._path))

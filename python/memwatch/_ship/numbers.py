@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Optional
+
+from memwatch._cli.server import Server
+from memwatch._ship import files
 
 FAMILIES = {
     "memwatch_ship_up": ("gauge", "1 while the shipper runs."),
@@ -104,7 +105,7 @@ def _age_s(time_ms: Optional[int]) -> float:
     return 0.0 if time_ms is None else max(time.time() - time_ms / 1000, 0)
 
 
-def serve(numbers: Numbers, host: str, port: int) -> ThreadingHTTPServer:
+def serve(numbers: Numbers, host: str, port: int) -> Server:
     """Serves `/metrics` there, on a thread of its own."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,12 +125,6 @@ def serve(numbers: Numbers, host: str, port: int) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             """Scrapes are no news."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """Clients that vanish are no news."""
-
     server = Server((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="memwatch-ship-metrics", daemon=True).start()
     return server
@@ -137,12 +132,7 @@ def serve(numbers: Numbers, host: str, port: int) -> ThreadingHTTPServer:
 
 def write_file(numbers: Numbers, path: str) -> None:
     """Writes them to a file, replaced whole, as node_exporter wants it."""
-    beside = f"{path}.{os.getpid()}"
     try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(numbers.text())
-        os.replace(beside, path)
+        files.replace(path, numbers.text(), mode=0o666, synced=False)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
         numbers.failed("state", f"{path}: {error.strerror}")
