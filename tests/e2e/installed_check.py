@@ -3,6 +3,7 @@
 With the README as its argument it runs the quick start, too.
 """
 
+import importlib.metadata
 import json
 import os
 import re
@@ -56,6 +57,16 @@ def quick_start(readme):
     return printed.replace(directory, "DIRECTORY").splitlines(), 1 + source.splitlines().index('data[0] = ord("J")')
 
 
+def licences():
+    """Those of the libraries that came along, where they did, and ours: named as PEP 639 has it, and there."""
+    files = importlib.metadata.files("memwatch") or []
+    named = set(importlib.metadata.metadata("memwatch").get_all("License-File"))
+    assert named == {file.name for file in files if "licenses" in file.parts}, named
+    assert "LICENSE" in named
+    assert len(named) > 1 or not [file for file in files if "memwatch.libs" in file.parts], named
+
+
+licences()
 event = events[0]
 where = event.where
 told = (os.path.basename(where.file or ""), where.function, where.line, where.attribution)
