@@ -95,6 +95,38 @@ BEHAVIOUR(selects_beside_a_thousand_threads)
 }
 
 /*
+ * The usual limit, of which the threads alone would take nearly all: some have no author, and select has its numbers.
+ */
+BEHAVIOUR_OF(auto, selects_beside_more_threads_than_descriptors)
+{
+	enum { THREADS = 1000 };
+	static pthread_t threads[THREADS];
+	uint8_t *memory;
+	uint64_t id;
+	int ends[2];
+	fd_set set;
+	limit_descriptors(FD_SETSIZE);
+	start_threads(THREADS, threads);
+	memwatch *watcher = watch_page(backend, &memory, &id);
+	for (int i = 0; i < FD_SETSIZE / 16; i++)
+		CHECK(pipe(ends) == 0);
+	FD_ZERO(&set);
+	FD_SET(ends[0], &set);
+	CHECK(write(ends[1], "x", 1) == 1);
+	CHECK(select(ends[0] + 1, &set, NULL, NULL, &(struct timeval){ 5, 0 }) == 1);
+	CHECK(read(ends[0], memory, 1) == 1);
+	poke(memory + 8, 3);
+	flush(watcher);
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK(event->where.attribution == MEMWATCH_ATTRIBUTION_EXACT ||
+	      event->where.reason == MEMWATCH_REASON_UNAVAILABLE || event->where.reason == MEMWATCH_REASON_POLLING);
+	CHECK_EQ(stats_of(watcher).reason_by[MEMWATCH_REASON_KERNEL], 0);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+	end_threads(THREADS, threads);
+}
+
+/*
  * --- few numbers ----------------------------------------------------------------------------------------------------
  */
 

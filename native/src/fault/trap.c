@@ -4,6 +4,9 @@
  * ends a step (step.c) carries none. Anything else goes down the chain. The handler runs on the writer's thread, the
  * rest under the engine's lock.
  *
+ * There is no event that threads share: the kernel refuses sigtrap to those of a CPU or of a cgroup (EINVAL, Linux
+ * 6.18), and a thread inherits only from the one that begins it. Threads past the limit on descriptors have none.
+ *
  * The handler stays installed after close: a signal that a thread held blocked may come any time later, and its default
  * action would end the process.
  *
