@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from memwatch._trace.values import same_value, show
+from memwatch._trace.values import freeze, same_value, show
 
 np = pytest.importorskip("numpy")
 
@@ -67,6 +67,12 @@ def test_shown_as_it_is(make):
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_same_again_is_no_change(make):
     assert same_value(make(), make())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_it_is_no_object_with_attributes(make):
+    """As a class in C looks that is a heap type, which Decimal is from Python 3.13 on."""
+    assert freeze(make()) is None
 
 
 @pytest.mark.parametrize(

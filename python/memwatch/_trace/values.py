@@ -200,7 +200,8 @@ def freeze(value: object) -> Optional[Frozen]:
             return _freeze_list(value, base)
     if issubclass(kind, set):
         return _freeze_set(value)  # type: ignore[arg-type]
-    return _freeze_object(value) if _is_plain(value) else None
+    # Of plain data the classes in C are heap types from some version of Python on, as if they had attributes.
+    return _freeze_object(value) if _is_plain(value) and not is_compared(value) else None
 
 
 def _same_items(olds: list[Any], news: Iterable[Any], depth: int) -> bool:
