@@ -9,7 +9,8 @@
 `event.where` says who wrote. `event.where.attribution` says how sure that is: only "exact" names a function, a file
 and a line; "page" keeps what is no more than a hint in `event.where.page_writer`; "none" has a reason.
 
-`memwatch.buffer(n)` and `memwatch.empty(shape, dtype)` give memory on pages of its own, where writers are always told.
+`memwatch.buffer(n)` and `memwatch.empty(shape, dtype)` give memory on pages of its own, where no neighbour's writes
+hide the writer.
 `python -m memwatch doctor` says what works on this machine; docs/ has a tutorial and every option.
 """
 

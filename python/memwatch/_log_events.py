@@ -56,6 +56,10 @@ class LogEvents:
         """Logs no more. Twice is allowed."""
         self._open = False
 
+    def __repr__(self) -> str:
+        level = logging.getLevelName(self._level)
+        return f"<memwatch.LogEvents {self._name} at {level}, {'open' if self._open else 'closed'}>"
+
     def join(self, timeout: float) -> None:
         """Once the watcher is closed: waits until all is logged."""
         self._dispatcher.join(timeout)

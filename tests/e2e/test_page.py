@@ -196,6 +196,25 @@ def test_a_guess_does_not_look_like_proof(watched: Callable[..., Watched], open_
     assert styles[2][2] == "italic"
 
 
+def test_how_sure_is_seen_beside_a_long_function(
+    watched: Callable[..., Watched], open_page: Callable[..., Any], looks: dict[str, Any]
+) -> None:
+    service = watched()
+    three_changes(service)
+    page = open_page(service, **looks)
+    expect(page.locator("#rows tr")).to_have_count(3)
+    cut = page.evaluate(
+        """() => {
+          document.querySelectorAll('.c-who b').forEach((name) => { name.textContent += '_and_more'.repeat(9); });
+          const right = (node) => node.getBoundingClientRect().right;
+          const marks = [...document.querySelectorAll('tbody .sure')];
+          return [marks.length, marks.filter((mark) => right(mark) > right(mark.closest('.c-who')) + 1).length];
+        }"""
+    )
+    assert cut[0] >= 6
+    assert cut[1] == 0
+
+
 def test_a_variable_is_opened(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
     service = watched()
     for value in (1, 2, 3):

@@ -97,6 +97,12 @@ def test_what_is_shown_of_things(watcher: MemoryWatcher) -> None:
     stream = watcher.events()
     assert repr(stream) == "<EventStream after event 0, 0 missed>"
     stream.close()
+    logs = watcher.log_events(level="WARNING", name="by*")
+    assert repr(logs) == "<memwatch.LogEvents by* at WARNING, open>"
+    logs.close()
+    assert repr(logs).endswith("closed>")
+    assert repr(memwatch.wsgi_app(watcher)) == "<memwatch.WsgiApp for this machine>"
+    assert repr(memwatch.asgi_app(watcher, allowed_hosts=["shop.example"])) == "<memwatch.AsgiApp for shop.example>"
 
 
 def test_the_statistics_are_typed(watcher: MemoryWatcher) -> None:

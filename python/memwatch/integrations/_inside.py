@@ -79,6 +79,9 @@ class Mounted:
         self._inside = Inside(watcher, metrics_need_token=True, **options)
         self._allowed = tuple(allowed_hosts)
 
+    def __repr__(self) -> str:
+        return f"<memwatch.{type(self).__name__} for {', '.join(self._allowed) or 'this machine'}>"
+
     @property
     def token(self) -> str:
         """What all but health asks for, as `Authorization: Bearer TOKEN`; the page asks for it by itself."""
