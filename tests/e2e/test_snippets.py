@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]
 import memwatch
 from memwatch.__main__ import parser
 
-from .conftest import ROOT, WAIT_S
+from .conftest import ROOT, WAIT_S, free_port, get, wait_for
 
 pytestmark = pytest.mark.timeout(3 * WAIT_S)
 
@@ -46,7 +46,8 @@ How = Union[Check, Elsewhere, NotRun]
 #: What a command of a page needs and a test cannot have. Each notes its arguments; some do a little more.
 STAND_INS = {
     "docker": 'case "$1" in exec) shift 2; exec "$@";; esac',
-    "curl": "echo '{\"syscalls\": []}' >default.json",
+    "curl": """case "$*" in *http://127.0.0.1:*) PATH=/usr/bin:/bin exec curl "$@";; esac
+echo '{"syscalls": []}' >default.json""",
 }
 
 
@@ -328,6 +329,35 @@ def is_a_test(text: str, folder: Path) -> None:
         run(command, folder)
 
 
+def names_the_line_in_gunicorn(text: str, folder: Path) -> None:
+    """The tutorial's service, hook, application and command; then what it asks."""
+    if not (Path(sys.executable).parent / "gunicorn").exists():
+        pytest.skip("gunicorn is not installed for this Python")
+    need("curl")
+    blocks = texts("docs/tutorial.md")
+    for name, sign in {
+        "shop.py": "class Config",
+        "gunicorn.conf.py": "def post_worker_init",
+        "app.py": "def app(",
+    }.items():
+        (folder / name).write_text(next(block for block in blocks if sign in block))
+    command = next(block for block in blocks if block.startswith("gunicorn"))
+    address = f"127.0.0.1:{free_port()}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", *shlex.split(command.replace("127.0.0.1:8000", address))],
+        cwd=folder,
+        env=environment(folder),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: get(f"http://{address}/"), "gunicorn's answer")
+        said = shell(text.replace("127.0.0.1:8000", address), folder)
+    finally:
+        server.terminate()
+        server.wait(WAIT_S)
+    assert re.search(r"shop/\d\[\d+\]  config\.rate: 100 -> 0  by tidy_up \(shop\.py:19\)", said), said
+
+
 RECORDS = """
     import memwatch, numpy
     weights = numpy.zeros(32)
@@ -436,7 +466,8 @@ PAGES: dict[str, list[How]] = {
         *[TUTORIAL] * 6,
         is_a_scrape_config,
         is_a_rule,
-        Elsewhere("tests/e2e/test_docs.py::test_the_tutorial_in_a_worker"),
+        *[Elsewhere("tests/e2e/test_docs.py::test_the_tutorial_in_a_worker")] * 3,
+        names_the_line_in_gunicorn,
     ],
 }
 
