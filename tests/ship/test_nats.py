@@ -21,6 +21,7 @@ nats = pytest.importorskip("nats")
 pytestmark = pytest.mark.skipif(not shutil.which("nats-server"), reason="no nats-server (apt-get install nats-server)")
 Watch = Callable[..., Watched]
 Start = Callable[..., Ship]
+AT_ONCE = 128
 
 
 class Server:
@@ -52,15 +53,17 @@ class Server:
 
         self._run(make)
 
-    def messages(self) -> list[tuple[str, dict[str, Any]]]:
-        """All that the stream has: message id and document."""
+    def messages(self, newest: int = 1 << 60) -> list[tuple[str, dict[str, Any]]]:
+        """All that the stream has, or so many of the newest: message id and document."""
         found: list[tuple[str, dict[str, Any]]] = []
 
         async def read(context: Any) -> None:
-            info = await context.stream_info("MEMWATCH")
-            for seq in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
-                message = await context.get_msg("MEMWATCH", seq)
-                found.append((message.headers["Nats-Msg-Id"], json.loads(message.data)))
+            state = (await context.stream_info("MEMWATCH")).state
+            end = state.last_seq + 1
+            for begin in range(max(state.first_seq, 1, end - newest), end, AT_ONCE):
+                seqs = range(begin, min(begin + AT_ONCE, end))
+                for message in await asyncio.gather(*(context.get_msg("MEMWATCH", seq) for seq in seqs)):
+                    found.append((message.headers["Nats-Msg-Id"], json.loads(message.data)))
 
         self._run(read)
         return found
