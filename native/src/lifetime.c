@@ -18,6 +18,7 @@
 #include "worker/worker.h"
 #include "base/location.h"
 #include "base/names.h"
+#include "base/stack.h"
 #include "base/syscalls.h"
 
 #include <memwatch/reader.h>
@@ -75,6 +76,7 @@ static void in_child(void)
 	worker_rests = false;
 	mem_fork_child();
 	fault_fork_child();
+	stack_fork_child();
 	if (!engine)
 		return;
 	engine->hits->fork_child();
@@ -105,6 +107,8 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	int error = location_open();
 	names_open();
 	if (!error)
+		error = stack_open();
+	if (!error)
 		error = ring_init(&engine->ring, options->ring_capacity, sizeof(struct note));
 	if (!error)
 		error = regions_init(&engine->regions);
@@ -117,7 +121,7 @@ static int engine_init(struct engine *engine, const struct memwatch_options *opt
 	if (!error)
 		error = guard_open(engine);
 	if (!error)
-		error = resolver_open(&engine->resolver);
+		error = resolver_open(options->stack_depth, &engine->resolver);
 	return error;
 }
 

@@ -80,6 +80,10 @@ static void put_writer(struct line *line, const struct memwatch_where *where)
 		put_clean(line, frame->file);
 		put(line, ":%d)", frame->line);
 	}
+	if (*where->libc_function) {
+		put(line, " through ");
+		put_clean(line, where->libc_function);
+	}
 	if (*where->thread_name) {
 		put(line, ", thread ");
 		put_clean(line, where->thread_name);

@@ -319,7 +319,7 @@ def kept_by(description: Path) -> set[str]:
         for member in element.iter("data-member"):
             variable = member.find("var-decl")
             bits = member.get("layout-offset-in-bits")
-            if variable is not None and bits is not None:
+            if variable is not None and bits is not None and variable.get("name") != "reserved":  # it gives way
                 held.add(f"offsetof({whole}, {variable.get('name')}) == {int(bits) // 8}")
     ends = ("MEMWATCH_REASONS ", "MEMWATCH_DROPS ")
     return {each for each in held if not each.startswith(ends)}

@@ -48,8 +48,9 @@ struct memwatch_options {
 	uint32_t ring_capacity; /* [engine] 65,536 notes of 32 bytes; a power of two from 16 to 2^24 */
 	/* [engine] 0.01: share of one core that ordinary page faults may cost; 0 off, 1 free */
 	double attribution_budget;
-	double poll_budget;   /* [engine] 0.01: share of one core that looking at polled memory may cost; up to 1 */
-	uint32_t stack_depth; /* [engine] 1: frames in `where`, the writer's own first, up to MEMWATCH_STACK_MAX */
+	double poll_budget; /* [engine] 0.01: share of one core that looking at polled memory may cost; up to 1 */
+	/* [engine] 1: frames in `where`, native ones too, the writer's own first, up to MEMWATCH_STACK_MAX */
+	uint32_t stack_depth;
 	uint32_t inline_threshold; /* 4,096: up to this many bytes an event carries the values themselves */
 	uint32_t preview_size;     /* 256: bytes of old_preview and new_preview */
 	uint32_t event_capacity;   /* 65,536 events kept for the sinks */
@@ -244,18 +245,31 @@ struct memwatch_where {
 	uint64_t fault_address;  /* what it wrote to, 0 when unknown */
 	int32_t thread_id;       /* as gettid(2) gives it, 0 when unknown */
 	const char *thread_name; /* the thread's name in the system, "" when unknown; lives as long as the event */
-	uint32_t n_frames;       /* frames of the interpreter that a frame hook read, innermost first */
+	/*
+	 * Innermost first, up to `stack_depth`: frames of the interpreter that a frame hook read; else, for a depth of 2
+	 * and more, native ones, of which the first is `native`.
+	 */
+	uint32_t n_frames;
 	const struct memwatch_frame *frames;
-	const char *symbol;           /* the storing function, "" when unknown */
-	const char *object;           /* the file that holds it, "" when unknown */
-	uint64_t offset;              /* of fault_ip from the symbol, or from the object when there is no symbol */
+	/*
+	 * The function that stored; of a store within the C library the first one outside it, which made the call, and
+	 * the C library's own where that one is not known. "" when unknown.
+	 */
+	const char *symbol;
+	const char *object; /* the file that holds it, "" when unknown */
+	/*
+	 * From the symbol, or from the object when there is no symbol, to fault_ip; of a call, to where that returns
+	 */
+	uint64_t offset;
 	struct memwatch_frame native; /* its file and line, where it has debug information */
 	/*
 	 * Of MEMWATCH_ATTRIBUTION_PAGE: who wrote to the page. A hint, and often not who made this change. Else
 	 * NULL.
 	 */
 	const struct memwatch_where *page_writer;
-	uint64_t reserved[4]; /* 0; members to come */
+	/* The C library's function that stored for `symbol`, where its name is known; "" otherwise. */
+	const char *libc_function;
+	uint64_t reserved[3]; /* 0; members to come */
 };
 
 struct memwatch_range {

@@ -2,6 +2,7 @@
  * event.c -- DESIGN: see event.h. The worker makes events; any thread may hold and release them.
  */
 #include "event.h"
+#include "stack.h"
 
 #include <string.h>
 
@@ -20,9 +21,12 @@ struct event *event_new(size_t n_ranges, size_t room)
 	shown->struct_bytes = sizeof *shown;
 	shown->changes = event->ranges;
 	shown->name = shown->format = "";
-	shown->where = event->page_writer = (struct memwatch_where){
-		.frames = event->frames, .thread_name = "", .symbol = "", .object = "", .native = { "", "", 0 }
-	};
+	shown->where = event->page_writer = (struct memwatch_where){ .frames = event->frames,
+								     .thread_name = "",
+								     .symbol = "",
+								     .object = "",
+								     .native = { "", "", 0 },
+								     .libc_function = "" };
 	return event;
 }
 
@@ -68,8 +72,10 @@ void memwatch_event_unref(const struct memwatch_event *event)
 {
 	struct event *block = (struct event *)(uintptr_t)event;
 	/* Pairs with the other releases: the last one sees all that was done under the others. */
-	if (block && atomic_fetch_sub_explicit(&block->n_refs, 1, memory_order_acq_rel) == 1)
+	if (block && atomic_fetch_sub_explicit(&block->n_refs, 1, memory_order_acq_rel) == 1) {
+		stack_release(block->stack);
 		mem_free(block);
+	}
 }
 
 const char *memwatch_attribution_text(enum memwatch_attribution attribution)

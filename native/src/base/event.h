@@ -12,6 +12,7 @@ struct event {
 	uint32_t size_bytes; /* of the block */
 	uint8_t *free, *end; /* while it is made: room for what it points to */
 	uint64_t named_ip;   /* the writer's own instruction, whose names are wanted; 0: none are */
+	uint32_t stack;      /* the writer's, whose callers are wanted: see stack.h; 0: they are not, or not any more */
 	bool is_unnamed;     /* it waits for them: see resolver.h. In the log, under its mutex */
 	struct memwatch_where page_writer;
 	struct memwatch_frame frames[MEMWATCH_STACK_MAX];

@@ -102,6 +102,13 @@ int memory_copy(void *to, uint64_t from, size_t size_bytes)
 	return (size_t)n == size_bytes ? 0 : -EFAULT;
 }
 
+size_t memory_peek(void *to, uint64_t from, size_t size_bytes)
+{
+	struct iovec piece = { (void *)(uintptr_t)from, size_bytes };
+	ssize_t n = syscall_refused(SYSCALL_PROCESS_VM_WRITEV) ? 0 : read_by_copy(to, &piece, 1, size_bytes);
+	return n > 0 ? (size_t)n : 0;
+}
+
 bool memory_has_left(uint64_t start, uint64_t size_bytes)
 {
 	uint64_t from = page_floor(start), end = start + size_bytes;

@@ -22,6 +22,9 @@ ssize_t memory_gather(void *to, struct iovec *pieces, size_t n_pieces);
 /* The same for one piece that must be there as a whole: 0, -EFAULT, or -errno when the kernel refuses. */
 int memory_copy(void *to, uint64_t from, size_t size_bytes);
 
+/* What one system call reads of the bytes from there on; 0: nothing, or the kernel refuses. Signal-safe. */
+size_t memory_peek(void *to, uint64_t from, size_t size_bytes);
+
 /*
  * Does another process or another mapping see the same memory, so that it may change it? False, too, when that cannot
  * be told.

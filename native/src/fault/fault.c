@@ -10,6 +10,7 @@
 
 #include "../base/location.h"
 #include "../base/names.h"
+#include "../base/stack.h"
 
 #include <memwatch/reader.h>
 
@@ -108,8 +109,16 @@ static uint64_t instruction_pointer(const void *context)
 #endif
 }
 
-void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint32_t *ret_location)
+/* Of who stores within the C library, its caller; more of them where the host has asked for a depth. */
+static bool wants_callers(uint64_t ip, uint32_t location, unsigned depth)
 {
+	return location ? depth > 1 && stack_in_libc(ip) : depth > 1 || stack_in_libc(ip);
+}
+
+void fault_writer(void *context, uint64_t time_ns, uint64_t keep_ns, uint64_t *ret_ip, int32_t *ret_thread_id,
+		  uint32_t *ret_location)
+{
+	unsigned depth = atomic_load_explicit(&frame_depth, memory_order_relaxed);
 	if (!own_thread_id) {
 		own_thread_id = (int32_t)syscall(SYS_gettid);
 		names_keep(own_thread_id);
@@ -121,13 +130,16 @@ void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint3
 		*ret_location = MEMWATCH_LOCATION_OWN;
 		return;
 	}
-	*ret_location = hook && context ? hook(context, atomic_load_explicit(&frame_depth, memory_order_relaxed)) : 0;
+	*ret_location = hook && context ? hook(context, depth) : 0;
+	if (context && *ret_location != MEMWATCH_LOCATION_OWN && wants_callers(*ret_ip, *ret_location, depth))
+		stack_take(context, time_ns, own_thread_id, time_ns + keep_ns);
 }
 
 void fault_note(struct ring *ring, uint64_t address, void *context)
 {
-	struct note note = { .time_ns = time_realtime_ns(), .address = address };
-	fault_writer(context, &note.ip, &note.thread_id, &note.location);
+	uint64_t now_ns = time_realtime_ns();
+	struct note note = { .time_ns = now_ns, .address = address };
+	fault_writer(context, now_ns, 0, &note.ip, &note.thread_id, &note.location);
 	if (ring_push(ring, &note))
 		ring_nudge(ring);
 }

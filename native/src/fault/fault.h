@@ -27,8 +27,12 @@ void fault_fork_child(void);
 /* Takes a note. `context` is the handler's, NULL when it is not the writer's (the signal came late). Signal-safe. */
 void fault_note(struct ring *ring, uint64_t address, void *context);
 
-/* Who runs `context` (NULL: not known): its instruction pointer, thread and the interpreter's location. Signal-safe. */
-void fault_writer(void *context, uint64_t *ret_ip, int32_t *ret_thread_id, uint32_t *ret_location);
+/*
+ * Who runs `context` (NULL: not known): its instruction pointer, thread and the interpreter's location. Where its
+ * callers are wanted its stack is taken, for the note of `time_ns`, and kept for `keep_ns`. Signal-safe.
+ */
+void fault_writer(void *context, uint64_t time_ns, uint64_t keep_ns, uint64_t *ret_ip, int32_t *ret_thread_id,
+		  uint32_t *ret_location);
 
 /*
  * Takes a note for address 0 outside any handler, so that all that handlers call is bound: binding it lazily in a

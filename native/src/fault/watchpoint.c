@@ -31,7 +31,8 @@
 #define POINT_COOKIE (UINT64_C(0x6d777074) << 32) /* above the point's number */
 #define POINT_COOKIE_MASK (UINT64_C(0xffffffff) << 32)
 
-#define PERIOD_NS (100 * NS_PER_MS) /* over which hits of what is lent are counted, see hits.h */
+#define HIT_KEEP_NS (250 * NS_PER_MS) /* how long a hit may wait to be told, and its writer's stack with it */
+#define PERIOD_NS (100 * NS_PER_MS)   /* over which hits of what is lent are counted, see hits.h */
 
 enum { HITS = 32768, INDEX_BITS = 2, LENT_THREADS_MAX = 32 };
 static_assert(POINTS == 1 << INDEX_BITS, "a point's number begins with its index");
@@ -122,13 +123,14 @@ static void value_take(struct point *point, struct hit *hit)
 
 static void hit_take(struct point *point, uint32_t number, bool late, void *context)
 {
-	struct hit hit = { .time_ns = time_realtime_ns(), .point = number, .address = point->address };
+	uint64_t now_ns = time_realtime_ns();
+	struct hit hit = { .time_ns = now_ns, .point = number, .address = point->address };
 	/* Late, the variable may be gone; the worker looks at it with care. */
 	if (!late) {
 		value_take(point, &hit);
 		hit.proof = (uint8_t)operand_proof(context, point->address, point->size_bytes, hit.new_value);
 	}
-	fault_writer(late ? NULL : context, &hit.ip, &hit.thread_id, &hit.location);
+	fault_writer(late ? NULL : context, now_ns, HIT_KEEP_NS, &hit.ip, &hit.thread_id, &hit.location);
 	if (!ring_push(&own.hits, &hit) && !late)
 		atomic_fetch_add_explicit(&point->n_lost, 1, memory_order_relaxed);
 }

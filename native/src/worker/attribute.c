@@ -8,6 +8,7 @@
 #include "guard.h"
 #include "../base/location.h"
 #include "../base/names.h"
+#include "../base/stack.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -103,6 +104,7 @@ static void fill_where(struct engine *engine, struct event *event, const struct 
 	where->thread_name = event_text(event, thread_name(engine, note->thread_id));
 	where->n_frames = location_frames(note->location, event->frames, MEMWATCH_STACK_MAX);
 	event->named_ip = note->ip ? note->ip - ip_is_after : 0;
+	event->stack = note->ip ? stack_hold(note->time_ns, note->thread_id) : 0;
 }
 
 /* What a guard has seen comes first: its values prove whose they are. */

@@ -1,7 +1,7 @@
 /*
  * resolver.h -- names for the instructions in events, on a thread of its own: the first look into an object's symbols
  * takes long, and a pass does not wait for it. An event whose instruction is known goes to the sinks at once; another,
- * and all that come after it, when its name is there.
+ * and all that come after it, when its name is there. Where the writer's stack was taken, its callers are looked up too.
  *
  *   who may run together    resolver_name, resolver_want: the worker, or whoever emits, under the engine's lock
  *                           resolver_hold, resolver_release: a thread that forks
@@ -14,8 +14,8 @@
 
 struct resolver;
 
-/* 0 or -ENOMEM with a sentence. Starts no thread yet. */
-int resolver_open(struct resolver **ret_resolver);
+/* `depth`: how many native frames are wanted. 0 or -ENOMEM with a sentence. Starts no thread yet. */
+int resolver_open(unsigned depth, struct resolver **ret_resolver);
 /* `resolver` may be NULL; its thread does not run. */
 void resolver_close(struct resolver *resolver);
 int resolver_start(struct resolver *resolver);

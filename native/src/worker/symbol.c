@@ -18,6 +18,8 @@
 #define _GNU_SOURCE
 #include "symbol.h"
 #include "demangle.h"
+#include "pool.h"
+#include "unwind.h"
 #include "../base/descriptor.h"
 #include "../base/hash.h"
 #include "../base/maps.h"
@@ -39,8 +41,6 @@ enum {
 	CACHE_ENTRIES = 4096,
 	SESSION_LOOKUPS = 4096, /* a session's look-ups, before its memory is given back */
 	FILES_MAX = 256,
-	POOL_SLOTS = 1 << 14,
-	POOL_BYTES = 2 << 20,
 	BUILD_ID_MAX = 64,
 	READABLE_BYTES = 1024 /* of a name; a longer one stays mangled */
 };
@@ -79,52 +79,12 @@ static struct {
 	Dwfl *dwfl; /* NULL until it is needed */
 	unsigned n_lookups, n_files;
 	struct descriptor files[FILES_MAX]; /* that it has open */
+	bool unwinds;                       /* it knows how to read a stack */
 	bool fell_short;                    /* of a file, of descriptors or of memory, in this look-up */
 	jmp_buf out_of_memory;              /* where a look-up goes on that finds no memory */
 } session;
 
 static const struct symbol unknown = { .symbol = "", .object = "", .file = "", .function = "" };
-
-/* The pool: strings by value, for all tables that ever were. */
-static struct {
-	char *text;
-	const char **slots;
-	size_t n_text, n_slots;
-} pool;
-
-static uint64_t text_hash(const char *text)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-	for (; *text; text++)
-		hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-	return hash ^ hash >> 29;
-}
-
-static bool pool_ready(void)
-{
-	if (!pool.text)
-		pool.text = mem_map(POOL_BYTES);
-	if (!pool.slots)
-		pool.slots = mem_map(POOL_SLOTS * sizeof *pool.slots);
-	return pool.text && pool.slots;
-}
-
-static const char *intern(const char *text)
-{
-	if (!text || !*text || !pool_ready())
-		return "";
-	size_t i = text_hash(text) & (POOL_SLOTS - 1);
-	for (; pool.slots[i]; i = (i + 1) & (POOL_SLOTS - 1))
-		if (strcmp(pool.slots[i], text) == 0)
-			return pool.slots[i];
-	size_t size = strlen(text) + 1;
-	if (pool.n_slots >= POOL_SLOTS / 2 || size > POOL_BYTES - pool.n_text)
-		return "";
-	char *copy = memcpy(pool.text + pool.n_text, text, size);
-	pool.n_text += size;
-	pool.n_slots++;
-	return pool.slots[i] = copy;
-}
 
 /* The object's build id, from the note that the dynamic linker mapped with it. */
 static void read_build_id(struct object *object, uint64_t notes, uint64_t notes_bytes)
@@ -284,7 +244,16 @@ static void end_session(void)
 	if (session.dwfl && files_are_ours())
 		dwfl_end(session.dwfl);
 	session.dwfl = NULL;
+	session.unwinds = false;
 	session.n_lookups = session.n_files = 0;
+}
+
+/* After a look-up that was left in the middle. */
+static void abandon_session(void)
+{
+	session.dwfl = NULL;
+	session.unwinds = false;
+	session.fell_short = true;
 }
 
 static Dwfl *begin_session(const struct symbol_table *table)
@@ -345,9 +314,8 @@ static void guard_memory(Dwfl_Module *module)
 }
 
 /* The module of the object, reported when it is first asked for; NULL when its file cannot be trusted or read. */
-static Dwfl_Module *find_module(const struct symbol_table *table, const struct object *object)
+static Dwfl_Module *find_module(Dwfl *dwfl, const struct object *object)
 {
-	Dwfl *dwfl = begin_session(table);
 	if (!dwfl || object->path[0] != '/')
 		return NULL;
 	Dwfl_Module *module = dwfl_addrmodule(dwfl, object->ip);
@@ -362,7 +330,7 @@ static Dwfl_Module *find_module(const struct symbol_table *table, const struct o
 static const char *intern_readable(const char *name)
 {
 	char readable[READABLE_BYTES];
-	return intern(demangle(name, readable, sizeof readable));
+	return pool_intern(demangle(name, readable, sizeof readable));
 }
 
 static void resolve_function(Dwfl_Module *module, uint64_t ip, struct symbol *symbol)
@@ -405,7 +373,7 @@ static void resolve_inlined(Dwarf_Die *unit, uint64_t pc, struct symbol *symbol)
 		if (tag != DW_TAG_inlined_subroutine)
 			continue;
 		const char *name = dwarf_formstring(dwarf_attr_integrate(&scopes[i], DW_AT_name, &attribute));
-		symbol->function = name ? intern(name) : symbol->function;
+		symbol->function = name ? pool_intern(name) : symbol->function;
 		break;
 	}
 	free(scopes);
@@ -418,7 +386,7 @@ static void resolve_line(Dwfl_Module *module, uint64_t ip, struct symbol *symbol
 	Dwarf_Die *unit = unit_of(module, ip, &bias);
 	Dwarf_Line *source = unit ? dwarf_getsrc_die(unit, ip - bias) : NULL;
 	const char *file = source && dwarf_lineno(source, &line) == 0 ? dwarf_linesrc(source, NULL, NULL) : NULL;
-	symbol->file = intern(file);
+	symbol->file = pool_intern(file);
 	symbol->line = *symbol->file && line > 0 ? line : 0;
 	if (symbol->line)
 		resolve_inlined(unit, ip - bias, symbol);
@@ -431,13 +399,12 @@ static void resolve(struct symbol_table *table, uint64_t ip, struct symbol *symb
 	if (!find_object(ip, &object))
 		return;
 	if (setjmp(session.out_of_memory)) {
-		session.dwfl = NULL;
-		session.fell_short = true;
+		abandon_session();
 		return;
 	}
-	symbol->object = intern(object.path);
+	symbol->object = pool_intern(object.path);
 	symbol->offset = ip - object.start;
-	Dwfl_Module *module = find_module(table, &object);
+	Dwfl_Module *module = find_module(begin_session(table), &object);
 	if (!module)
 		return;
 	resolve_function(module, ip, symbol);
@@ -547,4 +514,55 @@ const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip)
 	*entry = found;
 	pthread_mutex_unlock(&table->lock);
 	return &entry->symbol;
+}
+
+/* --- callers --- */
+
+/*
+ * Are the unwind tables known of the code at `ip`? They are not of the code that the kernel lends, which keeps frame
+ * pointers.
+ */
+static bool can_unwind(Dwfl *dwfl, uint64_t ip)
+{
+	static struct object object;
+	void **trusted = NULL;
+	Dwfl_Module *module = dwfl_addrmodule(dwfl, ip);
+	if (module)
+		dwfl_module_info(module, &trusted, NULL, NULL, NULL, NULL, NULL, NULL);
+	if (trusted && *trusted)
+		return true;
+	if (!find_object(ip, &object))
+		return false;
+	if (object.path[0] != '/')
+		return stack_in_libc(ip);
+	module = find_module(dwfl, &object);
+	if (module && dwfl_module_info(module, &trusted, NULL, NULL, NULL, NULL, NULL, NULL) && trusted)
+		*trusted = module;
+	return module;
+}
+
+unsigned symbol_walk(struct symbol_table *table, const struct stack *stack, unsigned depth, uint64_t *ret_ips,
+		     unsigned n)
+{
+	static struct walk walk; /* not lost when the look-up is left */
+	if (!table || !stack->ip || !n)
+		return 0;
+	follow_loads(table);
+	Dwfl *dwfl = begin_session(table);
+	walk = (struct walk){ .stack = stack, .can_unwind = can_unwind, .ips = ret_ips, .max = n, .depth = depth };
+	if (setjmp(session.out_of_memory)) {
+		abandon_session();
+		return walk.n;
+	}
+	if (!dwfl)
+		return 0;
+	if (!can_unwind(dwfl, stack->ip))
+		return 0;
+	if (!session.unwinds) {
+		can_unwind(dwfl, (uintptr_t)symbol_walk); /* of a file libdw learns what processor this is */
+		session.unwinds = unwind_begin(dwfl);
+	}
+	if (session.unwinds)
+		unwind(dwfl, &walk);
+	return walk.n;
 }

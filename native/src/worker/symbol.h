@@ -8,7 +8,7 @@
 #ifndef SYMBOL_H
 #define SYMBOL_H
 
-#include "../base/base.h"
+#include "../base/stack.h"
 
 struct symbol {
 	const char *symbol; /* the function; of C++ and Rust as its source spells it, "" when unknown */
@@ -41,5 +41,14 @@ bool symbol_known(struct symbol_table *table, uint64_t ip, struct symbol *ret_sy
  * file is asked again after a second.
  */
 const struct symbol *symbol_resolve(struct symbol_table *table, uint64_t ip);
+
+/*
+ * The calls that a stack is made of, innermost first: the instruction that it was taken at, then of each caller one
+ * within the call. Follows the objects' unwind tables, and frame pointers through code that has none, until there are
+ * `depth` from the first outside the C library on, or `n`, or nothing more is known. Returns how many. Blocks as
+ * symbol_resolve does.
+ */
+unsigned symbol_walk(struct symbol_table *table, const struct stack *stack, unsigned depth, uint64_t *ret_ips,
+		     unsigned n);
 
 #endif

@@ -24,6 +24,7 @@
 #include "proof.h"
 #include "resolver.h"
 #include "../base/memory.h"
+#include "../base/stack.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -340,6 +341,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	if (full)
 		check_memory(engine);
 	who_keep(&engine->who, engine->pass.start_ns);
+	stack_forget(engine->pass.start_ns);
 	atomic_fetch_add(&engine->n_passes, 1);
 }
 
