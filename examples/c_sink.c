@@ -3,8 +3,9 @@
  *
  *   build/examples/c_sink
  *
- * The lesson: a sink has a cursor of its own, so it reads at its own speed. What the log evicted before it came there is
- * counted as missed, and memwatch_sink_list shows how far it is behind. When the watcher closes, it reads to the end.
+ * The lesson: a sink has a cursor of its own, so it reads at its own speed. What the log evicted before it came there
+ * is counted as missed, and memwatch_sink_list shows how far it is behind. When the watcher closes, it reads to the
+ * end.
  */
 #include <memwatch/memwatch.h>
 #include <errno.h>

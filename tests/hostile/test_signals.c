@@ -129,7 +129,7 @@ BEHAVIOUR(installs_handlers_later_and_writes_without_privilege)
 	install_and_write(backend);
 }
 
-/* --- asked about, over and over ------------------------------------------------------------------------------------ */
+/* --- asked about, over and over ----------------------------------------------------------------------------------- */
 
 /* The breakpoint at sigaction takes a signal for each call: after some hundred the host is left alone, for a second. */
 static void ask_over_and_over(const char *backend)

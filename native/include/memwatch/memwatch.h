@@ -245,8 +245,9 @@ MEMWATCH_API void memwatch_event_unref(const struct memwatch_event *event);
 MEMWATCH_API int memwatch_event_text(const struct memwatch_event *event, char *buffer, size_t size);
 
 /*
- * A name or a path as people may read it, on one line: what is not UTF-8, control characters, and those that hide or reorder
- * become "\xNN". Writes up to `size` bytes with the NUL, as snprintf does, and returns the whole length without it.
+ * A name or a path as people may read it, on one line: what is not UTF-8, control characters, and those that hide or
+ * reorder become "\xNN". Writes up to `size` bytes with the NUL, as snprintf does, and returns the whole length without
+ * it.
  */
 MEMWATCH_API size_t memwatch_text_clean(const char *text, char *buffer, size_t size);
 

@@ -1,7 +1,7 @@
 /*
- * guard.h -- small regions, and words of larger ones, that are lent free hardware watchpoints, so that their neighbours'
- * writes do not cost them their authors. Each hit is a note like that of a fault; windows, diffs and events stay as
- * they are. Not to be confused with `precise`, where each write is an event. All under the engine's lock.
+ * guard.h -- small regions, and words of larger ones, that are lent free hardware watchpoints: their neighbours' writes
+ * do not cost them their authors then. Each hit is a note like that of a fault; windows, diffs and events stay as they
+ * are. Not to be confused with `precise`, where each write is an event. All under the engine's lock.
  */
 #ifndef GUARD_H
 #define GUARD_H
