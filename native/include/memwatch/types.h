@@ -135,8 +135,7 @@ struct memwatch_region_options {
 	const size_t *shape; /* n_dims extents, C order; copied */
 	int fortran_order;   /* the shape's first index runs fastest */
 	enum memwatch_when when;
-	/* Events a second, 1e-9 to 1e9, 0: no limit. What comes faster is merged into one event, without exact author */
-	/* Events a second, 1e-9 to 1e9, 0: no limit. What comes faster is merged into one event without exact author. */
+	/* Events a second, 1e-9 to 1e9, 0: no limit. What comes faster is merged, without an exact author. */
 	double max_rate;
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
 	int metric; /* 1: numeric arrays too export min, max, mean and NaN count; scalars always export their value */
@@ -246,8 +245,8 @@ struct memwatch_where {
 	int32_t thread_id;       /* as gettid(2) gives it, 0 when unknown */
 	const char *thread_name; /* the thread's name in the system, "" when unknown; lives as long as the event */
 	/*
-	 * Innermost first, up to `stack_depth`: frames of the interpreter that a frame hook read; else, for a depth of 2
-	 * and more, native ones, of which the first is `native`.
+	 * Innermost first, up to `stack_depth`: frames of the interpreter that a frame hook read; else, for a depth of
+	 * 2 and more, native ones, of which the first is `native`.
 	 */
 	uint32_t n_frames;
 	const struct memwatch_frame *frames;

@@ -1,7 +1,7 @@
 /*
  * resolver.h -- names for the instructions in events, on a thread of its own: the first look into an object's symbols
  * takes long, and a pass does not wait for it. An event whose instruction is known goes to the sinks at once; another,
- * and all that come after it, when its name is there. Where the writer's stack was taken, its callers are looked up too.
+ * and all that come after it, when its name is there. Of a writer whose stack was taken, callers are looked up, too.
  *
  *   who may run together    resolver_name, resolver_want: the worker, or whoever emits, under the engine's lock
  *                           resolver_hold, resolver_release: a thread that forks
