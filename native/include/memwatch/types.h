@@ -135,6 +135,7 @@ struct memwatch_region_options {
 	const size_t *shape; /* n_dims extents, C order; copied */
 	int fortran_order;   /* the shape's first index runs fastest */
 	enum memwatch_when when;
+	double low, high; /* of `when`; 0 where it does not look at them */
 	/* Events a second, 1e-9 to 1e9, 0: no limit. What comes faster is merged, without an exact author. */
 	double max_rate;
 	uint64_t history_budget; /* of this region, within the watcher's; 0: no bound of its own */
