@@ -42,6 +42,13 @@ void diff_reset(struct diff *diff, size_t undo_max)
 	diff->lost_from = UINT64_MAX;
 }
 
+void diff_erase(struct diff *diff)
+{
+	if (diff->undo_bytes)
+		explicit_bzero(diff->undo, diff->undo_bytes);
+	explicit_bzero(diff->kept, diff->n_kept * sizeof diff->kept[0]);
+}
+
 static void add_range(struct diff *diff, uint64_t offset, uint64_t size_bytes)
 {
 	struct memwatch_range *last = diff->n_ranges ? &diff->ranges[diff->n_ranges - 1] : NULL;

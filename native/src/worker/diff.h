@@ -50,6 +50,8 @@ size_t diff_equal_blocks(const uint8_t *a, const uint8_t *b, size_t n);
 void diff_init(struct diff *diff);
 void diff_fini(struct diff *diff);
 void diff_reset(struct diff *diff, size_t undo_max);
+/* Overwrites the old bytes that it holds. */
+void diff_erase(struct diff *diff);
 /* Hands the undo over, as a block of its own; NULL without memory. */
 uint8_t *diff_take_undo(struct diff *diff);
 

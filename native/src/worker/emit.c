@@ -400,9 +400,10 @@ static void make_room(void *arg, size_t n_bytes)
 
 /* Before the diff: keeps what the event will need of the old value. */
 static bool diff_begin(struct engine *engine, struct memwatch *watcher, const struct region *region,
-		       uint64_t *ret_old_hash)
+		       uint64_t *ret_old_hash, size_t *ret_head)
 {
 	size_t head = is_hashed(region) ? 0 : head_bytes(watcher, region);
+	*ret_head = head;
 	if (guard_holds(region))
 		guard_keep(engine, region);
 	diff_reset(&engine->diff, undo_max(watcher, region));
@@ -416,6 +417,16 @@ static bool diff_begin(struct engine *engine, struct memwatch *watcher, const st
 				? siphash(&watcher->hash_key, region->shadow, region->size_bytes)
 				: 0;
 	return true;
+}
+
+/* At the end: of a value that is hidden nothing stays where the next one is compared. */
+static void diff_end(struct engine *engine, const struct region *region, size_t head)
+{
+	if (region->values == MEMWATCH_VALUES_FULL)
+		return;
+	if (head)
+		explicit_bzero(engine->pass.head, head);
+	diff_erase(&engine->diff);
 }
 
 /* What changed lately is looked at more often. */
@@ -449,29 +460,23 @@ void emit_value(struct engine *engine, struct region *region, const void *value,
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	uint64_t old_hash;
+	size_t head;
 	region->detected++;
 	watcher->ledger.detected++;
-	if (!diff_begin(engine, watcher, region, &old_hash)) {
+	if (!diff_begin(engine, watcher, region, &old_hash, &head)) {
 		memcpy(region->shadow, value, region->size_bytes);
 		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
 		return;
 	}
 	diff_bytes(&engine->diff, value, region->shadow, 0, region->size_bytes);
 	judge(engine, watcher, region, old_hash, author);
+	diff_end(engine, region, head);
 }
 
-void emit_region(struct engine *engine, struct region *region)
+/* Compares what was written of a region, and tells what came of it. */
+static void detect(struct engine *engine, struct memwatch *watcher, struct region *region, bool was_written,
+		   uint64_t old_hash)
 {
-	struct memwatch *watcher = engine->watchers[region->watcher];
-	bool was_written = region->flags & REGION_WRITTEN;
-	uint64_t old_hash;
-	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
-	if (region->point && !guard_holds(region))
-		return; /* what has a watchpoint is told by precise.c, write by write */
-	if (!diff_begin(engine, watcher, region, &old_hash)) {
-		engine->pass.touch_failed = true; /* no memory: the next pass tries again */
-		return;
-	}
 	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written);
 	if (!error)
 		error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.polled);
@@ -493,6 +498,23 @@ void emit_region(struct engine *engine, struct region *region)
 			guard_settle(engine, region);
 		engine->pass.tell_ns += was_written ? 0 : time_cpu_ns() - cpu_ns;
 	}
+}
+
+void emit_region(struct engine *engine, struct region *region)
+{
+	struct memwatch *watcher = engine->watchers[region->watcher];
+	bool was_written = region->flags & REGION_WRITTEN;
+	uint64_t old_hash;
+	size_t head;
+	region->flags &= (uint8_t) ~(REGION_PENDING | REGION_WRITTEN);
+	if (region->point && !guard_holds(region))
+		return; /* what has a watchpoint is told by precise.c, write by write */
+	if (!diff_begin(engine, watcher, region, &old_hash, &head)) {
+		engine->pass.touch_failed = true; /* no memory: the next pass tries again */
+		return;
+	}
+	detect(engine, watcher, region, was_written, old_hash);
+	diff_end(engine, region, head);
 }
 
 void emit_lost(struct engine *engine, struct region *region)
