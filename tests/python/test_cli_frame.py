@@ -60,7 +60,7 @@ def test_each_example_is_understood():
         "discover --listen 99999", "discover --listen -1", "run --port 99999 --watch a:b -- x.py",
         "attach 1 --port 1.5 --watch a:b", "attach 0 --watch a:b", "attach -1 --watch a:b", "attach x --check",
         "detach 99999999999", "detach 1 --timeout -1", "detach 1 --timeout nan", "ps --seconds -1", "ps --seconds nan",
-        "top --seconds inf", "top --seconds x", "tail --since x", "tail --since -1", "tail --since 1e300",
+        "top --seconds inf", "top --seconds x", "tail --since x", "tail --since -1", "tail --since 1e300", "tail --since 1e15", "value x --at 1e17",
         "tail -n -1", "tail ftp://there", "tail http://there:99999", "tail http://there:x", "tail http://[::1",
         "show http://there:0", "value x --at y", "value x --seq -1", "history x --run -1", "history x --until z",
         "ship", "ship --to kafka://there", "ship --to otlp+http://", "ship --to otlp+http://there:99999",
@@ -121,6 +121,13 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     )  # fmt: skip
     os.close(write)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_no_error(closed):
+    command = f"{sys.executable} -m memwatch discover --directory /nonexistent {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch, capsys):

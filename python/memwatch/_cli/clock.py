@@ -8,6 +8,7 @@ import re
 import time
 from datetime import datetime
 
+END_S = 253_402_300_800  # the year 10000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -21,7 +22,7 @@ def moment(text: str) -> float:
             at = datetime.fromisoformat(text).timestamp()
         except ValueError:
             at = math.nan
-    if not 0 <= at < 1 << 60:
+    if not 0 <= at < END_S:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: 10m, 2h, 2026-11-22T22:00:00, 1795384800")
     return at
 

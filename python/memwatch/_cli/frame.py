@@ -118,6 +118,16 @@ def complain(sentence: str) -> None:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
+def open_closed_streams() -> None:
+    """Where a shell closed stdout or stderr (`>&-`) Python has none: what is printed goes nowhere, as into a closed pipe.
+
+    A program that `run` starts finds them closed, as it would by itself: this descriptor ends with exec.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+
+
 def quiet_stdout() -> None:
     """After a broken pipe: what is left in the buffer goes nowhere, and nothing complains at exit."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
@@ -143,6 +153,7 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Runs what was typed; the exit status."""
+    open_closed_streams()
     options = parsed(parser, arguments)
     try:
         status = int(options.run_command(options))
