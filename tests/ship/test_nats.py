@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import shutil
 import signal
@@ -124,6 +125,14 @@ def test_nobody_there_is_said(watch: Watch, ship: Start) -> None:
     watch().write(1)
     said = ship("--to", f"nats://127.0.0.1:{free_port()}", "--give-up-after", "1").once(status=1)
     assert "cannot be reached" in said
+
+
+def test_credentials_that_are_missing_are_said_at_once(watch: Watch, ship: Start, runtime: Path) -> None:
+    watch()
+    assert "creds: No such file" in ship("--to", "nats://127.0.0.1:4222", "--nats-creds", runtime / "creds").once(1)
+    if importlib.util.find_spec("nkeys") is None:
+        (runtime / "creds").touch()
+        assert "needs nkeys" in ship("--to", "nats://127.0.0.1:4222", "--nats-creds", runtime / "creds").once(1)
 
 
 def test_the_server_is_killed_in_the_middle(watch: Watch, ship: Start, server: Server) -> None:

@@ -236,6 +236,13 @@ def test_a_file_that_is_not_ours_alone_is_not_written(ship: Start, runtime: Path
     assert text.read_text() == "the user's, without an end of line"
 
 
+def test_numbers_that_cannot_be_written_are_said_and_counted(runtime: Path) -> None:
+    numbers, said = Numbers(), list[str]()
+    write_file(numbers, str(runtime / "no" / "numbers"), said.append)
+    assert said == [f"--metrics-file {runtime}/no/numbers: No such file or directory"]
+    assert 'memwatch_ship_failures_total{reason="state"} 1' in numbers.text()
+
+
 def test_what_waits_beside_a_file_is_not_written_through(runtime: Path) -> None:
     text = runtime / "text"
     text.write_text("the user's")
@@ -245,7 +252,7 @@ def test_what_waits_beside_a_file_is_not_written_through(runtime: Path) -> None:
     cursors.save("epoch", 1, "source")
     cursors.close()
     numbers = Numbers()
-    write_file(numbers, str(runtime / "numbers"))
+    write_file(numbers, str(runtime / "numbers"), pytest.fail)
     assert (text.read_text(), numbers.last_error) == ("the user's", "")
     assert "epoch" in (runtime / "state").read_text() and "memwatch_ship_up 1" in (runtime / "numbers").read_text()
     assert (runtime / "state").stat().st_mode & 0o777 == 0o600

@@ -119,13 +119,13 @@ def complain(sentence: str) -> None:
 
 
 def open_closed_streams() -> None:
-    """Where a shell closed stdout or stderr (`>&-`) Python has none: what is printed goes nowhere, as into a closed pipe.
+    """Where a shell closed stdout or stderr (`>&-`) Python has none: what is printed goes nowhere.
 
     A program that `run` starts finds them closed, as it would by itself: this descriptor ends with exec.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the end
 
 
 def quiet_stdout() -> None:

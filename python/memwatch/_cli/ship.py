@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
 
         def every_round() -> None:
             if options.metrics_file:
-                ship_numbers.write_file(numbers, options.metrics_file)
+                ship_numbers.write_file(numbers, options.metrics_file, say)
 
         try:
             failures = shipper.run(every_round)

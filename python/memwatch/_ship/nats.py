@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import threading
 from typing import Any, Optional
 
@@ -21,6 +22,14 @@ from memwatch._ship.sink import Say
 WINDOW, ACK_S, CONNECT_S = 256, 5.0, 5.0
 
 
+def _check_credentials(path: str) -> None:
+    """Before the first try: what is missing here is missing for ever."""
+    with open(path, "rb"):
+        pass
+    if importlib.util.find_spec("nkeys") is None:
+        raise ValueError("--nats-creds needs nkeys: pip install nkeys")
+
+
 class Nats:
     """One server, or several of a cluster with commas between."""
 
@@ -29,6 +38,8 @@ class Nats:
             import nats
         except ImportError:
             raise ValueError("NATS needs nats-py: pip install memwatch[nats]") from None
+        if credentials is not None:
+            _check_credentials(credentials)
         self._nats: Any = nats
         self._servers = [each if "://" in each else f"nats://{each}" for each in url.split(",")]
         self._subject, self._credentials = subject, credentials

@@ -9,6 +9,7 @@ from typing import Optional
 
 from memwatch._cli.server import Server
 from memwatch._ship import files
+from memwatch._ship.sink import Say
 
 FAMILIES = {
     "memwatch_ship_up": ("gauge", "1 while the shipper runs."),
@@ -130,9 +131,10 @@ def serve(numbers: Numbers, host: str, port: int) -> Server:
     return server
 
 
-def write_file(numbers: Numbers, path: str) -> None:
-    """Writes them to a file, replaced whole, as node_exporter wants it."""
+def write_file(numbers: Numbers, path: str, say: Say) -> None:
+    """Writes them to a file, replaced whole, as node_exporter wants it; where that fails, it is said and counted."""
     try:
         files.replace(path, numbers.text(), mode=0o666, synced=False)
     except OSError as error:
         numbers.failed("state", f"{path}: {error.strerror}")
+        say(f"--metrics-file {path}: {error.strerror}")
