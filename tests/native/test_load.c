@@ -3,6 +3,10 @@
  */
 #include "watching.h"
 
+#include <dirent.h>
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+
 static memwatch *open_ring(const char *backend, uint32_t ring_capacity, double budget)
 {
 	struct memwatch_options options;
@@ -317,4 +321,81 @@ TEST(idle_is_nearly_free)
 	fprintf(stderr, "idle: %.3f %% of a core, sweep every %u ms\n", share * 100, stats_of(watcher).sweep_ms);
 	CHECK(share < 0.02);
 	memwatch_close(watcher);
+}
+
+enum { VARIABLES = 50, CALLS_A_SECOND = 20, THREADS_MAX = 8 };
+
+/* The number of the tracepoint that every system call passes; -1 where it cannot be had. */
+static long system_calls_tracepoint(void)
+{
+	long number = -1;
+	FILE *file = fopen("/sys/kernel/tracing/events/raw_syscalls/sys_enter/id", "re");
+	if (!file)
+		return -1;
+	if (fscanf(file, "%ld", &number) != 1)
+		number = -1;
+	fclose(file);
+	return number;
+}
+
+/* A counter of its system calls for each thread but this one. How many there are; none without the right. */
+static int count_others(int *counters)
+{
+	struct perf_event_attr attributes = { .size = sizeof attributes, .type = PERF_TYPE_TRACEPOINT };
+	long number = system_calls_tracepoint();
+	struct dirent *entry;
+	int n = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	CHECK(tasks);
+	attributes.config = (uint64_t)number;
+	while (number >= 0 && n < THREADS_MAX && (entry = readdir(tasks))) {
+		int thread_id = atoi(entry->d_name);
+		int fd = thread_id > 0 && thread_id != gettid() ? (int)syscall(SYS_perf_event_open, &attributes,
+									       thread_id, -1, -1, PERF_FLAG_FD_CLOEXEC)
+								: -1;
+		if (fd >= 0)
+			counters[n++] = fd;
+	}
+	closedir(tasks);
+	return n;
+}
+
+static uint64_t sum_of(const int *counters, int n)
+{
+	uint64_t sum = 0, count;
+	for (int i = 0; i < n; i++) {
+		CHECK_EQ(read(counters[i], &count, sizeof count), sizeof count);
+		sum += count;
+	}
+	return sum;
+}
+
+/* Between the beginnings of two sweeps, when nothing has been written for a while. */
+TEST(at_rest_there_are_few_system_calls)
+{
+	static uint64_t variables[VARIABLES][PAGE / sizeof(uint64_t) / 8];
+	int counters[THREADS_MAX];
+	char name[32];
+	memwatch *watcher = open_ring("uffd", 65536, 0.01);
+	for (int i = 0; i < VARIABLES; i++) {
+		snprintf(name, sizeof name, "variable-%d", i);
+		add_region(watcher, variables[i], sizeof variables[i][0], name);
+		variables[i][0]++;
+	}
+	flush(watcher);
+	int n = count_others(counters);
+	if (!n)
+		SKIP("system calls are counted by who may use tracepoints");
+	WAIT_FOR(stats_of(watcher).sweep_ms >= 2000);
+	uint64_t passes = stats_of(watcher).passes, calls = sum_of(counters, n);
+	double start = harness_now_s();
+	WAIT_FOR(stats_of(watcher).passes >= passes + 2);
+	double rate = (double)(sum_of(counters, n) - calls) / (harness_now_s() - start);
+	fprintf(stderr, "at rest: %.1f system calls a second\n", rate);
+	CHECK_OP(rate, <, CALLS_A_SECOND);
+
+	variables[0][0]++; /* and what comes then is told as soon as ever */
+	WAIT_FOR(newest_told(watcher) > VARIABLES);
+	WAIT_FOR(stats_of(watcher).sweep_ms < 2000);
+	OK(memwatch_close(watcher));
 }

@@ -31,7 +31,9 @@
 enum {
 	PAGE_SHIFT = 12,
 	PAGE_BYTES = 1 << PAGE_SHIFT,
-	SWEEP_MAX_MS = 250, /* the sweep's interval while nothing changes */
+	SWEEP_MAX_MS = 250,   /* the sweep's interval while nothing changes, */
+	SWEEP_REST_MS = 2000, /* and when nothing has for SWEEP_REST_AFTER_MS */
+	SWEEP_REST_AFTER_MS = 5000,
 	CACHE_LINE = 64
 };
 

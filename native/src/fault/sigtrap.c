@@ -254,12 +254,16 @@ static void lost_check(uint64_t now_ns)
 		trap_switch(&events, true);
 }
 
-/* Where nobody tells of a new handler for SIGTRAP, it is looked for often. */
+/*
+ * Where nobody tells of a new handler for SIGTRAP, it is looked for often; where the sentinel does, for what passes it
+ * by.
+ */
 static uint64_t guard_tick(uint64_t now_ns)
 {
-	if (filter_guards() || sentinel_is_on())
-		return sentinel_tick(now_ns);
-	return now_ns + HOLD_NS;
+	if (!filter_guards() && !sentinel_is_on())
+		return now_ns + HOLD_NS;
+	uint64_t wish_ns = sentinel_tick(now_ns);
+	return wish_ns || filter_guards() ? wish_ns : now_ns + SWEEP_MAX_MS * NS_PER_MS;
 }
 
 /* How long the events have been off by now, without what counts as refused already. */

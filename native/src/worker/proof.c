@@ -104,7 +104,7 @@ static bool stands_in_call(int32_t thread_id)
 /* A look at the threads whose last notes are not proven. How many are left. */
 static unsigned look_at_threads(struct who *who, struct lasts *lasts)
 {
-	int32_t self = (int32_t)gettid();
+	int32_t self = lasts->n ? (int32_t)gettid() : 0;
 	unsigned n_left = 0;
 	for (uint32_t i = 0; i < lasts->n; i++) {
 		const struct last *last = &lasts->threads[i];

@@ -2,7 +2,8 @@
  * worker.c -- DESIGN: one thread, without any interpreter's lock. A note begins a window; when the window is over, a
  * partial pass collects the pages that have notes. A full pass (the sweep) collects all armed pages and finds what
  * sends no note: system calls, throttled or unattributed writers. It comes at an interval that is the window while such
- * changes happen and doubles up to SWEEP_MAX_MS while they do not. A flush is a full pass at once.
+ * changes happen and doubles up to SWEEP_MAX_MS while they do not, up to SWEEP_REST_MS when nothing at all has changed
+ * for a while. A flush is a full pass at once.
  *
  * A pass: drain the notes, collect (which re-arms), drain again, then diff every region that holds a written page.
  * Notes taken while it collects may belong to either window: they explain changes of this one, and are kept for the
@@ -50,6 +51,7 @@ enum {
 struct plan {
 	uint64_t sweep_ns;      /* the sweep's interval */
 	uint64_t next_sweep_ns; /* CLOCK_MONOTONIC, as all here */
+	uint64_t busy_ns;       /* when something was last written */
 	uint64_t first_note_ns; /* of the window that is open, 0: none */
 	uint64_t window_ns;     /* how wide it is */
 	uint64_t earliest_ns;   /* the next partial pass not before */
@@ -402,10 +404,23 @@ static void plan_window(struct engine *engine, struct plan *plan, uint64_t n_not
 static void plan_sweep(struct engine *engine, struct plan *plan, uint64_t took_ns, uint64_t now_ns)
 {
 	uint64_t least_ns = max_u64(engine->window_ns, took_ns * (engine->pass.silent_change ? PASS_SHARE : 0));
-	uint64_t most_ns = max_u64(max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns), took_ns * SWEEP_SHARE);
+	bool rests = !engine->pass.silent_change && now_ns - plan->busy_ns > SWEEP_REST_AFTER_MS * NS_PER_MS;
+	uint64_t longest_ns = (rests ? SWEEP_REST_MS : SWEEP_MAX_MS) * NS_PER_MS;
+	uint64_t most_ns = max_u64(max_u64(longest_ns, engine->window_ns), took_ns * SWEEP_SHARE);
 	plan->sweep_ns = engine->pass.silent_change ? least_ns : min_u64(plan->sweep_ns * 2, most_ns);
 	plan->next_sweep_ns = now_ns + plan->sweep_ns;
 	atomic_store(&engine->sweep_ns, plan->sweep_ns);
+}
+
+/* Something was written: a long rest is over, for system calls, too. */
+static void end_rest(struct engine *engine, struct plan *plan, uint64_t now_ns)
+{
+	uint64_t most_ns = max_u64(SWEEP_MAX_MS * NS_PER_MS, engine->window_ns);
+	plan->busy_ns = now_ns;
+	if (plan->sweep_ns <= most_ns)
+		return;
+	plan->sweep_ns = most_ns;
+	plan->next_sweep_ns = min_u64(plan->next_sweep_ns, now_ns + most_ns);
 }
 
 static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
@@ -490,13 +505,15 @@ static bool work(struct engine *engine, struct plan *plan)
 	if (passes) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
-		uint64_t n_notes = engine->who.n;
+		uint64_t n_notes = engine->who.n, n_written = atomic_load(&engine->n_pages_written);
 		pass(engine, request.flush || sweep, request.flush, (struct span){ 0 });
 		plan->due_ns = emit_due(engine, request.flush);
 		announce(engine);
 		uint64_t now_ns = time_monotonic_ns(), spent_ns = time_cpu_ns(), took_ns = spent_ns - plan->spent_ns;
 		plan->spent_ns = spent_ns;
 		plan_window(engine, plan, n_notes, took_ns, now_ns);
+		if (window || atomic_load(&engine->n_pages_written) != n_written)
+			end_rest(engine, plan, now_ns);
 		if (sweep || engine->pass.silent_change)
 			plan_sweep(engine, plan, took_ns, now_ns);
 		pthread_mutex_unlock(&engine->lock);
@@ -520,9 +537,11 @@ static void *run(void *arg)
 {
 	struct engine *engine = arg;
 	engine_thread_begin();
+	uint64_t now_ns = time_monotonic_ns();
 	struct plan plan = { .sweep_ns = engine->window_ns,
 			     .window_ns = engine->window_ns,
-			     .next_sweep_ns = time_monotonic_ns() + engine->window_ns };
+			     .next_sweep_ns = now_ns + engine->window_ns,
+			     .busy_ns = now_ns };
 	pthread_mutex_lock(&engine->pass_lock);
 	engine->who.own_thread_id = gettid();
 	pthread_mutex_unlock(&engine->pass_lock);
