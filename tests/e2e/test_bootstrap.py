@@ -1,11 +1,15 @@
 """Installing what is missing: quiet when nothing is, and plain words when it may not."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import wait_for
 
 from .conftest import ROOT, WAIT_S
 
@@ -99,3 +103,60 @@ def test_an_old_python_is_refused(commands: Path) -> None:
     fake(commands, "python-old", "exit 1")
     done = bootstrap("build", PATH=str(commands), PYTHON="python-old")
     assert done.stderr == "memwatch: Python 3.11 or newer is needed\n"
+
+
+POLICY = "policy-rc.d"
+
+
+@pytest.fixture
+def installing(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts scripts/apt_install with an apt-get of ours and, in a mount namespace, a /usr/sbin of its own."""
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "bin").mkdir()
+    started = []
+
+    def start(apt_get: str) -> subprocess.Popen[bytes]:
+        fake(tmp_path / "bin", "apt-get", apt_get)
+        script = 'mount --bind "$1" /usr/sbin && exec scripts/apt_install something'
+        command = ["unshare", "--mount", "sh", "-c", script, "-", tmp_path / "sbin"]
+        env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        started.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a /usr/sbin of its own")
+
+
+@needs_root
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, "it fails", "it is done"])
+def test_what_keeps_services_from_starting_goes_away_whatever_happens(
+    tmp_path: Path, installing: Callable[[str], subprocess.Popen[bytes]], how: signal.Signals | str
+) -> None:
+    """As long as it is there no package's service starts, on this machine, ever."""
+    policy = tmp_path / "sbin" / POLICY
+    ends = {"it fails": "exit 1", "it is done": "exit 0"}.get(str(how), "exec sleep 100")
+    process = installing(f"cat {policy} >{tmp_path}/seen; {ends}")
+    wait_for(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").stat().st_size > 0, WAIT_S)
+    assert "exit 101" in (tmp_path / "seen").read_text()
+    if isinstance(how, signal.Signals):
+        process.send_signal(how)
+        if how != signal.SIGKILL:  # a shell waits for what it runs before it looks at a signal
+            subprocess.run(["pkill", "-TERM", "-P", str(process.pid)], check=False)
+    process.wait(WAIT_S)
+    wait_for(lambda: not policy.exists(), WAIT_S)
+
+
+@needs_root
+def test_what_an_administrator_put_there_stays(
+    tmp_path: Path, installing: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    policy = tmp_path / "sbin" / POLICY
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    assert installing("exit 0").wait(WAIT_S) == 0
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
