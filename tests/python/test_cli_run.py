@@ -300,6 +300,7 @@ def test_a_program_that_is_not_there(folder):
         ("[[variables]]\nwatch = 'a:b'\nmax_rate = -1", 3, "max_rate"),
         ("[variables]\nwatch = 'a:b'", 1, "[[variables]]"),
         ("watcher = 3\n", 1, "is a table"),
+        ("x = " + 2000 * "[", 1, "cannot be read"),
     ],
 )
 def test_a_mistake_in_a_file_is_told_with_its_line(folder, text, line, sentence):

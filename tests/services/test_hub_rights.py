@@ -12,6 +12,8 @@ import subprocess
 import pytest
 from tests.conftest import wait_for
 
+from memwatch._cli.found import in_directory
+
 from .hub import Hub
 from .test_hub import _directory, _start, of  # noqa: F401  # its fixtures
 
@@ -164,3 +166,11 @@ def test_scrapes_of_strangers_share_one(directory, start):
         with silent(hub, 60, head.encode()):
             hub.get("/metrics", token=False, Via="1.1 x")
         assert asked() - before < 60
+
+
+@pytest.mark.parametrize("url", ["http://127[]0.0.1:1/", "http://[::1/", "http://a:b/", "http://a:99999/"])
+def test_a_file_with_an_address_that_is_none_says_nothing(directory, url):
+    said = {"pid": os.getpid(), "port": 1, "epoch": 16 * "0", "url": url}
+    (directory / "1-1.json").write_text(json.dumps(said))
+    (directory / "1-1.json").chmod(0o600)
+    assert list(in_directory(str(directory), 0, [], False)) == []

@@ -106,6 +106,8 @@ def read_file(directory: int, name: str) -> Optional[dict[str, Any]]:
 def _is_whole(said: Any) -> bool:
     if not isinstance(said, dict) or not isinstance(said.get("pid"), int) or not isinstance(said.get("epoch"), str):
         return False
+    if isinstance(said.get("url"), str):
+        urlsplit(said["url"]).port  # ValueError: it is no address  # noqa: B018
     port, path = said.get("port"), said.get("unix_socket")
     return (type(port) is int and 0 < port < 65536) or (port in (0, None) and isinstance(path, str))
 

@@ -77,6 +77,8 @@ class File:
             place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", sentence)
             line = (place and place[1]) or self._text.count("\n") + 1
             raise Failure(f"{path}:{line}: {sentence[: place.start()] if place else sentence}") from None
+        except (ValueError, RecursionError) as error:  # a number without end, brackets without end
+            raise Failure(f"{path}:1: this cannot be read: {error}") from None
 
     def wrong(self, sentence: str, table: str, number: int = 0, key: Optional[str] = None) -> NoReturn:
         """Ends with the line of a key, or of its table (the `number`th of that name)."""
