@@ -75,7 +75,8 @@ class Where(Mapping[str, Any]):
 
     Of the attribution "exact" only: `file`, `function` and `line` are the Python line that wrote; for a writer that is
     no Python, its source as far as debug information tells. `symbol`, `object`, `offset`, `native_file` and
-    `native_line` are the storing instruction. `page_writer` is what "page" knows: who wrote to the page, elsewhere or
+    `native_line` are the storing function; of a store within the C library the function that called it (behind a Python
+    line with `stack_depth` above 1 only). `page_writer` is what "page" knows: who wrote to the page, elsewhere or
     at another time, with the same fields; a hint, and often not who made this change.
     """
 
