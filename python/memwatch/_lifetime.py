@@ -30,12 +30,11 @@ _pid = os.getpid()
 _told = False
 _logger: logging.Logger
 _begun = _threads.real_lock()
-forked_first: list[Callable[[], None]] = []
-"""What a forked child does before its watchers are opened again."""
+_forked_first: list[Callable[[], None]] = []
 
 
 def _begin() -> None:
-    """With the first watcher: programs that open none have no use for it, nor for logging."""
+    """With the first watcher or adapter: other programs have no use for it, nor for logging."""
     global _logger, _pid
     import logging  # before our hooks: its own, which make its locks anew in a child, run first
 
@@ -45,6 +44,13 @@ def _begin() -> None:
         os.register_at_fork(after_in_child=_forked, after_in_parent=_after_in_parent)
         if sys.version_info >= (3, 12):
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+
+
+def forked_first(call: Callable[[], None]) -> None:
+    """What a forked child does before its watchers are opened again."""
+    if _begun.acquire(blocking=False):
+        _begin()
+    _forked_first.append(call)
 
 
 def keep(watcher: Closable) -> None:
@@ -99,7 +105,7 @@ def _forked() -> None:
     watchers = list(_open.values())
     _open.clear()
     _paused.clear()
-    for call in forked_first:
+    for call in _forked_first:
         call()
     if not _told and any(watcher._regions and not watcher._follows for watcher in watchers):
         _logger.warning(

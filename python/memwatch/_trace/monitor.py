@@ -50,7 +50,7 @@ class MonitoringEngine:
         on_instruction = getattr(self._callbacks[self._events.INSTRUCTION], "__code__", LOOK_CLOSER)
         self._reporting = {id(LOOK_CLOSER), id(on_instruction)}
         """The ids of the code objects of which a thread that runs one may be about to report."""
-        forked_first.append(self._forked)
+        forked_first(self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
 

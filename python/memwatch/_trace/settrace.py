@@ -53,7 +53,7 @@ class SettraceEngine:
         self._n_frames = 0
         self._is_gateless = False
         self._line_codes = {id(LOOK_CLOSER)}
-        forked_first.append(self._forked)
+        forked_first(self._forked)
 
     # --- the engine's interface -----------------------------------------------------------------------------------
 
