@@ -214,10 +214,13 @@ class StoredEvent:
             end = max(end, stop)
 
     def _details(self) -> Optional[tuple[Any, ...]]:
-        return self.reader.file.row(
+        row = self.reader.file.row(
             "SELECT changed_bytes, ranges, old_preview, new_preview, old_hash, new_hash FROM details WHERE id = ?",
             self.id,
         )
+        if row is not None and not _makes_sense(row):
+            raise Error(errno.EBADMSG, "the recording is damaged: the details of an event make no sense")
+        return row
 
     @property
     def changes(self) -> list[tuple[int, int]]:
@@ -257,6 +260,18 @@ class StoredEvent:
     @property
     def new_hash(self) -> Optional[int]:
         return self._hash(5)
+
+
+def _makes_sense(details: tuple[Any, ...]) -> bool:
+    n_bytes, ranges, *previews, old_hash, new_hash = details
+    try:
+        numbers = [n_bytes, *(number for at, n in json.loads(ranges) for number in (at, n))]
+        numbers += [int(each, 16) for each in (old_hash, new_hash) if each is not None]
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return all(isinstance(each, int) for each in numbers) and all(
+        isinstance(each, (bytes, type(None))) for each in previews
+    )
 
 
 class Reader:
