@@ -45,6 +45,12 @@ void who_drain(struct who *who, struct ring *ring)
 	}
 }
 
+void who_begin(struct who *who, struct ring *ring)
+{
+	who_drain(who, ring);
+	who->n_collected = who->n;
+}
+
 void who_close_window(struct who *who)
 {
 	who->n_window = who->n;
@@ -93,9 +99,12 @@ void who_told(struct who *who, struct ring *ring, const struct span_list *read, 
 void who_keep(struct who *who, uint64_t since_ns)
 {
 	uint32_t n = 0;
-	for (uint32_t i = 0; i < who->n; i++)
-		if (who->notes[i].time_ns >= since_ns)
-			who->notes[n++] = who->notes[i];
+	for (uint32_t i = 0; i < who->n; i++) {
+		const struct taken *note = &who->notes[i];
+		bool came_late = i >= who->n_collected && !note->told && !note->point;
+		if (note->time_ns >= since_ns || came_late)
+			who->notes[n++] = *note;
+	}
 	who->n = n;
 	who->n_indexed = 0;
 }

@@ -37,6 +37,7 @@ struct who {
 	uint32_t n;
 	size_t capacity;
 	uint32_t n_indexed;
+	uint32_t n_collected;        /* those that were there when the pass began, which collects their pages */
 	uint32_t n_window;           /* those that were there when the window ended; what comes later proves nothing */
 	uint64_t n_told;             /* of the ring's notes, from its first on: those that come only now are told */
 	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
@@ -47,6 +48,8 @@ struct who {
 void who_fini(struct who *who);
 /* Takes what is in the ring. Without memory a note is lost, counted in the ring's drops. */
 void who_drain(struct who *who, struct ring *ring);
+/* Begins a pass: drains, and what is there then has its pages collected. */
+void who_begin(struct who *who, struct ring *ring);
 /* Takes a note otherwise. Without memory it is lost; false. */
 bool who_add(struct who *who, const struct taken *note);
 /* What has been drained is the window. */
@@ -62,7 +65,10 @@ bool who_is_own(const struct who *who, const struct taken *note);
  * may have told. Drains first, since a store that was read has its note in the ring.
  */
 void who_told(struct who *who, struct ring *ring, const struct span_list *read, uint64_t n_read);
-/* After a pass: keeps the notes taken at or after `since_ns` (CLOCK_REALTIME), which may belong to the next window. */
+/*
+ * After a pass: keeps the notes that may belong to the next window. Those are taken at or after `since_ns`
+ * (CLOCK_REALTIME), or came when the pass had begun, which did not collect their pages for them and has not told them.
+ */
 void who_keep(struct who *who, uint64_t since_ns);
 
 /*

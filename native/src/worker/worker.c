@@ -320,7 +320,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	engine->pass.unseen.n = 0;
 	memset(engine->pass.names, 0, sizeof engine->pass.names);
 	engine->who.resolver_id = resolver_thread(engine->resolver);
-	who_drain(&engine->who, &engine->ring);
+	who_begin(&engine->who, &engine->ring);
 	engine->pass.start_ns = time_realtime_ns();
 	if (full) {
 		begin_full(engine);
