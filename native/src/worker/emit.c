@@ -357,10 +357,11 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 {
 	size_t n_ranges = is_limited(region) ? MEMWATCH_CHANGES_MAX : engine->diff.n_ranges;
 	find_excerpt(engine, watcher, region);
-	struct event *event = region_meta(region) ? event_begin(watcher, region, n_ranges) : NULL;
+	bool has_meta = region_meta(region) != NULL;
+	struct event *event = has_meta ? event_begin(watcher, region, n_ranges) : NULL;
 	if (event && watcher->patches && region->values == MEMWATCH_VALUES_FULL)
 		fill_patch(&engine->diff, region, event);
-	if (region->meta)
+	if (has_meta)
 		keep_version(engine, watcher, region);
 	if (!event) {
 		emit_drop(watcher, region, MEMWATCH_DROP_NO_MEMORY);
