@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
@@ -28,7 +29,8 @@ class Closable(Protocol):
 _open: dict[int, Closable] = {}
 _pid = os.getpid()
 _told = False
-_logger: logging.Logger
+_logger: Optional[logging.Logger] = None
+WARNING, ERROR = 30, 40  # as in logging, which few programs need
 _begun = _threads.real_lock()
 _forked_first: list[Callable[[], None]] = []
 
@@ -36,9 +38,13 @@ _forked_first: list[Callable[[], None]] = []
 def _begin() -> None:
     """With the first watcher or adapter: other programs have no use for it, nor for logging."""
     global _logger, _pid
-    import logging  # before our hooks: its own, which make its locks anew in a child, run first
+    _pid = os.getpid()
+    # Before our hooks: its own, which make its locks anew in a child, run first. A process that gave up its rights may
+    # not read its own library any more: it does without.
+    with contextlib.suppress(ImportError):
+        import logging
 
-    _logger, _pid = logging.getLogger("memwatch"), os.getpid()
+        _logger = logging.getLogger("memwatch")
     atexit.register(close_all)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forked, after_in_parent=_after_in_parent)
@@ -108,7 +114,7 @@ def _forked() -> None:
     for call in _forked_first:
         call()
     if not _told and any(watcher._regions and not watcher._follows for watcher in watchers):
-        _logger.warning(
+        _tell(
             "process %d was forked from %d, whose variables are watched; here they are not: "
             "open the watcher after the fork, or with MemoryWatcher(follow_fork=True)",
             _pid,
@@ -119,12 +125,17 @@ def _forked() -> None:
             _follow(watcher)
 
 
+def _tell(sentence: str, *arguments: object, exc_info: bool = False) -> None:
+    if _logger is not None:
+        _logger.log(ERROR if exc_info else WARNING, sentence, *arguments, exc_info=exc_info)
+
+
 def _follow(watcher: Closable) -> None:
     try:
         for sentence in watcher._follow_fork():
-            _logger.warning("in the forked process %d %s", _pid, sentence)
+            _tell("in the forked process %d %s", _pid, sentence)
     except Exception:  # the child has work to do, watched or not
-        _logger.exception("the forked process %d is not watched", _pid)
+        _tell("the forked process %d is not watched", _pid, exc_info=True)
 
 
 def forked_silently() -> None:

@@ -89,13 +89,13 @@ static bool is_exact_after_write(memwatch *watcher, uint64_t since, uint32_t *to
 TEST(a_storm_without_a_filter_stays_within_the_budget)
 {
 	become_nobody();
-	enum { SIZE = 64 }; /* more than a watchpoint takes */
+	enum { SIZE = 64 };
 	uint32_t *variable = (uint32_t *)(void *)map_pages(1), n_writes = 0, n_exact = 0;
 	double start_s = harness_now_s();
 	memwatch *watcher = open_default();
 	if (stats_of(watcher).attribution_filtered)
 		SKIP("an ordinary user may load a filter here");
-	add_region(watcher, variable, SIZE, "a");
+	add_unlent(watcher, variable, SIZE, "a");
 	for (; harness_now_s() < start_s + 2; n_writes++) {
 		storm();
 		n_exact += is_exact_after_write(watcher, n_writes, variable, n_writes + 1);

@@ -234,7 +234,7 @@ TEST(a_neighbour_of_the_kernel_is_not_the_kernel)
 {
 	uint8_t *memory = map_pages(1);
 	memwatch *watcher = open_unhurried();
-	add_region(watcher, memory, 64, "region"); /* too large to be lent a watchpoint */
+	add_unlent(watcher, memory, 64, "region");
 	for (int i = 0; i < 50; i++) {
 		CHECK_EQ(getrandom(memory + 1024, 8, 0), 8);
 		poke(memory + 3, (uint8_t)(i + 1));

@@ -165,7 +165,7 @@ TEST(a_writer_that_changes_nothing_is_not_the_author_of_other_bytes)
 	memwatch *watcher = open_unhurried();
 	if (!stats_of(watcher).attribution_available)
 		SKIP(stats_of(watcher).attribution_note);
-	add_region(watcher, memory, 64, "a");
+	add_unlent(watcher, memory, 64, "a");
 	for (uint32_t i = 0; i < 20; i++) {
 		uint64_t since = newest(watcher);
 		write_first((uint32_t *)(void *)memory, 0);

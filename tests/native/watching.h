@@ -103,6 +103,18 @@ static inline uint64_t add_region(memwatch *watcher, void *address, size_t size_
 	return id;
 }
 
+/* One that is lent no watchpoint: what its page's faults tell is all that is known. */
+static inline uint64_t add_unlent(memwatch *watcher, void *address, size_t size_bytes, const char *name)
+{
+	struct memwatch_region_options options;
+	uint64_t id = 0;
+	memwatch_region_options_init(&options);
+	options.name = name;
+	options.precise = MEMWATCH_PRECISE_NEVER;
+	OK(memwatch_region_add(watcher, address, size_bytes, &options, &id));
+	return id;
+}
+
 static inline uint64_t add_external(memwatch *watcher, const char *name)
 {
 	struct memwatch_region_options options;

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 
 import pytest
 from tests.conftest import wait_for
@@ -148,8 +149,17 @@ def test_streams_with_the_token_do_not_give_way(directory, start):
             assert b" 200 " in stream.readline()
             with silent(hub, 200):
                 assert hub.ask("/-/healthy")[0] == 200
-                worker.write(1)
+                came = threading.Event()
+
+                def write():
+                    while not came.is_set():  # the stream begins with what comes once it has reached the worker
+                        worker.write(1)
+
+                writer = threading.Thread(target=write)
+                writer.start()
                 assert any(b'"name": "a"' in line or b'"name":"a"' in line for line in stream)
+                came.set()
+                writer.join()
 
 
 def test_scrapes_of_strangers_share_one(directory, start):

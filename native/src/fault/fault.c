@@ -10,6 +10,7 @@
 
 #include "../base/location.h"
 #include "../base/names.h"
+#include "../base/own.h"
 #include "../base/stack.h"
 
 #include <memwatch/reader.h>
@@ -36,12 +37,6 @@ static uint32_t n_stuck; /* of n_inside, those that never come out; under the en
 
 /* initial-exec: a handler's first touch must not allocate. */
 static _Thread_local int32_t own_thread_id __attribute__((tls_model("initial-exec")));
-static _Thread_local bool is_own_thread __attribute__((tls_model("initial-exec")));
-
-void memwatch_thread_own(void)
-{
-	is_own_thread = true;
-}
 
 void memwatch_frame_hook_set(uint32_t (*hook)(void *ucontext, unsigned depth))
 {
@@ -126,7 +121,7 @@ void fault_writer(void *context, uint64_t time_ns, uint64_t keep_ns, uint64_t *r
 	uint32_t (*hook)(void *, unsigned) = atomic_load_explicit(&frame_hook, memory_order_acquire);
 	*ret_ip = context ? instruction_pointer(context) : 0;
 	*ret_thread_id = own_thread_id;
-	if (is_own_thread) {
+	if (own_thread()) {
 		*ret_location = MEMWATCH_LOCATION_OWN;
 		return;
 	}

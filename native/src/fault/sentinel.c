@@ -16,6 +16,8 @@
 
 #include "trap.h"
 
+#include "../base/own.h"
+
 #include <linux/hw_breakpoint.h>
 #include <signal.h>
 #include <ucontext.h>
@@ -70,7 +72,7 @@ static void on_action_trap(struct ring *ring, const struct trap *trap, void *con
 {
 	(void)ring;
 	int signal = trap->late ? 0 : changed_signal(context);
-	if (is_called_too_often())
+	if (!own_thread() && is_called_too_often()) /* our worker looks after the handler by itself */
 		signal = SIGTRAP;
 	if (signal == SIGTRAP)
 		trap_silence();

@@ -27,6 +27,8 @@
 #include "../base/memory.h"
 #include "../base/stack.h"
 
+#include <memwatch/reader.h>
+
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -544,6 +546,7 @@ static void *run(void *arg)
 			     .busy_ns = now_ns };
 	pthread_mutex_lock(&engine->pass_lock);
 	engine->who.own_thread_id = gettid();
+	memwatch_thread_own();
 	pthread_mutex_unlock(&engine->pass_lock);
 	do {
 		rest(engine, &plan);

@@ -238,9 +238,7 @@ def _by_gdb(target: Target, script: str, deadline: float) -> None:
             "continue",
             f'call ((int(*)(const char*))PyRun_SimpleString)("{text}")',
         ]
-    # Names of functions are all that is needed: reading debug information takes longer than everything else together.
-    command = ["gdb", "-batch", "-nx", "-nw", "-readnever"]
-    command += ["-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
+    command = ["gdb", "-batch", "-nx", "-nw", "-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
     command += ["-ex", "set confirm off", "-ex", "handle all nostop noprint pass", "-p", str(target.pid)]
     for step in ("sharedlibrary libpython", "sharedlibrary libc", "thread 1", *steps, "detach"):
         command += ["-ex", step]
