@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import math
+import mmap
 from typing import TYPE_CHECKING, Any, Sequence, Union
 
 from memwatch import _check
@@ -20,8 +21,6 @@ def buffer(size: int) -> memoryview:
     _check.size(size, f"buffer({size!r})")
     if size < 1:
         raise ValueError(f"buffer({size}): a buffer has at least one byte")
-    import mmap  # here, because few programs need it
-
     if hasattr(mmap, "MAP_PRIVATE"):
         return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     return memoryview(mmap.mmap(-1, size))

@@ -323,7 +323,7 @@ TEST(idle_is_nearly_free)
 	memwatch_close(watcher);
 }
 
-enum { VARIABLES = 50, CALLS_A_SECOND = 20, THREADS_MAX = 8 };
+enum { VARIABLES = 50, CALLS_A_SECOND = 40, THREADS_MAX = 8 };
 
 /* The number of the tracepoint that every system call passes; -1 where it cannot be had. */
 static long system_calls_tracepoint(void)

@@ -81,7 +81,7 @@ def test_the_architecture_names_files_that_exist():
 
 #: What only some programs need: a program that has no use for it does not wait for it.
 FEW = {"asyncio", "base64", "copy", "ctypes", "dataclasses", "difflib", "dis", "fnmatch", "inspect", "json"}
-FEW |= {"logging", "mmap", "pathlib", "signal", "socket", "sqlite3", "subprocess", "tempfile", "tokenize", "traceback"}
+FEW |= {"logging", "pathlib", "signal", "socket", "sqlite3", "subprocess", "tempfile", "tokenize", "traceback"}
 FEW |= {"urllib", "warnings"}
 OURS = {"_doctor", "_follow", "_history", "_log_events", "_pure", "_recorded", "_scope", "_serve", "_sigterm", "_stats"}
 OURS |= {"adapters", "_trace.code", "integrations.asgi", "testing"}

@@ -160,6 +160,7 @@ def test_streams_with_the_token_do_not_give_way(directory, start):
                 assert any(b'"name": "a"' in line or b'"name":"a"' in line for line in stream)
                 came.set()
                 writer.join()
+            stream.close()
 
 
 def test_scrapes_of_strangers_share_one(directory, start):
