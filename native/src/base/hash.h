@@ -25,7 +25,8 @@ static inline uint64_t hash_bytes(const char *bytes, size_t n, uint64_t seed)
 		hash ^= hash >> 29;
 	}
 	word = n;
-	memcpy(&word, bytes, n);
+	if (n)
+		memcpy(&word, bytes, n);
 	hash = (hash ^ word ^ (uint64_t)n << 56) * UINT64_C(0xff51afd7ed558ccd);
 	return hash ^ hash >> 32;
 }
