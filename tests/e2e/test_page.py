@@ -115,6 +115,14 @@ def three_changes(service: Watched) -> None:
         service.do(line)
 
 
+def page_of_three_changes(watched: Callable[..., Watched], open_page: Callable[..., Any], looks: dict[str, Any]) -> Any:
+    service = watched()
+    three_changes(service)
+    page = open_page(service, **looks)
+    expect(page.locator("#rows tr")).to_have_count(3)
+    return page
+
+
 def test_opened_after_the_fact(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
     """Three variables changed before anybody looked: what, from what to what, who, and how sure."""
     service = watched()
@@ -199,10 +207,7 @@ def test_a_guess_does_not_look_like_proof(watched: Callable[..., Watched], open_
 def test_how_sure_is_seen_beside_a_long_function(
     watched: Callable[..., Watched], open_page: Callable[..., Any], looks: dict[str, Any]
 ) -> None:
-    service = watched()
-    three_changes(service)
-    page = open_page(service, **looks)
-    expect(page.locator("#rows tr")).to_have_count(3)
+    page = page_of_three_changes(watched, open_page, looks)
     cut = page.evaluate(
         """() => {
           document.querySelectorAll('.c-who b').forEach((name) => { name.textContent += '_and_more'.repeat(9); });
@@ -287,10 +292,7 @@ def test_sorted_and_filtered(watched: Callable[..., Watched], open_page: Callabl
 
 
 def test_keyboard_alone(watched: Callable[..., Watched], open_page: Callable[..., Any]) -> None:
-    service = watched()
-    three_changes(service)
-    page = open_page(service)
-    expect(page.locator("#rows tr")).to_have_count(3)
+    page = page_of_three_changes(watched, open_page, {})
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("pause everything")
     page.keyboard.press("Escape")
@@ -318,10 +320,7 @@ def test_keyboard_alone(watched: Callable[..., Watched], open_page: Callable[...
 def test_axe_finds_nothing_serious(
     watched: Callable[..., Watched], open_page: Callable[..., Any], looks: dict[str, Any]
 ) -> None:
-    service = watched()
-    three_changes(service)
-    page = open_page(service, **looks)
-    expect(page.locator("#rows tr")).to_have_count(3)
+    page = page_of_three_changes(watched, open_page, looks)
 
     def check(what: str) -> None:
         found = [

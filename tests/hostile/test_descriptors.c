@@ -73,6 +73,16 @@ static void end_threads(unsigned n, pthread_t *threads)
  * --- low numbers ----------------------------------------------------------------------------------------------------
  */
 
+/* One byte through the pipe is waited for by select. */
+static void check_select(const int ends[2])
+{
+	fd_set set;
+	FD_ZERO(&set);
+	FD_SET(ends[0], &set);
+	CHECK(write(ends[1], "x", 1) == 1);
+	CHECK(select(ends[0] + 1, &set, NULL, NULL, &(struct timeval){ 5, 0 }) == 1);
+}
+
 BEHAVIOUR(selects_beside_a_thousand_threads)
 {
 	enum { THREADS = 1000 };
@@ -80,16 +90,12 @@ BEHAVIOUR(selects_beside_a_thousand_threads)
 	uint8_t *memory;
 	uint64_t id;
 	int ends[2];
-	fd_set set;
 	limit_descriptors(4096);
 	start_threads(THREADS, threads);
 	memwatch *watcher = watch_page(backend, &memory, &id);
 	CHECK(pipe(ends) == 0);
 	CHECK(ends[0] < 64 && ends[1] < 64); /* the lowest number, as ever */
-	FD_ZERO(&set);
-	FD_SET(ends[0], &set);
-	CHECK(write(ends[1], "x", 1) == 1);
-	CHECK(select(ends[0] + 1, &set, NULL, NULL, &(struct timeval){ 5, 0 }) == 1);
+	check_select(ends);
 	memwatch_close(watcher);
 	end_threads(THREADS, threads);
 }
@@ -104,16 +110,12 @@ BEHAVIOUR_OF(auto, selects_beside_more_threads_than_descriptors)
 	uint8_t *memory;
 	uint64_t id;
 	int ends[2];
-	fd_set set;
 	limit_descriptors(FD_SETSIZE);
 	start_threads(THREADS, threads);
 	memwatch *watcher = watch_page(backend, &memory, &id);
 	for (int i = 0; i < FD_SETSIZE / 16; i++)
 		CHECK(pipe(ends) == 0);
-	FD_ZERO(&set);
-	FD_SET(ends[0], &set);
-	CHECK(write(ends[1], "x", 1) == 1);
-	CHECK(select(ends[0] + 1, &set, NULL, NULL, &(struct timeval){ 5, 0 }) == 1);
+	check_select(ends);
 	CHECK(read(ends[0], memory, 1) == 1);
 	poke(memory + 8, 3);
 	flush(watcher);

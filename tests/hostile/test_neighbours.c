@@ -37,15 +37,6 @@ static void go_on(memwatch *watcher, uint64_t id, uint8_t *memory)
 	memwatch_close(watcher);
 }
 
-static bool has_lost(memwatch *watcher, uint64_t id)
-{
-	const struct memwatch_event *event = last_event(watcher, id);
-	bool lost = event && event->kind == MEMWATCH_EVENT_LOST;
-	if (event)
-		memwatch_event_unref(event);
-	return lost;
-}
-
 /* The neighbour is mapped after the watch; the kernel would make one mapping of both. */
 BEHAVIOUR(moves_two_mappings_as_one)
 {

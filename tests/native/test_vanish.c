@@ -88,15 +88,6 @@ static memwatch *open_for_long(const char *backend)
 	return open_with(&options);
 }
 
-static bool has_lost(memwatch *watcher, uint64_t id)
-{
-	const struct memwatch_event *event = last_event(watcher, id);
-	bool lost = event && event->kind == MEMWATCH_EVENT_LOST;
-	if (event)
-		memwatch_event_unref(event);
-	return lost;
-}
-
 static void leave_by(const char *backend, const struct way *way, uint32_t flags)
 {
 	struct memwatch_region_options options;

@@ -187,6 +187,16 @@ static inline const struct memwatch_event *last_event(memwatch *watcher, uint64_
 	return last;
 }
 
+/* Has the region ended because its memory vanished? */
+static inline bool has_lost(memwatch *watcher, uint64_t region_id)
+{
+	const struct memwatch_event *event = last_event(watcher, region_id);
+	bool lost = event && event->kind == MEMWATCH_EVENT_LOST;
+	if (event)
+		memwatch_event_unref(event);
+	return lost;
+}
+
 static inline struct memwatch_stats stats_of(memwatch *watcher)
 {
 	struct memwatch_stats stats;

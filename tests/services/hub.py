@@ -1,11 +1,13 @@
 """A hub that runs for a test, and what it answers."""
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 
 from tests.conftest import ROOT, wait_for
 
@@ -97,3 +99,21 @@ def promtool(text):
     """Prometheus's own opinion of a scrape."""
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+@contextlib.contextmanager
+def writing(worker):
+    """The worker writes all the time: a stream begins with what comes once it has reached the worker."""
+    read = threading.Event()
+
+    def write():
+        while not read.is_set():
+            worker.write(1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        read.set()
+        writer.join()

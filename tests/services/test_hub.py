@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -18,7 +17,7 @@ from memwatch.__main__ import main
 from memwatch._hub import merge
 from memwatch._hub.access import peer_uid
 
-from .hub import ENV, Hub, promtool
+from .hub import ENV, Hub, promtool, writing
 
 WORKER = """
 import sys
@@ -323,17 +322,8 @@ def test_a_client_of_lines(directory, start):
     with Hub(directory) as hub:
         hub.await_workers(1)
         client = Client(hub, Accept="application/x-ndjson")
-        came = threading.Event()
-
-        def write():
-            while not came.is_set():  # the stream begins with what comes once it has reached the worker
-                worker.write(1)
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        line = client.answer.readline()
-        came.set()
-        writer.join()
+        with writing(worker):
+            line = client.answer.readline()
         assert json.loads(line)["worker"] == "0"
         client.close()
 

@@ -8,14 +8,13 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 
 import pytest
 from tests.conftest import wait_for
 
 from memwatch._cli.found import in_directory
 
-from .hub import Hub
+from .hub import Hub, writing
 from .test_hub import _directory, _start, of  # noqa: F401  # its fixtures
 
 STRANGER = 12345
@@ -138,6 +137,7 @@ def test_who_says_nothing_and_who_reads_nothing_keeps_nobody_out(directory, star
 
 
 def test_streams_with_the_token_do_not_give_way(directory, start):
+    """And the hub ends in the middle of one."""
     worker = start(service="shop")
     worker.write(1)
     with Hub(directory) as hub:
@@ -149,18 +149,8 @@ def test_streams_with_the_token_do_not_give_way(directory, start):
             assert b" 200 " in stream.readline()
             with silent(hub, 200):
                 assert hub.ask("/-/healthy")[0] == 200
-                came = threading.Event()
-
-                def write():
-                    while not came.is_set():  # the stream begins with what comes once it has reached the worker
-                        worker.write(1)
-
-                writer = threading.Thread(target=write)
-                writer.start()
-                assert any(b'"name": "a"' in line or b'"name":"a"' in line for line in stream)
-                came.set()
-                writer.join()
-            stream.close()
+                with writing(worker):
+                    assert any(b'"name": "a"' in line or b'"name":"a"' in line for line in stream)
 
 
 def test_scrapes_of_strangers_share_one(directory, start):

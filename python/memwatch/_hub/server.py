@@ -23,7 +23,7 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Mapping, NamedTuple,
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from memwatch._hub.access import Access, Headers, Refusal
-from memwatch._hub.stream import NDJSON, Stream, Wish
+from memwatch._hub.stream import NDJSON, Stream, Wish, end
 from memwatch._hub.upstream import Gone, Late
 from memwatch._hub.workers import OPENMETRICS, PLAIN, Worker, Workers, labels_of
 
@@ -102,14 +102,10 @@ class Hub:
         """Ends all."""
         if self._other_loopback is not None:
             self._other_loopback.close()
-        if self._beat is not None:
-            self._beat.cancel()
-        self.stream.close()
         if self._server is not None:
             self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end([*self._tasks, self._beat] if self._beat is not None else self._tasks)
+        await self.stream.close()
         self.workers.close()
 
     async def _beating(self, interval_s: float) -> None:

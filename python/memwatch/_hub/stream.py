@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import deque
 from fnmatch import fnmatchcase
-from typing import AsyncIterator, NamedTuple, Optional
+from typing import AsyncIterator, Iterable, NamedTuple, Optional
 
 from memwatch._hub.upstream import Gone, Late
 from memwatch._hub.workers import Worker, Workers
@@ -57,6 +57,15 @@ class Wish(NamedTuple):
         return isinstance(name, str) and any(fnmatchcase(name, glob) for glob in self.names)
 
 
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels them until all have ended: before 3.12, `wait_for` forgets a cancel that meets what it waits for."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_S)
+
+
 class Stream:
     """The hub's log. On the event loop only."""
 
@@ -79,10 +88,9 @@ class Stream:
             if key not in self._tasks:
                 self._tasks[key] = asyncio.ensure_future(self._follow(worker))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends what runs."""
-        for task in self._tasks.values():
-            task.cancel()
+        await end(self._tasks.values())
         self._tasks.clear()
 
     async def _follow(self, worker: Worker) -> None:
