@@ -44,7 +44,7 @@ def test_watchers_come_and_go_beside_a_thousand_threads(backend: str) -> None:
     run("cycles", 0, backend, 1000, 20)
 
 
-@pytest.mark.skipif(BUILD.endswith("tsan"), reason="its run-time stands between a store and its symbol")
+@pytest.mark.skipif(BUILD.endswith("tsan"), reason="it delays signals, which then tell of another instruction")
 @pytest.mark.timeout(LIMIT_S + 10)
 def test_a_daemon_stays_flat_and_right() -> None:
     run("daemon", SECONDS)
