@@ -282,6 +282,6 @@ int main(int argc, char **argv)
 	for (int i = 0; i < N_ACTS; i++)
 		printf("%s %llu%s", acts[i].name, (unsigned long long)n_done[i], i + 1 < N_ACTS ? ", " : "\n");
 	struct held last = held_now();
-	check_held(&first, &last);
+	check_held(&first, &last, SPARE_KIB);
 	return 0;
 }
