@@ -100,6 +100,8 @@ class Emitter:
         if self._core.closed:
             return 0
         with objects.lock:
+            has_objects = self._has_callbacks()
+            objects.used = objects.used or has_objects  # before the dispatcher can ask for what comes
             seq = self._core.post(
                 region_id,
                 old=old,
@@ -114,7 +116,6 @@ class Emitter:
                 old_number=old_object,
                 new_number=new_object,
             )
-            if self._has_callbacks():
-                objects.used = True
+            if has_objects:
                 objects.put(seq, (old_object, new_object), note)
         return seq

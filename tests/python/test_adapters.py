@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 
 from memwatch import MemoryWatcher
+from memwatch._emit import Emitter, Objects
 from memwatch.adapters import MprotectAdapter, PollingAdapter, TraceAdapter, TrackerAdapter
 from memwatch.testing import AdapterConformance, Recorder, check_adapter
 
@@ -194,6 +196,24 @@ def test_mprotect_by_name(wait_for, recorder):
         assert recorder[0].backend == "mprotect"
     for hazard in ("EFAULT", "datagram", "neighbours", "SIGSEGV", "max_map_count"):
         assert hazard in MprotectAdapter.__doc__
+
+
+def test_the_first_events_objects_are_there_however_quick_the_dispatcher_is():
+    """It asks for them while the post is still under way, and waits."""
+    objects, taken = Objects(), []
+    asker = threading.Thread(target=lambda: taken.append(objects.take(1)))
+
+    class QuickCore:
+        closed = False
+
+        def post(self, region_id, **facts):
+            asker.start()
+            asker.join(0.1)  # without the lock it has been given nothing by now
+            return 1
+
+    Emitter(QuickCore(), objects, lambda region_id: None, lambda: True).post(7, old_object="a", new_object="b")
+    asker.join()
+    assert taken == [(("a", "b"), "")]
 
 
 def test_an_adapter_without_a_watcher_says_so():
