@@ -14,13 +14,12 @@ hide the writer.
 `python -m memwatch doctor` says what works on this machine; docs/ has a tutorial and every option.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from memwatch._errors import Error
 from memwatch._event import Change, ChangeEvent, Frame, Where
 from memwatch._memory import buffer, empty
 from memwatch._native import backends
 from memwatch._stream import EventStream
+from memwatch._typing import TYPE_CHECKING, Any
 from memwatch._watcher import MemoryWatcher
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import array
 import sys
 from types import FunctionType
-from typing import Any, Optional
 
 from memwatch._trace.values import BUFFER_LIMIT, MISSING, class_attribute
+from memwatch._typing import Any, Optional
 
 _CPU = 1  # DLPack's number of the device whose memory this process can read
 

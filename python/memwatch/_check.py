@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from memwatch._typing import Any
 
 VALUES = ("full", "preview", "hash", "none", "auto")
 NUMBERS = frozenset("?bBhHiIlLqQnNefdg")

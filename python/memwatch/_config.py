@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
+
+from memwatch._typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 
 Value = Union[str, int, float, bool]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Union
 
 from memwatch import _form
+from memwatch._typing import Any, Callable, Iterator, NamedTuple, Optional, Union
 
 ELEMENTS_MAX = 64
 _BLOCK = 4096  # bytes that are compared at once

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import _thread
 import time
-from typing import Callable
 
 from memwatch import _threads
 from memwatch._native import core
 from memwatch._thread_names import ThreadNames as ThreadNames
+from memwatch._typing import Callable
 
 BATCH = 256
 

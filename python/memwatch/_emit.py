@@ -14,10 +14,10 @@ closed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
 
 from memwatch._native import core
 from memwatch._threads import RLock
+from memwatch._typing import Any, Optional
 
 OBJECTS_MAX = 4096
 

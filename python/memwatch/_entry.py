@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Optional, Union
-
 from memwatch._decode import Layout
 from memwatch._event import ChangeEvent
+from memwatch._typing import Any, Callable, NamedTuple, Optional, Union
 
 Callback = Callable[[ChangeEvent], object]
 Condition = Union[None, str, tuple[Any, ...], Callable[[ChangeEvent], object]]

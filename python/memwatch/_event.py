@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, cast
 
 from memwatch._decode import Element, Layout, elements_known, read_shown
 from memwatch._errors import Error
 from memwatch._event_dict import EventCopy, copied, event_dict
+from memwatch._typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from memwatch._native import core
@@ -430,7 +430,8 @@ class ChangeEvent:
 
 
 def _unpickled(known: dict[str, Any], layout: Optional[Layout], thread_name: str, note: str) -> ChangeEvent:
-    return ChangeEvent(cast("core.Event", EventCopy(known)), layout, thread_name=thread_name, note=note)
+    copy: Any = EventCopy(known)
+    return ChangeEvent(copy, layout, thread_name=thread_name, note=note)
 
 
 def _index_text(element: Element) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 from binascii import b2a_base64
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from memwatch._decode import Layout, Piece, elements_known, read_shown
+from memwatch._typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 if TYPE_CHECKING:
     from memwatch._event import ChangeEvent, Where

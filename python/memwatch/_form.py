@@ -17,7 +17,8 @@ import math
 import struct
 import sys
 from itertools import product
-from typing import Any, Callable, Iterator, NamedTuple, Sequence, Union
+
+from memwatch._typing import Any, Callable, Iterator, NamedTuple, Sequence, Union
 
 NATIVE = "<" if sys.byteorder == "little" else ">"
 Path = tuple[Union[int, str], ...]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from memwatch import _thread_names, _threads
 from memwatch._native import core
+from memwatch._typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 if TYPE_CHECKING:
     import logging
@@ -41,9 +40,11 @@ def _begin() -> None:
     _pid = os.getpid()
     # Before our hooks: its own, which make its locks anew in a child, run first. A process that gave up its rights may
     # not read its own library any more: it does without.
-    with contextlib.suppress(ImportError):
+    try:
         import logging
-
+    except ImportError:
+        pass
+    else:
         _logger = logging.getLogger("memwatch")
     atexit.register(close_all)
     if hasattr(os, "register_at_fork"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import array
 import math
 import mmap
-from typing import TYPE_CHECKING, Any, Sequence, Union
 
 from memwatch import _check
+from memwatch._typing import TYPE_CHECKING, Any, Sequence, Union
 
 if TYPE_CHECKING:
     import numpy

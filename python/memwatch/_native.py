@@ -7,13 +7,12 @@ missing is said once, when the package is imported, with its true cause; `missin
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import threading
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 from memwatch._errors import Error
+from memwatch._typing import TYPE_CHECKING, Any
 
 missing: dict[str, str] = {}
 """Why a part is not there: "native", "exporter", "recorder"."""
@@ -30,7 +29,7 @@ _DEBIAN = {
 def _why_not_built(name: str) -> str:
     """What stood in the way when the package was built: see setup.py. Or it was built for others than this Python."""
     try:
-        why: dict[str, str] = importlib.import_module("memwatch._built").MISSING
+        from memwatch._built import MISSING as why
     except ImportError:
         why = {}
     if name in why:
@@ -62,7 +61,7 @@ else:
 
     def _load() -> ModuleType:
         try:
-            _core = importlib.import_module("memwatch._core")
+            import memwatch._core as _core
         except ImportError as error:
             from memwatch import _pure
 
@@ -80,7 +79,7 @@ else:
             missing[name] = f"it needs the C extension: {missing['native']}"
             return None
         try:
-            return importlib.import_module(f"memwatch._core_{name}")
+            return __import__(f"memwatch._core_{name}", fromlist=["*"])  # without importlib, which brings warnings
         except ImportError as error:
             missing[name] = _why_not_loaded(name, error)
             _warn(f"runs without its {name}: {missing[name]}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from memwatch._native import core
+from memwatch._typing import Optional
 
 #: Bytes whose polling is worth a word.
 MUCH = 256 << 20

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Optional
 
 from memwatch._native import core, recorder
+from memwatch._typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from memwatch._core_recorder import Recorder

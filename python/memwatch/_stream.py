@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Optional
 
 from memwatch import _check, _threads
 from memwatch._event import ChangeEvent
 from memwatch._native import core
+from memwatch._typing import Any, Callable, Optional
 
 BATCH = 256
 NEWEST = 2**64 - 1  # as `since`: nothing older

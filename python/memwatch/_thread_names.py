@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
 
 from memwatch import _threads
+from memwatch._typing import Any
 
 ENDED_MAX = 1024
 _active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]

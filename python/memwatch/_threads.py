@@ -16,7 +16,8 @@ import threading
 import time
 import weakref
 from _thread import RLock
-from typing import Any, Callable, Optional
+
+from memwatch._typing import Any, Callable, Optional
 
 __all__ = ["Changed", "Periodic", "RLock", "aside", "is_patched", "start", "wait"]
 

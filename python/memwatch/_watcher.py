@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Union, cast
 
 from memwatch import _check, _config, _lifetime, _threads
 from memwatch._buffers import exported, why_not
@@ -20,6 +19,7 @@ from memwatch._native import core, missing, recorder
 from memwatch._polled import PolledBytes
 from memwatch._recorder import open_recorder
 from memwatch._stream import NEWEST, EventStream
+from memwatch._typing import TYPE_CHECKING, Any, Optional, Union
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -408,7 +408,8 @@ class MemoryWatcher:
         stats["adapters"] = {name: adapter.get_stats() for name, adapter in self._adapters.items()}
         if regions:
             stats["regions"] = {region["name"]: region for region in self._core.region_list()}
-        return cast("Stats", stats)
+        said: Stats = stats
+        return said
 
     def close(self) -> None:
         """Delivers what was written before, then ends the watcher. Twice is allowed.

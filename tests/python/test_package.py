@@ -3,13 +3,17 @@
 import ast
 import importlib
 import inspect
+import pickle
 import re
+import types
+import typing
 from pathlib import Path
 
 import pytest
 
 import memwatch
 from memwatch import _config, _native
+from memwatch._entry import Again
 
 PACKAGE = Path(memwatch.__file__).parent
 ROOT = PACKAGE.parent.parent
@@ -80,19 +84,19 @@ def test_the_architecture_names_files_that_exist():
 
 
 #: What only some programs need: a program that has no use for it does not wait for it.
-FEW = {"asyncio", "base64", "copy", "ctypes", "dataclasses", "difflib", "dis", "fnmatch", "inspect", "json"}
-FEW |= {"logging", "pathlib", "signal", "socket", "sqlite3", "subprocess", "tempfile", "tokenize", "traceback"}
-FEW |= {"urllib", "warnings"}
+FEW = {"asyncio", "base64", "contextlib", "copy", "ctypes", "dataclasses", "difflib", "dis", "enum", "fnmatch"}
+FEW |= {"importlib", "inspect", "json", "logging", "pathlib", "re", "signal", "socket", "sqlite3", "subprocess"}
+FEW |= {"tempfile", "tokenize", "traceback", "typing", "urllib", "warnings"}
 OURS = {"_doctor", "_follow", "_history", "_log_events", "_pure", "_recorded", "_scope", "_serve", "_sigterm", "_stats"}
 OURS |= {"adapters", "_trace.code", "integrations.asgi", "testing"}
 
 
 def test_the_import_brings_nothing_that_few_programs_need(run_python):
-    """Beside what `typing` and `threading` bring, which is another with each Python."""
+    """Beside what `threading` brings, which is another with each Python."""
     code = f"""
 import sys
 sys.path.insert(0, {str(PACKAGE.parent)!r})
-import typing, threading
+import threading
 before = set(sys.modules)
 import memwatch
 print(*sorted(set(sys.modules) - before))
@@ -102,6 +106,48 @@ print(*sorted(set(sys.modules) - before))
     brought = set(run.stdout.split())
     assert "memwatch._watcher" in brought
     assert brought & (FEW | {f"memwatch.{name}" for name in OURS}) == set()
+
+
+#: Annotations that name what only type checkers import.
+CHECKED_ONLY = {"ChangeEvent.__init__", "MemoryWatcher.blame", "MemoryWatcher.get_stats", "MemoryWatcher.log_events"}
+CHECKED_ONLY |= {"MemoryWatcher.serve", "empty"}
+
+
+def functions():
+    """Every public function with annotations, and its name."""
+    for name in memwatch.__all__:
+        public = getattr(memwatch, name)
+        for attribute, member in vars(public).items() if inspect.isclass(public) else ():
+            function = member.fget if isinstance(member, property) else member
+            if inspect.isfunction(function) and function.__module__.startswith("memwatch."):
+                yield f"{name}.{attribute}", function
+        if inspect.isfunction(public):
+            yield name, public
+
+
+def test_annotations_say_their_types_to_who_asks():
+    hints = {name: typing.get_type_hints(function) for name, function in functions() if name not in CHECKED_ONLY}
+    assert len(hints) > 100
+    watch = hints["MemoryWatcher.watch"]
+    assert watch["name"] == typing.Optional[str]
+    assert watch["precise"] == typing.Union[bool, str]
+    assert watch["return"] is int
+    assert watch["metadata"] is object
+    assert hints["ChangeEvent.where"]["return"] is memwatch.Where
+
+
+@pytest.mark.parametrize("kind", [memwatch.Frame, memwatch.Change, Again])
+def test_named_tuples_are_those_of_typing(kind):
+    def described(kind):
+        hints = typing.get_type_hints(kind)
+        return kind.__name__, kind.__module__, kind._fields, kind._field_defaults, hints, kind.__mro__[1:]
+
+    body = {"__annotations__": kind.__annotations__, "__module__": kind.__module__, **kind._field_defaults}
+    typed = types.new_class(kind.__name__, (typing.NamedTuple,), {}, lambda namespace: namespace.update(body))
+    assert described(kind) == described(typed)
+    example = kind(*range(len(kind._fields)))
+    assert pickle.loads(pickle.dumps(example)) == example
+    assert kind.__doc__ and kind.__doc__ in inspect.getdoc(kind)
 
 
 def test_what_is_imported_when_it_is_asked_for(run_python):

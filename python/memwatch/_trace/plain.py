@@ -61,6 +61,12 @@ def _is_numpy(kind: type) -> bool:
     )
 
 
+def is_enum(kind: type) -> bool:
+    """Whether it is an enumeration, whose members have names."""
+    enum = getattr(sys.modules.get("enum"), "Enum", None)
+    return isinstance(enum, type) and issubclass(kind, enum)
+
+
 def is_shown(value: object) -> bool:
     """Whether its repr runs no code of the user's."""
     kind = type(value)

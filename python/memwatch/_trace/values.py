@@ -13,13 +13,13 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from enum import Enum
 from itertools import islice
 from operator import is_
 from types import BuiltinFunctionType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any, Final, Optional, Union
 
-from .plain import is_compared, is_shown
+from memwatch._typing import Any, Final, Optional, Union
+
+from .plain import is_compared, is_enum, is_shown
 
 LIMIT = 1000
 """Items of a container that are copied and compared."""
@@ -343,7 +343,7 @@ class _Shower:
         if kind is Attributes and issubclass(value.type, BaseException):
             self._put(_type_name(value.type))
             self._show(dict.get(value, "args", ()), depth + 1)
-        elif kind is Attributes and issubclass(value.type, Enum):
+        elif kind is Attributes and is_enum(value.type):
             self._put(f"{type.__getattribute__(value.type, '__qualname__')}.{dict.get(value, '_name_')}")
         elif kind is Attributes:
             self._put(f"<{_type_name(value.type)}")
