@@ -66,7 +66,7 @@ class TrackerAdapter:
         """Stops watching. An unknown id is ignored: the name may just have ended by itself."""
 
     def check_changes(self) -> list[int]:
-        """Looks for changes now and posts them; the ids of the regions that had changed."""
+        """Looks for changes now and posts them; the ids of the regions that had changed. `watcher.flush()` calls it."""
         return []
 
     def get_stats(self) -> dict[str, Any]:

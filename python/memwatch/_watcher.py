@@ -340,6 +340,8 @@ class MemoryWatcher:
         """
         _check.timeout(timeout, "flush")
         deadline = time.monotonic() + timeout
+        for adapter in list(self._adapters.values()):
+            adapter.check_changes()
         flushed = bool(_threads.aside(lambda: self._core.flush(timeout)))
         if self._dispatcher is None:
             return flushed

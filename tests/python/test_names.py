@@ -4,10 +4,13 @@ import array
 import collections
 import ctypes
 import math
+import sys
 
 import pytest
 
 import memwatch
+from memwatch import MemoryWatcher
+from memwatch.adapters import TraceAdapter
 
 np = pytest.importorskip("numpy")
 
@@ -24,12 +27,6 @@ def thing():
 
 def names(recorder):
     return {event.variable_name for event in recorder}
-
-
-def sweep(watched):
-    """What no line of code told, the next sweep does."""
-    watched._adapters["trace"].check_changes()
-    assert watched.flush()
 
 
 @pytest.mark.parametrize(
@@ -50,13 +47,13 @@ def test_a_buffer_behind_a_name_is_watched(watched, recorder, thing, make):
     thing.it = make()
     watched.watch_attr(thing, "it", alias="it")
     thing.it[1] = thing.it[1] + 1
-    sweep(watched)
+    assert watched.flush()
     assert names(recorder) == {"it"}
     assert watched.unwatch("it")
     assert not watched.unwatch("it")
     recorder.clear()
     thing.it[1] = thing.it[1] + 1
-    sweep(watched)
+    assert watched.flush()
     assert recorder == []
 
 
@@ -66,21 +63,21 @@ def test_the_watch_follows_the_binding(watched, recorder, thing):
     region = watched.watch_attr(thing, "it", alias="it")
     assert watched.value_at(region, seq=0).tolist() == [0, 0, 0, 0]
     thing.it = second
-    sweep(watched)
+    assert watched.flush()
     assert names(recorder) == {"it (binding)"}
     assert recorder[0].where.function == "test_the_watch_follows_the_binding"
     first[0] = 7
     second[1] = 8
-    sweep(watched)
+    assert watched.flush()
     assert [event.elements for event in recorder.of("it")] == [[((1,), 1.0, 8.0)]]
     thing.it = None
     second[1] = 9
-    sweep(watched)
+    assert watched.flush()
     assert len(recorder.of("it")) == 1
     thing.it = first
-    sweep(watched)
+    assert watched.flush()
     first[2] = 5
-    sweep(watched)
+    assert watched.flush()
     assert recorder.of("it")[-1].elements == [((2,), 0.0, 5.0)]
     assert watched.unwatch(region)
     recorder.clear()
@@ -94,9 +91,9 @@ def test_a_name_that_comes_to_hold_a_buffer(watched, recorder, thing):
     thing.it = None
     watched.watch_attr(thing, "it", alias="it")
     thing.it = data = np.zeros(4)
-    sweep(watched)
+    assert watched.flush()
     data[1] = 1
-    sweep(watched)
+    assert watched.flush()
     assert names(recorder) == {"it", "it[...]"}
     assert watched.unwatch("it")
     recorder.clear()
@@ -116,7 +113,7 @@ def test_buffers_inside_containers(watched, recorder, thing):
     assert names(recorder) == {"it[...]['layers'][1]", "it[...]['thing'].inner.weights"}
     recorder.clear()
     it["layers"].append(added := np.zeros(3))
-    sweep(watched)
+    assert watched.flush()
     added[2] = 1
     assert watched.flush()
     assert names(recorder) == {"it", "it[...]['layers'][2]"}
@@ -128,7 +125,7 @@ def test_the_owner_of_a_bytearray_may_still_let_it_grow(watched, recorder, thing
     watched.watch_attr(thing, "that", alias="that")
     thing.it.append(1)
     thing.that.append(3)
-    sweep(watched)
+    assert watched.flush()
     assert names(recorder) == {"it", "that"}
     assert recorder.of("that")[0].new == [1, 2, 3]
 
@@ -234,7 +231,7 @@ def test_items_of_buffers_are_their_memory(watched, recorder, make, key, change,
 
 def sweep_if_traced(watched):
     if "trace" in watched._adapters:
-        watched._adapters["trace"].check_changes()
+        assert watched.flush()
     assert watched.flush()
 
 
@@ -257,10 +254,10 @@ def test_items_made_anew_that_compare(watched, recorder):
     doubles = Doubles()
     watched.watch_item(doubles, 1, alias="item")
     assert [doubles[1] for _ in range(3)]
-    sweep(watched)
+    assert watched.flush()
     assert recorder == []
     doubles.items[1] = 3
-    sweep(watched)
+    assert watched.flush()
     assert [(event.old, event.new) for event in recorder] == [((2, "2"), (3, "3"))]
 
 
@@ -325,9 +322,9 @@ def test_deep_shows_the_old_as_it_was(watched, recorder):
     state = {"jobs": [{"id": 1, "status": "new"}]}
     watched.watch_name("state", deep=True)
     state["jobs"][0]["status"] = "failed"
-    sweep(watched)
+    assert watched.flush()
     state["jobs"][0]["status"] = "done"
-    sweep(watched)
+    assert watched.flush()
     told = [(event.old["jobs"][0]["status"], event.new["jobs"][0]["status"]) for event in recorder]
     assert told == [("new", "failed"), ("failed", "done")]
     assert b"'new'" in recorder[0].old_value
@@ -340,10 +337,48 @@ def test_events_read_alike_at_once_and_later(watched, recorder, thing):
     thing.items.append("b")
     thing.n = 2.5
     thing.items.append("c")
-    sweep(watched)
+    assert watched.flush()
     told = [(event.old, event.new) for event in recorder]
     assert told == [(["a"], ["a", "b"]), (1, 2.5), (["a", "b"], ["a", "b", "c"])]
     assert [(event.old, event.new) for event in watched.events(since=0, timeout=0)] == told
+
+
+def watched_list(watcher):
+    """Watches a name, and answers the list behind it: code that has only that mentions no watched name."""
+    thing = Thing()
+    thing.it = [1]
+    return watcher.watch_attr(thing, "it", alias="it"), thing.it, thing
+
+
+@pytest.mark.parametrize(
+    "end", [lambda watcher, _: watcher.flush(), MemoryWatcher.unwatch, lambda watcher, _: watcher.close()]
+)
+def test_what_no_code_told_is_not_lost(end):
+    """A flush, an unwatch and a close compare what is left."""
+    told = []
+    with MemoryWatcher(adapter=TraceAdapter(sweep_s=None)) as watcher:
+        watcher.set_callback(lambda event: told.append((event.old, event.new)))
+        region, items, _owner = watched_list(watcher)
+        items.append(2)
+        end(watcher, region)
+    assert told == [([1], [1, 2])]
+
+
+@pytest.mark.parametrize("tracer", [None, lambda frame, event, arg: None], ids=["alone", "beside a tracer"])
+def test_a_flush_on_the_line_of_the_change(thing, recorder, tracer):
+    """Whose line it is is known, though it has not ended."""
+    previous = sys.gettrace()
+    sys.settrace(tracer)
+    with MemoryWatcher() as watcher:
+        watcher.set_callback(recorder)
+        thing.at = 1
+        watcher.watch_attr(thing, "at", alias="at")
+        thing.at = 2; assert watcher.flush() and len(recorder) == 1  # fmt: skip # noqa: E702
+        thing.at = 3; assert watcher.flush() and len(recorder) == 2  # fmt: skip # noqa: E702
+    sys.settrace(previous)
+    line = sys._getframe().f_lineno
+    assert [event.where.line for event in recorder] == [line - 3, line - 2]
+    assert {event.where.attribution for event in recorder} == {"exact"}
 
 
 Point = collections.namedtuple("Point", "x y")

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from memwatch import MemoryWatcher
 from memwatch.adapters import PollingAdapter
 from memwatch.testing import Recorder
 
@@ -112,6 +113,15 @@ def test_what_was_written_before_untrack_is_still_posted(slow, recorder):
     slow.untrack(region_id)
     assert [event.new for event in recorder.events] == [b"b"]
     assert recorder.names == {}
+
+
+def test_a_flush_looks():
+    told, items = [], [1]
+    with MemoryWatcher(adapter=PollingAdapter(interval_s=3600)) as watcher:
+        watcher.set_callback(lambda event: told.append(event.new))
+        watcher.watch(items, "items")
+        items.append(2)
+        assert watcher.flush() and told == [[1, 2]]
 
 
 def test_a_large_buffer_is_shown_in_part(slow, recorder):

@@ -35,6 +35,7 @@ class _Engine(Protocol):
     def remove(self, watch: Watch) -> None: ...
     def refresh(self, watch: Watch) -> None: ...
     def contended(self, watch: Watch) -> bool: ...
+    def settle(self) -> None: ...
     def stats(self) -> dict[str, Any]: ...
 
 
@@ -68,9 +69,9 @@ class TraceAdapter(TrackerAdapter):
 
     Limits: of containers with more than 1,000 items the first and last 500 and the length are compared. Code that
     changes an object through another name, and mentions no name by which it was watched, is found when code that
-    does runs next, or by the sweep. Before Python 3.12, threads that ran before the first watch are seen by the sweep
-    only, and so is a thread in which a debugger has taken the trace function since; several changes within one line are
-    one event there. A watched local keeps its frame until the frame ends.
+    does runs next, by the sweep, or by flush(). Before Python 3.12, threads that ran before the first watch are seen
+    by the sweep only, and so is a thread in which a debugger has taken the trace function since; several changes
+    within one line are one event there. A watched local keeps its frame until the frame ends.
     """
 
     name = "trace"
@@ -152,6 +153,13 @@ class TraceAdapter(TrackerAdapter):
             self._start_sweep()
 
     def untrack(self, region_id: int) -> None:
+        watch = self._watches.get(region_id)
+        if watch is not None:
+            self._engine.settle()
+            self._compare(watch)
+            self._drop(region_id)
+
+    def _drop(self, region_id: int) -> None:
         with self._lock:
             watch = self._watches.pop(region_id, None)
         if watch is not None and self.emitter is not None:
@@ -163,18 +171,20 @@ class TraceAdapter(TrackerAdapter):
                 return
 
     def check_changes(self) -> list[int]:
-        """Compares everything now: what no engine saw is posted with `where` none."""
+        """Compares everything now. What no engine saw is posted with `where` none."""
         for look in list(self._followers):
             if not look():
                 self._followers.remove(look)
-        changed: list[int] = []
-        for region_id, watch in self._watches.copy().items():
-            frame = watch.target.frame
-            if frame is not None and is_dead(frame, 2):
-                watch.leave()
-            elif watch.check(None, None):
-                changed.append(region_id)
-        return changed
+        self._engine.settle()
+        return [region_id for region_id, watch in self._watches.copy().items() if self._compare(watch)]
+
+    def _compare(self, watch: Watch) -> bool:
+        """Whether it had changed, which no engine saw, or its frame has ended."""
+        frame = watch.target.frame
+        if frame is not None and is_dead(frame, 2):
+            watch.leave()
+            return False
+        return watch.check(None, None)
 
     def get_stats(self) -> dict[str, Any]:
         counters = {name: getattr(self._counters, name) for name in Counters.__slots__}
@@ -202,7 +212,7 @@ class TraceAdapter(TrackerAdapter):
 
     def _ended(self, watch: Watch) -> None:
         """The name is gone."""
-        self.untrack(watch.region_id)
+        self._drop(watch.region_id)
 
     def _start_sweep(self) -> None:
         if self._sweep is None and self._sweep_s is not None:

@@ -82,6 +82,9 @@ class MonitoringEngine:
         """Whether another thread may have changed something and not yet said so."""
         return any(runs(frame, self._reporting) for frame in other_frames())
 
+    def settle(self) -> None:
+        """Nothing waits here: what an instruction has changed is told right after it."""
+
     def stats(self) -> dict[str, Any]:
         return {"engine": "monitoring", "tool_id": self._tool, "code_objects": len(self._plans)}
 

@@ -32,6 +32,7 @@ from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, wor
 from memwatch._trace.watch import Watch
 
 Tracer = Callable[[FrameType, str, Any], Any]
+_SETTLE = object()  # the argument of an event that is ours alone
 _YIELDS = frozenset(("YIELD_VALUE", "SEND", "RESUME", "RETURN_GENERATOR"))
 
 
@@ -90,6 +91,12 @@ class SettraceEngine:
         """Whether another thread may have changed it and not yet said so: it is in a check, or on a line that can."""
         return any(runs(frame, self._line_codes) or self._on_line(frame, watch) for frame in other_frames())
 
+    def settle(self) -> None:
+        """What the lines that this thread stands on have changed so far is theirs, and is told now."""
+        for frame in stack(sys._getframe(1)):
+            if self._is_ours(frame.f_trace):
+                frame.f_trace(frame, "exception", _SETTLE)  # type: ignore[misc]  # it leaves the line where it is
+
     def stats(self) -> dict[str, Any]:
         plans = sum(plan is not None for _, plan in list(self._plans.values()))
         return {"engine": "settrace", "code_objects": plans, "displaced": self._displaced}
@@ -137,7 +144,8 @@ class SettraceEngine:
         def _on_line(frame: FrameType, event: str, arg: Any) -> Any:
             nonlocal current, inner
             current = current(frame, event, arg)
-            inner = inner(frame, event, arg) or inner  # Python too goes on with one that answers None
+            if arg is not _SETTLE:
+                inner = inner(frame, event, arg) or inner  # Python too goes on with one that answers None
             return _on_line
 
         self.note_code(_on_line)
