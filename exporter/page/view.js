@@ -77,6 +77,7 @@ function writerFacts(writer) {
         }),
     ],
     ["Native line", writer.native_file && `${writer.native_file}:${writer.native_line ?? "?"}`],
+    ["C library", writer.libc_function && `through ${writer.libc_function}`],
     ["System call", writer.syscall && (writer.syscall.name ?? String(writer.syscall))],
     ["Thread", [writer.thread_name, writer.thread_id].filter(Boolean).join(" ")],
     ["Instruction", writer.fault_ip],

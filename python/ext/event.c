@@ -216,6 +216,7 @@ static PyGetSetDef event_getset[] = {
 	WRITER("offset", FIELD_U64, offset),
 	WRITER("native_file", FIELD_TEXT, native.file),
 	WRITER("native_line", FIELD_I32, native.line),
+	WRITER("libc_function", FIELD_TEXT, libc_function),
 	{ "kind", get_kind, NULL, NULL, NULL },
 	{ "values", get_values, NULL, NULL, NULL },
 	{ "old_value", get_old_value, NULL, NULL, NULL },

@@ -52,6 +52,7 @@ _WHERE_KEYS = (
     "offset",
     "native_file",
     "native_line",
+    "libc_function",
     "thread_id",
     "thread_name",
     "page_writer",
@@ -76,8 +77,9 @@ class Where(Mapping[str, Any]):
     Of the attribution "exact" only: `file`, `function` and `line` are the Python line that wrote; for a writer that is
     no Python, its source as far as debug information tells. `symbol`, `object`, `offset`, `native_file` and
     `native_line` are the storing function; of a store within the C library the function that called it (behind a Python
-    line with `stack_depth` above 1 only). `page_writer` is what "page" knows: who wrote to the page, elsewhere or
-    at another time, with the same fields; a hint, and often not who made this change.
+    line with `stack_depth` above 1 only), and `libc_function` is the library's own. `page_writer` is what "page" knows:
+    who wrote to the page, elsewhere or at another time, with the same fields; a hint, and often not who made this
+    change.
     """
 
     __slots__ = _WHERE_KEYS
@@ -94,6 +96,7 @@ class Where(Mapping[str, Any]):
     offset: Optional[int]
     native_file: Optional[str]
     native_line: Optional[int]
+    libc_function: Optional[str]
     thread_id: Optional[int]
     thread_name: Optional[str]
     page_writer: Optional[Where]
@@ -140,6 +143,9 @@ class Where(Mapping[str, Any]):
     def __str__(self) -> str:
         if self.attribution != "exact":
             return f"unknown ({self.reason or self.attribution})"
+        return f"{self._place()} through {self.libc_function}" if self.libc_function else self._place()
+
+    def _place(self) -> str:
         if self.file and self.line:
             known = next(filter(None, (name_of(self.file) for name_of in file_names)), None)
             if known:  # of a cell the function is "<module>", or its own
@@ -150,7 +156,7 @@ class Where(Mapping[str, Any]):
 
 
 def _where_of(known: dict[str, Any]) -> Where:
-    return Where(**known)
+    return Where(**{"libc_function": None, **known})  # which an older memwatch did not tell
 
 
 def _writer(event: core.Event) -> Where:
@@ -172,6 +178,7 @@ def _writer(event: core.Event) -> Where:
         offset=event.offset if known else None,
         native_file=native_file,
         native_line=native_line,
+        libc_function=event.libc_function or None,
         thread_id=event.thread_id or None,
         thread_name=event.thread_name or None,
         page_writer=None,

@@ -59,13 +59,16 @@ FIELDS = [
     "offset",
     "native_file",
     "native_line",
+    "libc_function",
 ]
 
 
 class EventCopy:
     """What stands for core.Event in an event that came out of a pickle, or of a feed."""
 
-    excerpt: ClassVar[list[Piece]] = []  # where an older memwatch wrote it
+    # Where an older memwatch wrote it:
+    excerpt: ClassVar[list[Piece]] = []
+    libc_function: ClassVar[str] = ""
 
     def __init__(self, known: dict[str, Any]) -> None:
         self.__dict__.update(known)
@@ -150,6 +153,7 @@ def _writer(where: Where) -> dict[str, Any]:
         "offset": where.offset or None,
         "native_file": where.native_file,
         "native_line": where.native_line,
+        "libc_function": where.libc_function,
         "thread_id": where.thread_id,
         "thread_name": where.thread_name,
     }

@@ -102,6 +102,7 @@ class Event:
     offset = 0
     native_file = ""
     native_line = 0
+    libc_function = ""
 
     def __init__(self, region: _Region, seq: int, time_ns: int, post: dict[str, Any], preview: int) -> None:
         old, new = post["old"], post["new"]

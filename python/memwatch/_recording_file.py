@@ -23,7 +23,7 @@ from typing import Any, Iterator, Optional
 
 from memwatch._errors import Error, printable
 
-APPLICATION, VERSION = 0x6D656D77, 1
+APPLICATION, VERSION = 0x6D656D77, 2
 OWNER_BYTE = 0x40000000 + 1024  # the process that records has it locked
 COPY_MAX_BYTES = 1 << 32
 WAIT_S = 10.0
@@ -76,6 +76,7 @@ class RecordingFile:
                 self._connection = _connect(path, "rw")
             if self._connection.execute("PRAGMA page_count").fetchone()[0] == 0:
                 raise Error(errno.EPROTO, f"{self.path} is no recording")
+            self.version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
             found = dict(self._connection.execute("SELECT name, type FROM sqlite_master").fetchall())
         except _DAMAGE as error:
             raise self._error(error) from None

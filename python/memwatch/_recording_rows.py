@@ -105,8 +105,8 @@ def _ranges(pieces: list[Piece]) -> list[tuple[int, int]]:
 
 _EVENT = (
     "SELECT id, variable, time_ns, delay_ns, address, kind, merged, old, new, ip, thread_id, thread_name, attribution, "
-    'reason, backend, location, file, function, line, symbol, object, "offset", native_file, native_line '
-    "FROM changes LEFT JOIN writers USING (writer) LEFT JOIN locations USING (location) "
+    'reason, backend, location, file, function, line, symbol, object, "offset", native_file, native_line, '
+    "{libc_function} FROM changes LEFT JOIN writers USING (writer) LEFT JOIN locations USING (location) "
 )
 
 
@@ -128,6 +128,7 @@ class StoredEvent:
         self.attribution, self.reason, self.backend = attribution or "none", reason or "", backend or ""
         self.symbol, self.object = symbol or "", object_ or ""
         self.offset, self.native_file, self.native_line = where[12] or 0, where[13] or "", where[14] or 0
+        self.libc_function = where[15] or ""
         self.values, self.format, self.item_bytes = variable.values, variable.format, variable.item_bytes
         self.shape, self.fortran_order = variable.shape, variable.fortran_order
         self.storage_key_old = self.storage_key_new = None
@@ -279,6 +280,7 @@ class Reader:
 
     def __init__(self, file: RecordingFile) -> None:
         self.file = file
+        self._event = _EVENT.format(libc_function="libc_function" if file.version > 1 else "NULL")
         self._variables: dict[int, Variable] = {}
         self._values: dict[int, tuple[int, bytearray]] = {}  # by variable: as it was after that event
         self._lock = threading.RLock()
@@ -289,7 +291,7 @@ class Reader:
 
     def events(self, condition: str, *parameters: Any) -> list[StoredEvent]:
         """Up to BATCH events, in order; those whose rows make no sense are left out."""
-        found = self.file.rows(f"{_EVENT}WHERE {condition} ORDER BY id LIMIT {BATCH}", *parameters)
+        found = self.file.rows(f"{self._event}WHERE {condition} ORDER BY id LIMIT {BATCH}", *parameters)
         rows = [row for row in found if all(isinstance(each, int) for each in row[:4])]  # else damaged
         seen = {row[1]: row[0] for row in rows}  # an entry that is older than the event says too little
         stale = [

@@ -42,7 +42,7 @@ static const char *const sql[DB_STATEMENTS] = {
 		"INSERT INTO variables VALUES(NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
 	[DB_SET_VARIABLE] = "UPDATE variables SET last_id = ?2 WHERE variable = ?1",
 	[DB_ADD_LOCATION] =
-		"INSERT INTO locations VALUES(NULL, ?, ?, ?, nullif(?, 0), ?, ?, nullif(?, 0), ?, nullif(?, 0))",
+		"INSERT INTO locations VALUES(NULL, ?, ?, ?, nullif(?, 0), ?, ?, nullif(?, 0), ?, nullif(?, 0), ?)",
 	[DB_ADD_FRAME] = "INSERT INTO frames VALUES(?, ?, ?, ?, ?)",
 	[DB_ADD_WRITER] = "INSERT INTO writers VALUES(NULL, ?, ?, nullif(?, 0), nullif(?, 0), ?, ?, ?, ?, ?)",
 	[DB_SET_WRITER] = "UPDATE writers SET last_id = ?2 WHERE writer = ?1",
@@ -225,7 +225,7 @@ static int check_owner(struct db *db)
 	return error;
 }
 
-/* What is in the file: nothing, or tables of this version. */
+/* What is in the file: nothing, or tables of this version, or of the one before. */
 static int check_tables(struct db *db)
 {
 	int64_t application = 0, version = 0, n_pages = 0;
@@ -242,9 +242,9 @@ static int check_tables(struct db *db)
 		return recorder_error_set(-EPROTO, "%s is a database, but no recording: name another file", db->path);
 	if (n_pages && version > SCHEMA_VERSION)
 		return recorder_error_set(-EPROTO, "%s was recorded by a newer memwatch: name another file", db->path);
-	if (n_pages)
+	if (n_pages && version == SCHEMA_VERSION)
 		return 0;
-	int result = sqlite3_exec(db->handle, schema_sql, NULL, NULL, NULL);
+	int result = sqlite3_exec(db->handle, n_pages ? schema_upgrade_sql : schema_sql, NULL, NULL, NULL);
 	return result ? db_error(db, result) : 0;
 }
 

@@ -179,7 +179,9 @@ static struct known_key key_of(const uint64_t *numbers, size_t n_bytes)
 
 static struct known_key location_key(const struct memwatch_where *where)
 {
-	const uint64_t numbers[] = { frames_hash(where), text_hash(text_hash(0, where->symbol), where->object),
+	const uint64_t numbers[] = { frames_hash(where),
+				     text_hash(text_hash(text_hash(0, where->symbol), where->object),
+					       where->libc_function),
 				     text_hash((uint64_t)where->native.line, where->native.file), where->offset };
 	return key_of(numbers, sizeof numbers);
 }
@@ -208,9 +210,9 @@ static int add_location(struct run *run, const struct memwatch_where *where)
 {
 	static const struct memwatch_frame none = { "", "", 0 };
 	const struct memwatch_frame *frame = where->n_frames ? where->frames : &none;
-	int error = db_run(&run->db, DB_ADD_LOCATION, "ittittiti", run->number, frame->file, frame->function,
+	int error = db_run(&run->db, DB_ADD_LOCATION, "ittittitit", run->number, frame->file, frame->function,
 			   (int64_t)frame->line, where->symbol, where->object, (int64_t)where->offset,
-			   where->native.file, (int64_t)where->native.line);
+			   where->native.file, (int64_t)where->native.line, where->libc_function);
 	int64_t row = sqlite3_last_insert_rowid(run->db.handle);
 	for (uint32_t i = 1; !error && i < where->n_frames; i++)
 		error = db_run(&run->db, DB_ADD_FRAME, "iitti", row, (int64_t)i, where->frames[i].file,

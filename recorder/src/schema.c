@@ -7,7 +7,7 @@
 const char schema_sql[] =
 	"BEGIN IMMEDIATE;"
 	"PRAGMA application_id = 1835363703;"
-	"PRAGMA user_version = 1;"
+	"PRAGMA user_version = 2;"
 	"CREATE TABLE runs (run INTEGER PRIMARY KEY, epoch TEXT, pid INTEGER, program TEXT, host TEXT, version TEXT, "
 	"  byte_order TEXT, before_id INTEGER, seq_offset INTEGER, start_ns INTEGER, end_ns INTEGER, "
 	"  last_commit_ns INTEGER, newest_id INTEGER, events_written INTEGER, events_missed INTEGER, "
@@ -16,7 +16,8 @@ const char schema_sql[] =
 	"  size_bytes INTEGER, item_bytes INTEGER, format TEXT, shape TEXT, fortran_order INTEGER, \"values\" TEXT, "
 	"  whole INTEGER, since_id INTEGER, since_ns INTEGER, first_id INTEGER, last_id INTEGER);"
 	"CREATE TABLE locations (location INTEGER PRIMARY KEY, run INTEGER, file TEXT, function TEXT, line INTEGER, "
-	"  symbol TEXT, object TEXT, \"offset\" INTEGER, native_file TEXT, native_line INTEGER);"
+	"  symbol TEXT, object TEXT, \"offset\" INTEGER, native_file TEXT, native_line INTEGER, "
+	"  libc_function TEXT);"
 	"CREATE TABLE frames (location INTEGER, depth INTEGER, file TEXT, function TEXT, line INTEGER, "
 	"  PRIMARY KEY (location, depth)) WITHOUT ROWID;"
 	"CREATE TABLE writers (writer INTEGER PRIMARY KEY, run INTEGER, location INTEGER, ip INTEGER, "
@@ -49,3 +50,8 @@ const char schema_sql[] =
 	"LEFT JOIN locations USING (location) LEFT JOIN patches AS first ON first.id = changes.id "
 	"AND first.\"offset\" = (SELECT min(\"offset\") FROM patches WHERE patches.id = changes.id);"
 	"COMMIT;";
+
+const char schema_upgrade_sql[] = "BEGIN IMMEDIATE;"
+				  "PRAGMA user_version = 2;"
+				  "ALTER TABLE locations ADD COLUMN libc_function TEXT;"
+				  "COMMIT;";

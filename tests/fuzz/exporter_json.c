@@ -162,6 +162,7 @@ static void make_event(struct input *input, const char *name, const char *format
 					       .symbol = format,
 					       .object = name,
 					       .native = frames[1],
+					       .libc_function = name,
 					       .thread_id = (int32_t)take_u64(input) };
 	check_event(&event);
 	free(old_bytes);

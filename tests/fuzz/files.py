@@ -90,7 +90,7 @@ def recording(data: bytes, folder: Path) -> None:
 
 def main() -> None:
     seconds, seed = float(os.environ.get("FUZZ_SECONDS", "10")) / 3, int(os.environ.get("FUZZ_SEED", time.time_ns()))
-    golden = (ROOT / "tests/recorder/golden.memwatch").read_bytes()
+    golden = (ROOT / "tests/recorder/golden-2.memwatch").read_bytes()
     for read, good in ((discovery, DISCOVERY), (config, CONFIG), (recording, golden)):
         chance, n, end = random.Random(seed), 0, time.monotonic() + seconds
         folder = Path(tempfile.mkdtemp())

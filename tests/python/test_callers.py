@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import pickle
 import shutil
 import subprocess
+import urllib.request
 
 import pytest
 
 import memwatch
+from memwatch._cli.events import event_of as feeds_event
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 
 SOURCE = """\
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 static void *(*volatile copy)(void *, const void *, size_t) = memcpy;
+static void (*volatile swap)(const void *, void *, ssize_t) = swab;
 #define KEPT __attribute__((noinline, noclone))
 KEPT void fills(void *to, const char *text) { copy(to, text, strlen(text)); __asm__ volatile("" ::: "memory"); }
 KEPT void *runs(void *to) { fills(to, "from a thread"); __asm__ volatile("" ::: "memory"); return NULL; }
+KEPT void swaps(void *to) { swap("badcfehg", to, 8); __asm__ volatile("" ::: "memory"); }
 int fills_on_a_thread(void *to)
 {
 	pthread_t thread;
@@ -38,7 +46,7 @@ def writer(tmp_path_factory):
     subprocess.run(["cc", *flags, "-o", made, place / "writer.c"], check=True)
     library = ctypes.CDLL(str(made))
     library.fills.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    library.fills_on_a_thread.argtypes = [ctypes.c_void_p]
+    library.fills_on_a_thread.argtypes = library.swaps.argtypes = [ctypes.c_void_p]
     return library
 
 
@@ -62,7 +70,8 @@ def test_a_native_thread_that_copies_is_named_by_the_caller(writer, recorder, de
     assert where.attribution == "exact"
     assert (where.function, where.symbol, where.line, where.native_line) == ("fills", "fills", FILLS_LINE, FILLS_LINE)
     assert where.object.endswith("writer.so")
-    assert str(where) == f"fills (writer.c:{FILLS_LINE})"
+    through = f" through {where.libc_function}" if where.libc_function else ""  # memcpy's are not told to everybody
+    assert str(where) == f"fills (writer.c:{FILLS_LINE}){through}"
     assert [frame.function for frame in where.frames] == ([] if depth == 1 else ["fills", "runs"])
 
 
@@ -80,3 +89,39 @@ def test_without_a_depth_a_python_line_is_answer_enough(writer, recorder):
     assert where.function.endswith("<lambda>")
     assert where.symbol != "fills"
     assert "libc" in where.object
+
+
+def test_the_c_librarys_own_function_is_told_everywhere(writer, tmp_path):
+    """Live, in a copy, by a feed and in a recording."""
+    path = tmp_path / "recording"
+    with memwatch.MemoryWatcher(stack_depth=2, attribution_budget=1, history_path=path) as watcher:
+        if not watcher.get_stats()["attribution"]["available"]:
+            pytest.skip("no authors here")
+        data = memwatch.buffer(4096)
+        watcher.watch(data, "data")
+        writer.swaps(ctypes.addressof(ctypes.c_char.from_buffer(data)))
+        assert watcher.flush()
+        (event,) = watcher.events(since=0, timeout=0)
+        with watcher.serve(port=0, runtime_dir="") as server:
+            address = f"http://127.0.0.1:{server.port}/api/v1/events"
+            request = urllib.request.Request(address, headers={"Authorization": f"Bearer {server.token}"})
+            with urllib.request.urlopen(request) as answer:
+                (fed,) = json.load(answer)["events"]
+    with memwatch.open_history(path) as history:
+        (recorded,) = history.events()
+        for each in (event, pickle.loads(pickle.dumps(event)), feeds_event(fed), recorded):
+            where = each.where
+            assert (where.symbol, where.libc_function) == ("swaps", "swab")
+            assert each.to_dict()["where"] == fed["where"]
+            assert str(where).endswith(") through swab")
+
+
+def test_where_of_an_older_memwatch_is_read(writer, recorder):
+    """Its pickles know no function of the C library."""
+    event = event_of(lambda address: writer.swaps(address), recorder, 2)
+    make, (known,) = event.where.__reduce__()
+    del known["libc_function"]
+    assert make(known).libc_function is None
+    make, (known, *rest) = event.__reduce__()
+    del known["libc_function"]
+    assert make(known, *rest).where.libc_function is None

@@ -400,7 +400,7 @@ def test_where_reads_both_ways(data, last):
     where = last().where
     assert set(where) >= {
         "file", "function", "line", "fault_ip", "fault_address", "attribution", "reason", "frames", "symbol", "object",
-        "offset", "native_file", "native_line", "thread_id", "thread_name", "page_writer",
+        "offset", "native_file", "native_line", "libc_function", "thread_id", "thread_name", "page_writer",
     }  # fmt: skip
     for key in where:
         assert where[key] == getattr(where, key)

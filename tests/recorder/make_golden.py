@@ -1,4 +1,4 @@
-"""Makes golden.memwatch and golden.json in a folder: a recording by this version, for the next ones to read.
+"""Makes golden-N.memwatch and golden-N.json in a folder: a recording by version N of the format, for the next to read.
 
 A copy of it, run elsewhere, so that no path of the machine that made it is in the file: `python service.py FOLDER`.
 """
@@ -14,7 +14,7 @@ import numpy
 
 import memwatch
 
-PLACE = Path(sys.argv[1]) / "golden.memwatch"
+PLACE = Path(sys.argv[1]) / "golden-2.memwatch"
 
 
 class Limits(ctypes.Structure):
@@ -45,13 +45,17 @@ def main():
     with contextlib.closing(sqlite3.connect(PLACE)) as connection:
         connection.execute("UPDATE runs SET host = 'host', program = 'service'")
         connection.execute("UPDATE locations SET object = '/lib/library.so', native_file = NULL, native_line = NULL")
+        connection.execute("UPDATE locations SET libc_function = 'memcpy' WHERE symbol IS NOT NULL")
         connection.commit()
         connection.execute("VACUUM")
     with memwatch.open_history(PLACE) as history:
         facts = {
             "runs": [[run.run, run.program, run.events_written, run.events_missed] for run in history.runs],
             "regions": [[region.name, region.format, list(region.shape)] for region in history.regions],
-            "events": [[each.run, each.seq, each.summary, each.where.function] for each in history.events()],
+            "events": [
+                [each.run, each.seq, each.summary, each.where.function, each.where.libc_function]
+                for each in history.events()
+            ],
             "values": {
                 region.name: repr(history.value_at(region.name))
                 for region in history.regions

@@ -20,7 +20,7 @@ import pytest
 import memwatch
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).with_name("golden.memwatch")
+GOLDEN = [Path(__file__).with_name(f"golden-{version}.memwatch") for version in (1, 2)]
 QUERIES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/recording.md").read_text(), re.DOTALL)
 
 
@@ -255,34 +255,63 @@ def test_a_close_waits_for_a_reader(watch, path, opened):
     assert opened(path).value_at("data")[0] == 2
 
 
-def test_the_golden_file_reads_as_ever():
-    """It was made by the first version of the format. If this breaks, user_version has to rise."""
-    expected = json.loads(GOLDEN.with_suffix(".json").read_text())
-    with memwatch.open_history(GOLDEN) as history:
+def told(history):
+    """What is said of each event."""
+    return [
+        [each.run, each.seq, each.summary, each.where.function, each.where.libc_function] for each in history.events()
+    ]
+
+
+@pytest.mark.parametrize("golden", GOLDEN)
+def test_the_golden_files_read_as_ever(golden):
+    """Each version of the format has made one. If this breaks, user_version has to rise."""
+    expected = json.loads(golden.with_suffix(".json").read_text())
+    with memwatch.open_history(golden) as history:
         assert history.check() == []
         assert [[run.run, run.program, run.events_written, run.events_missed] for run in history.runs] == expected[
             "runs"
         ]
         assert [[region.name, region.format, list(region.shape)] for region in history.regions] == expected["regions"]
-        assert [[event.run, event.seq, event.summary, event.where.function] for event in history.events()] == (
-            expected["events"]
-        )
+        assert told(history) == expected["events"]
         values = {name: repr(history.value_at(name)) for name in expected["values"]}
         assert values == expected["values"]
 
 
-def test_the_schema_is_the_golden_files(recording):
+def schema_of(path):
+    """Tables, indexes and the view, in SQL."""
+    return [" ".join(f"{each}".split()) for each in ask(path, "SELECT name, sql FROM sqlite_master ORDER BY name")]
+
+
+def test_the_schema_is_the_newest_golden_files(recording):
     """Another schema needs another user_version, and a golden file of its own."""
-    schema = "SELECT name, sql FROM sqlite_master ORDER BY name"
-    now, then = ([" ".join(f"{name} {sql}".split()) for name, sql in ask(file, schema)] for file in (recording, GOLDEN))
-    assert now == then
-    assert ask(recording, "PRAGMA user_version") == ask(GOLDEN, "PRAGMA user_version") == [(1,)]
+    assert schema_of(recording) == schema_of(GOLDEN[-1])
+    assert ask(recording, "PRAGMA user_version") == ask(GOLDEN[-1], "PRAGMA user_version") == [(len(GOLDEN),)]
     assert ask(recording, "PRAGMA application_id") == [(0x6D656D77,)]
+
+
+@pytest.mark.parametrize("golden", GOLDEN)
+def test_a_recorder_goes_on_with_an_older_file(golden, watch, path, opened):
+    """Who has it open reads on, and what was in it is said as before."""
+    shutil.copyfile(golden, path)
+    with memwatch.open_history(path) as before:
+        was_told = told(before)
+        watched, data = watch(), bytearray(8)
+        watched.add(data, "later")
+        data[0] = 1
+        watched.commit()
+        watched.close()
+        assert [event.variable_name for event in before.events()][-1] == "later"
+    assert ask(path, "PRAGMA user_version") == [(len(GOLDEN),)]
+    assert schema_of(path) == schema_of(GOLDEN[-1])
+    after = opened(path)
+    assert after.check() == []
+    assert told(after)[: len(was_told)] == was_told
+    assert after.value_at("later") == b"\1\0\0\0\0\0\0\0"
 
 
 def test_a_newer_file_is_refused(recording, watch, wait_for):
     with contextlib.closing(sqlite3.connect(recording)) as connection, connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {len(GOLDEN) + 1}")
     before = recording.read_bytes()
     with pytest.raises(memwatch.Error, match="newer memwatch"):
         memwatch.open_history(recording)

@@ -274,6 +274,7 @@ static void json_writer(struct text *text, const struct memwatch_where *where)
 	json_u64_or_null(text, "offset", where->offset);
 	json_string_or_null(text, "native_file", where->native.file);
 	json_u64_or_null(text, "native_line", where->native.line > 0 ? (uint64_t)where->native.line : 0);
+	json_string_or_null(text, "libc_function", where->libc_function);
 	json_u64_or_null(text, "thread_id", where->thread_id > 0 ? (uint64_t)where->thread_id : 0);
 	json_string_or_null(text, "thread_name", where->thread_name);
 }

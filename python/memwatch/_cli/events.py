@@ -12,7 +12,7 @@ from memwatch._cli.frame import coloured, shown
 from memwatch._decode import Layout
 from memwatch._event import ChangeEvent
 
-_WRITER = ("symbol", "object", "native_file", "thread_name", "reason")
+_WRITER = ("symbol", "object", "native_file", "libc_function", "thread_name", "reason")
 _WRITER_NUMBERS = ("offset", "native_line", "thread_id")
 
 
