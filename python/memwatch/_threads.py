@@ -15,13 +15,32 @@ import sys
 import threading
 import time
 import weakref
-from _thread import RLock
 
 from memwatch._typing import Any, Callable, Optional
 
 __all__ = ["Changed", "Periodic", "RLock", "aside", "is_patched", "start", "wait"]
 
 _PAUSE_S, _PAUSE_MAX_S = 0.001, 0.02
+
+if sys.version_info[:2] == (3, 14):
+
+    class RLock(_thread.RLock):
+        """A signal handler that raises leaves it free, as in all other versions.
+
+        3.14 runs handlers between an `__enter__` in C and the block, when nothing would leave it (gh-148874). After one
+        in Python it does not.
+        """
+
+        def __enter__(self) -> bool:
+            held = self._recursion_count()
+            try:
+                return self.acquire()
+            except BaseException:
+                if self._recursion_count() > held:
+                    self.release()
+                raise
+else:
+    from _thread import RLock
 
 
 def _original(name: str) -> Any:

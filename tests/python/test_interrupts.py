@@ -90,6 +90,40 @@ def test_a_storm_of_interrupts_leaves_callbacks_alive(call):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_a_handler_that_raises_leaves_no_lock_held():
+    """At each place where Python runs handlers while it enters and leaves a block."""
+    code = """
+import random, signal, time
+from memwatch._threads import RLock
+class Interrupt(Exception): pass
+n, armed = 0, False
+def handler(number, frame):
+    global n
+    if armed:
+        n += 1
+        raise Interrupt
+signal.signal(signal.SIGALRM, handler)
+lock, rng, deadline = RLock(), random.Random(7), time.monotonic() + 60
+while n < 500 and time.monotonic() < deadline:
+    try:
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 1e-4))
+            while True:
+                with lock, lock:
+                    pass
+        finally:
+            armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupt:
+        pass
+    assert not lock._is_owned(), n
+assert n > 20
+"""
+    result = run_python(code, options=(), timeout=90)
+    assert result.returncode == 0, result.stderr
+
+
 WAITS = {
     "events": "next(watcher.events())",
     "events with a timeout": "next(watcher.events(timeout=60), None)",
@@ -101,6 +135,7 @@ WAITS = {
 def test_an_interrupt_ends_a_wait(wait):
     code = f"""
 import os, signal, threading, time, memwatch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 watcher = memwatch.MemoryWatcher()
 data, going_on = memwatch.buffer(4096), threading.Event()
 watcher.watch(data, "data", callback=lambda event: going_on.wait(30))
