@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 from memwatch._errors import Error
 from memwatch._native import core
 from memwatch._threads import Periodic, RLock
-from memwatch._trace.values import Frozen, freeze, same, shown_bytes
+from memwatch._trace.values import WHOLE, Frozen, freeze, same, shown_bytes
 from memwatch._tracker import TrackerAdapter
 
 _SHARE = 0.1  # of one core that the comparisons may use
@@ -53,7 +53,7 @@ class _Object:
     def look(self) -> Optional[tuple[object, object]]:
         if same(self._frozen, self._obj):
             return None
-        now = freeze(self._obj)
+        now = freeze(self._obj, WHOLE)
         assert now is not None
         old, self._frozen = self._frozen, now
         return old.value, now.value
@@ -175,7 +175,7 @@ def _state(obj: object) -> Any:
     try:
         view = memoryview(obj)  # type: ignore[arg-type]
     except TypeError:
-        frozen = freeze(obj)
+        frozen = freeze(obj, WHOLE)
         if frozen is None:
             raise TypeError(f"a {type(obj).__name__} object does not change in place: use watch_name()") from None
         return _Object(obj, frozen)

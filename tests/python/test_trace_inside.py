@@ -71,6 +71,35 @@ def test_containers(traced, events, make, change):
     assert events[0].old != events[0].new
 
 
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda: list(range(100_000)), lambda value: value.__setitem__(50_000, -1)),
+        (lambda: list(range(100_001)), lambda value: value.__setitem__(100_000, -1)),
+        (lambda: dict.fromkeys(range(5000), 0), lambda value: value.update({2500: 1})),
+        (lambda: set(range(5000)), lambda value: (value.discard(2500), value.add(-1))),
+        (lambda: collections.deque(range(5000)), lambda value: value.__setitem__(2500, -1)),
+        (lambda: types.SimpleNamespace(**{f"a{i}": i for i in range(2500)}), lambda value: setattr(value, "a1250", -1)),
+    ],
+)
+def test_the_middle_of_long_containers(traced, events, make, change):
+    """What an event has of them is short: old and new may read the same."""
+    value = make()
+    watch_name(traced, here(), "value")
+    change(value)
+    assert len(events) == 1
+    assert len(events[0].new) <= 1100
+    change = None  # another line
+    assert traced.adapter.check_changes() == [] and len(events) == 1
+
+
+def test_equal_items_in_long_containers_are_no_change(traced, events):
+    value = [str(number) for number in range(5000)]
+    watch_name(traced, here(), "value")
+    value[2500] = str(2500)
+    assert traced.adapter.check_changes() == [] and events == []
+
+
 def test_a_set_that_is_only_reordered_is_silent(traced, events):
     value = set(range(100))
     watch_name(traced, here(), "value")

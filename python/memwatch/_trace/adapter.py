@@ -67,7 +67,7 @@ class TraceAdapter(TrackerAdapter):
     tells which object the line changed, else `page`: it was found right after that line. What the sweep finds is
     `none`.
 
-    Limits: of containers with more than 1,000 items the first and last 500 and the length are compared. Code that
+    Limits: of containers with more than 100,000 items the first and last 50,000 and the length are compared. Code that
     changes an object through another name, and mentions no name by which it was watched, is found when code that
     does runs next, by the sweep, or by flush(). Before Python 3.12, threads that ran before the first watch are seen
     by the sweep only, and so is a thread in which a debugger has taken the trace function since; several changes

@@ -4,8 +4,8 @@ DESIGN  `freeze(value)` takes a bounded copy of what can change in place: list, 
 attributes of plain objects; everything else is its own copy. `same(frozen, value)` compares element by element: by
 identity first, by value only for the exact builtin scalars and for plain data (plain.py), so that no `__eq__`,
 `__hash__`, `__repr__`, `__copy__` or property of the user ever runs. `show(value)` is a repr with the same promise and
-a bounded length. Of a container longer than `LIMIT` the length and the first and last `LIMIT // 2` items are copied; a
-change in its middle that keeps the length is not seen.
+a bounded length. Of a container longer than the limit, `WHOLE` for what a name holds, the length and as many items from
+both its ends are compared; a change in its middle that keeps the length is not seen. An event shows up to `LIMIT`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from memwatch._typing import Any, Final, Optional, Union
 from .plain import is_compared, is_enum, is_shown
 
 LIMIT = 1000
-"""Items of a container that are copied and compared."""
+"""Items of a container that an event has, and that are followed inside another."""
+WHOLE = 100_000
+"""Items that are compared of what a name holds."""
 BUFFER_LIMIT = LIMIT * 8
-"""Bytes of a bytearray or an array.array that are."""
+"""Bytes of a bytearray or an array.array that are copied and compared; longer ones are the core's."""
 DEPTH = 8
 """Levels that `deep=True` follows."""
 SHOWN = 1000
@@ -48,10 +50,13 @@ _OPAQUE = (type, ModuleType, FunctionType, BuiltinFunctionType, CodeType)
 class Frozen:
     """A bounded copy of something that can change in place."""
 
-    __slots__ = ("items", "keys", "length", "type", "value")
+    __slots__ = ("items", "keys", "length", "limit", "type", "value")
 
-    def __init__(self, type_: type, length: int, keys: Optional[list[Any]], items: list[Any], value: Any) -> None:
+    def __init__(
+        self, type_: type, limit: int, length: int, keys: Optional[list[Any]], items: list[Any], value: Any
+    ) -> None:
         self.type = type_
+        self.limit = limit
         self.length = length
         self.keys = keys
         self.items = items
@@ -67,11 +72,11 @@ class Attributes(dict[str, Any]):
         self.type = type_
 
 
-def _ends(items: Any, length: int) -> list[Any]:
+def _ends(items: Any, length: int, limit: int) -> list[Any]:
     """The items, or the first and the last of very many."""
-    if length <= LIMIT:
+    if length <= limit:
         return list(items)
-    half = LIMIT // 2
+    half = limit // 2
     return [*islice(items, half), *reversed(list(islice(reversed(items), half)))]
 
 
@@ -137,18 +142,23 @@ def _is_plain(value: object) -> bool:
     return bool(_flags_of(kind) & _HEAP_TYPE) or class_attribute(kind, "__dict__") is not MISSING
 
 
-def _freeze_list(value: Any, base: Any) -> Frozen:
+def _shown(items: list[Any]) -> list[Any]:
+    """Of the items those that an event has."""
+    return _ends(items, len(items), LIMIT)
+
+
+def _freeze_list(value: Any, base: Any, limit: int) -> Frozen:
     length = base.__len__(value)
-    items = _ends(_View(value, base), length)
-    return Frozen(type(value), length, None, items, base(items))
+    items = _ends(_View(value, base), length, limit)
+    return Frozen(type(value), limit, length, None, items, base(_shown(items)))
 
 
-def _freeze_dict(value: dict[Any, Any]) -> Frozen:
+def _freeze_dict(value: dict[Any, Any], limit: int) -> Frozen:
     base: Any = OrderedDict if issubclass(type(value), OrderedDict) else dict  # the former keeps an order of its own
     length = dict.__len__(value)
-    keys = _ends(_View(value, base), length)
-    items = [item for _, item in _ends(base.items(value), length)]
-    return Frozen(type(value), length, keys, items, _dict_copy(value, keys, items))
+    keys = _ends(_View(value, base), length, limit)
+    items = [item for _, item in _ends(base.items(value), length, limit)]
+    return Frozen(type(value), limit, length, keys, items, _dict_copy(value, _shown(keys), _shown(items)))
 
 
 def _dict_copy(value: dict[Any, Any], keys: list[Any], items: list[Any]) -> Any:
@@ -159,49 +169,49 @@ def _dict_copy(value: dict[Any, Any], keys: list[Any], items: list[Any]) -> Any:
     return list(zip(keys, items))  # a dict of these keys would call their __hash__
 
 
-def _freeze_set(value: set[Any]) -> Frozen:
+def _freeze_set(value: set[Any], limit: int) -> Frozen:
     length = set.__len__(value)
-    items = list(islice(set.__iter__(value), LIMIT))
-    return Frozen(type(value), length, None, items, set(value) if length <= LIMIT else list(items))
+    items = list(islice(set.__iter__(value), limit))
+    return Frozen(type(value), limit, length, None, items, set(value) if length <= LIMIT else items[:LIMIT])
 
 
-def _freeze_object(value: object) -> Frozen:
+def _freeze_object(value: object, limit: int) -> Frozen:
     attributes: dict[str, Any] = {}
     if issubclass(type(value), BaseException):
         attributes["args"] = _arguments_of(value)
     attributes.update(instance_attributes(value) or {})
     attributes.update(slot_attributes(value))
+    names, items = list(islice(attributes, limit)), list(islice(attributes.values(), limit))
     if len(attributes) > LIMIT:
         attributes = dict(islice(attributes.items(), LIMIT))
-    names, items = list(attributes), list(attributes.values())
-    return Frozen(type(value), len(attributes), names, items, Attributes(type(value), attributes))
+    return Frozen(type(value), limit, len(names), names, items, Attributes(type(value), attributes))
 
 
-def _freeze_buffer(value: Any) -> Frozen:
+def _freeze_buffer(value: Any, limit: int) -> Frozen:
     copy = value[: BUFFER_LIMIT if type(value) is bytearray else BUFFER_LIMIT // value.itemsize]
     shown = bytes(copy) if type(value) is bytearray else copy
-    return Frozen(type(value), len(value), None, [bytes(copy)], shown)
+    return Frozen(type(value), limit, len(value), None, [bytes(copy)], shown)
 
 
-def freeze(value: object) -> Optional[Frozen]:
+def freeze(value: object, limit: int = LIMIT) -> Optional[Frozen]:
     """A bounded copy of what can change in place; None for what cannot, or cannot be seen to."""
     kind = type(value)
     if kind in _SCALARS:
         return None
     if kind is bytearray or kind is array:
-        return _freeze_buffer(value)
+        return _freeze_buffer(value, limit)
     if issubclass(kind, tuple):
         return None  # named or not: what it holds is its value
     # The class is asked, never the object: `isinstance` would read a `__class__` that a proxy computes.
     if issubclass(kind, dict):
-        return _freeze_dict(value)  # type: ignore[arg-type]
+        return _freeze_dict(value, limit)  # type: ignore[arg-type]
     for base in _LISTS:
         if issubclass(kind, base):
-            return _freeze_list(value, base)
+            return _freeze_list(value, base, limit)
     if issubclass(kind, set):
-        return _freeze_set(value)  # type: ignore[arg-type]
+        return _freeze_set(value, limit)  # type: ignore[arg-type]
     # Of plain data the classes in C are heap types from some version of Python on, as if they had attributes.
-    return _freeze_object(value) if _is_plain(value) and not is_compared(value) else None
+    return _freeze_object(value, limit) if _is_plain(value) and not is_compared(value) else None
 
 
 def _same_items(olds: list[Any], news: Iterable[Any], depth: int) -> bool:
@@ -210,7 +220,7 @@ def _same_items(olds: list[Any], news: Iterable[Any], depth: int) -> bool:
         return False
     if all(map(is_, olds, news)):
         return True
-    return all(map(same_value, olds, news, [depth] * len(olds)))
+    return all(same_value(old, new, depth) for old, new in zip(olds, news) if old is not new)
 
 
 def _same_plain(old: object, new: object) -> bool:
@@ -255,11 +265,11 @@ def same(frozen: Frozen, value: object, depth: int = 1) -> bool:
     """Whether the object holds what it held when it was frozen."""
     if frozen.type is not type(value):
         return False
-    if frozen.type is list and frozen.length <= LIMIT:  # the common case, without a copy
+    if frozen.type is list and frozen.length <= frozen.limit:  # the common case, without a copy
         return len(value) == frozen.length and (  # type: ignore[arg-type]
             all(map(is_, frozen.items, value)) or _same_items(frozen.items, list(value), depth)  # type: ignore[call-overload]
         )
-    now = freeze(value)
+    now = freeze(value, frozen.limit)
     if now is None or now.length != frozen.length:
         return False
     if issubclass(frozen.type, set):

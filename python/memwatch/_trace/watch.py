@@ -26,7 +26,9 @@ from memwatch._trace.targets import ELSEWHERE, Target, resolve
 from memwatch._trace.values import (
     BUFFER_LIMIT,
     DEPTH,
+    LIMIT,
     MISSING,
+    WHOLE,
     Attributes,
     Deep,
     Frozen,
@@ -40,7 +42,7 @@ from memwatch._tracker import Emitter
 TRACKS = ("value", "binding")
 
 _CREDIT_NS = 20_000_000
-_CHARGE_NS = 200_000  # at most, for one comparison: what is more is another thread's or process's time
+_CHARGE_NS = 200_000  # at most, for a thousand items: what is more is another thread's or process's time
 _SHARE = 0.5  # of the elapsed time that comparisons may use
 _MEMORY = ("last", "inplace", "_frozen", "_deep", "_copy", "_shown")
 _EXACT_CONTAINERS = (list, dict, set, deque, bytearray, array)
@@ -188,7 +190,7 @@ class Watch:
             if options.copy is not None:
                 self._copy = self._ask(options.copy, value, default=value)
             else:
-                self._frozen = None if self._is_of_core(value) else freeze(value)
+                self._frozen = None if self._is_of_core(value) else freeze(value, WHOLE)
                 self._deep = Deep(value) if options.deep and value is not None else None
             self.inplace = self._frozen is not None or self._deep is not None or options.copy is not None
         self._prepare_glance(value)
@@ -260,7 +262,9 @@ class Watch:
             differs = (self._frozen is not None and not same(self._frozen, value)) or (
                 self._deep is not None and not self._deep.unchanged()
             )
-        self._credit_ns -= min(time.perf_counter_ns() - started_ns, _CHARGE_NS)
+        n_items = self._frozen.length if self._frozen is not None else 0
+        charge_ns = _CHARGE_NS * max(1, min(n_items, WHOLE) // LIMIT)
+        self._credit_ns -= min(time.perf_counter_ns() - started_ns, charge_ns)
         return differs
 
     def _may_compare(self, now_ns: int) -> bool:
