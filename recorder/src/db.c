@@ -97,7 +97,7 @@ static int errno_of(int result)
 	switch (result & 0xff) {
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED: return EBUSY;
-	case SQLITE_FULL: return cause == ENOSPC || cause == EDQUOT ? ENOSPC : ENOBUFS;
+	case SQLITE_FULL: return ENOBUFS; /* by max_page_count: a full disk is an error of a system call */
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB: return EBADMSG;
 	case SQLITE_NOMEM: return ENOMEM;

@@ -131,7 +131,7 @@ static int file_write(sqlite3_file *base, const void *buffer, int size, sqlite3_
 		if (n >= 0)
 			done += (size_t)n;
 		else if (errno != EINTR)
-			result = failed(errno == ENOSPC || errno == EDQUOT ? SQLITE_FULL : SQLITE_IOERR_WRITE);
+			result = failed(SQLITE_IOERR_WRITE);
 	}
 	recorder_vfs_enter();
 	return result;

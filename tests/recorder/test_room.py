@@ -88,6 +88,27 @@ def test_a_full_disk(watch, small_disk, wait_for):
         assert watched.stats()["events_missed"] == 0
 
 
+def test_a_file_that_is_full_after_a_disk_that_was(watch, small_disk, wait_for):
+    """The two look alike to SQLite, but older events make room for one of them only."""
+    watched = watch(small_disk / "recording", max_bytes=MIB)
+    array = numpy.zeros(512, "i8")
+    watched.add(array, "array")
+    filler = fill(small_disk)
+    array[:] = 1
+    watched.settle()
+    wait_for(lambda: "space" in watched.stats()["message"])
+    filler.unlink()
+    while watched.stats()["bytes_used"] < MIB * 89 // 100:
+        array[:] += 1
+        watched.commit()
+    large = numpy.zeros(MIB // 8 // 8, "i8")
+    watched.add(large, "large")
+    large[0] = 1
+    watched.commit()
+    with memwatch.open_history(small_disk / "recording") as history:
+        assert history.value_at("large")[0] == 1
+
+
 def test_a_disk_that_is_full_from_the_start(watch, small_disk, wait_for):
     filler = fill(small_disk)
     watched = watch(small_disk / "recording")
