@@ -69,7 +69,7 @@ static int put_base(struct run *run, struct known *variable, int64_t id, const u
 	run->new_bytes += bytes ? n + ROW_BYTES : ROW_BYTES;
 	run->now.versions_written += bytes != NULL;
 	run->now.versions_skipped += bytes == NULL;
-	return db_run(&run->db, DB_ADD_BASE, "iib", variable->row, id, bytes, (size_t)n);
+	return db_run(&run->db, "INSERT INTO bases VALUES(NULL, ?, ?, ?)", "iib", variable->row, id, bytes, (size_t)n);
 }
 
 /* --- patches --- */
@@ -90,8 +90,8 @@ static int put_patch(struct patches *patches, uint64_t offset, const uint8_t *be
 	*patches->cells = (struct chain_cells){ .is_told = true };
 	if (patches->n == 1 && patches->item_bytes > 1 && n == patches->item_bytes)
 		*patches->cells = (struct chain_cells){ before, after, n, n, true, true };
-	return db_run(&run->db, DB_ADD_PATCH, "iibb", run_id_of(run, patches->event->seq), (int64_t)offset, before, n,
-		      after, n);
+	return db_run(&run->db, "INSERT INTO patches VALUES(?, ?, ?, ?)", "iibb", run_id_of(run, patches->event->seq),
+		      (int64_t)offset, before, n, after, n);
 }
 
 static size_t first_difference(const uint8_t *before, const uint8_t *after, size_t at, size_t n)

@@ -18,75 +18,17 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { HEADER_BYTES = 100, APPLICATION_AT = 68 };
 
-static const char *const sql[DB_STATEMENTS] = {
-	[DB_BEGIN] = "BEGIN IMMEDIATE",
-	[DB_COMMIT] = "COMMIT",
-	[DB_ROLLBACK] = "ROLLBACK",
-	[DB_PAGES_USED] = "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count",
-	[DB_NEXT_RUN] = "SELECT coalesce(max(run), 0) + 1 FROM runs",
-	[DB_NEWEST_ID] = "SELECT coalesce(max(newest_id), 0) FROM runs",
-	[DB_ADD_RUN] = "INSERT INTO runs VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, 0, 0, 0, NULL, NULL)",
-	[DB_SET_RUN] =
-		"UPDATE runs SET end_ns = nullif(?2, 0), last_commit_ns = ?3, newest_id = ?4, events_written = ?5, "
-		"events_missed = ?6 WHERE run = ?1",
-	[DB_RUN_BEFORE] = "SELECT min(run) FROM runs WHERE run < ?",
-	[DB_COUNT_RUNS] = "SELECT count(*) FROM runs",
-	[DB_ADD_LOSS] = "INSERT INTO losses VALUES(?, ?, ?)",
-	[DB_ADD_VARIABLE] =
-		"INSERT INTO variables VALUES(NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
-	[DB_SET_VARIABLE] = "UPDATE variables SET last_id = ?2 WHERE variable = ?1",
-	[DB_ADD_LOCATION] =
-		"INSERT INTO locations VALUES(NULL, ?, ?, ?, nullif(?, 0), ?, ?, nullif(?, 0), ?, nullif(?, 0), ?)",
-	[DB_ADD_FRAME] = "INSERT INTO frames VALUES(?, ?, ?, ?, ?)",
-	[DB_ADD_WRITER] = "INSERT INTO writers VALUES(NULL, ?, ?, nullif(?, 0), nullif(?, 0), ?, ?, ?, ?, ?)",
-	[DB_SET_WRITER] = "UPDATE writers SET last_id = ?2 WHERE writer = ?1",
-	[DB_ADD_CHANGE] = "INSERT INTO changes VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[DB_ADD_PATCH] = "INSERT INTO patches VALUES(?, ?, ?, ?)",
-	[DB_ADD_DETAILS] = "INSERT INTO details VALUES(?, ?, ?, ?, ?, ?, ?)",
-	[DB_BASES_BYTES] = "SELECT coalesce(sum(length(value)), 0) FROM bases",
-	[DB_ADD_BASE] = "INSERT INTO bases VALUES(NULL, ?, ?, ?)",
-	[DB_OLDEST_CHANGE] = "SELECT min(id) FROM changes",
-	[DB_TIME_OF_CHANGE] = "SELECT time_ns FROM changes WHERE id = ?",
-	[DB_DROP_OLD_BASES] =
-		"DELETE FROM bases WHERE id <= ?1 AND EXISTS (SELECT 1 FROM bases later WHERE later.variable = "
-		"bases.variable AND later.id > bases.id AND later.id <= ?1)",
-	/* Only what was written after the base; one that is not known stays so. */
-	[DB_PATCHES_TO_FOLD] =
-		"SELECT bases.base, patches.\"offset\", patches.new FROM changes CROSS JOIN patches USING (id) "
-		"CROSS JOIN bases ON bases.variable = changes.variable AND bases.id < changes.id AND bases.id <= ?1 "
-		"AND bases.value IS NOT NULL WHERE changes.id <= ?1 ORDER BY changes.id",
-	[DB_DROP_WHOLE_BASES] =
-		"DELETE FROM bases WHERE variable IN (SELECT variable FROM changes JOIN variables USING "
-		"(variable) WHERE changes.id <= ?1 AND whole)",
-	[DB_KEEP_WHOLE_BASES] =
-		"INSERT INTO bases SELECT NULL, variable, id, new FROM variables JOIN changes USING (variable) "
-		"WHERE whole AND last_id <= ?1 AND changes.id = last_id",
-	[DB_VARIABLES_AT_REST] = "SELECT variable, region_id FROM variables WHERE run = ?2 AND last_id <= ?1",
-	[DB_DROP_BASES_OF] = "DELETE FROM bases WHERE variable = ?",
-	[DB_DROP_VARIABLE] = "DELETE FROM variables WHERE variable = ?",
-	[DB_COUNT_EVICTED] =
-		"UPDATE runs SET events_evicted = events_evicted + (SELECT count(*) FROM changes WHERE id <= ?1 "
-		"AND id > before_id AND id <= newest_id) WHERE before_id < ?1",
-	[DB_DROP_PATCHES] = "DELETE FROM patches WHERE id <= ?",
-	[DB_DROP_DETAILS] = "DELETE FROM details WHERE id <= ?",
-	[DB_DROP_CHANGES] = "DELETE FROM changes WHERE id <= ?",
-	[DB_DROP_WRITERS] = "DELETE FROM writers WHERE last_id <= ?",
-	[DB_DROP_LOCATIONS] = "DELETE FROM locations WHERE location NOT IN (SELECT location FROM writers)",
-	[DB_DROP_FRAMES] = "DELETE FROM frames WHERE location NOT IN (SELECT location FROM locations)",
-	[DB_SET_KEPT] = "UPDATE runs SET kept_id = ?1, kept_ns = ?2 WHERE before_id < ?1",
-	[DB_NEWEST_OF_RUN] = "SELECT newest_id FROM runs WHERE run = ?",
-	[DB_DROP_RUN_BASES] = "DELETE FROM bases WHERE variable IN (SELECT variable FROM variables WHERE run = ?)",
-	[DB_DROP_RUN_WRITERS] = "DELETE FROM writers WHERE run = ?",
-	[DB_DROP_RUN_VARIABLES] = "DELETE FROM variables WHERE run = ?",
-	[DB_DROP_RUN_LOCATIONS] = "DELETE FROM locations WHERE run = ?",
-	[DB_DROP_RUN_LOSSES] = "DELETE FROM losses WHERE run = ?",
-	[DB_DROP_RUN] = "DELETE FROM runs WHERE run = ?",
+struct db_prepared {
+	struct db_prepared *next;
+	const char *sql;
+	sqlite3_stmt *statement;
 };
 
 /* --- errors --- */
@@ -121,11 +63,24 @@ int db_error(const struct db *db, int result)
 
 /* --- statements --- */
 
-sqlite3_stmt *db_statement(struct db *db, enum db_statement which)
+sqlite3_stmt *db_statement(struct db *db, const char *sql)
 {
-	if (!db->statements[which])
-		sqlite3_prepare_v3(db->handle, sql[which], -1, SQLITE_PREPARE_PERSISTENT, &db->statements[which], NULL);
-	return db->statements[which];
+	struct db_prepared *prepared = db->prepared;
+	while (prepared && prepared->sql != sql)
+		prepared = prepared->next;
+	if (prepared)
+		return prepared->statement;
+	sqlite3_stmt *statement = NULL;
+	prepared = malloc(sizeof *prepared);
+	if (prepared)
+		sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, NULL);
+	if (!statement) {
+		free(prepared);
+		return NULL;
+	}
+	*prepared = (struct db_prepared){ db->prepared, sql, statement };
+	db->prepared = prepared;
+	return statement;
 }
 
 static void bind_all(sqlite3_stmt *statement, const char *types, va_list arguments)
@@ -144,55 +99,58 @@ static void bind_all(sqlite3_stmt *statement, const char *types, va_list argumen
 }
 
 /* Steps to the first row: SQLITE_ROW or SQLITE_DONE, else an error. */
-static int first_step(struct db *db, enum db_statement which, const char *types, va_list arguments)
+static int first_step(struct db *db, sqlite3_stmt *statement, const char *types, va_list arguments)
 {
-	sqlite3_stmt *statement = db_statement(db, which);
 	if (!statement)
 		return sqlite3_extended_errcode(db->handle);
 	bind_all(statement, types, arguments);
 	return sqlite3_step(statement);
 }
 
-int db_run(struct db *db, enum db_statement which, const char *types, ...)
+int db_run(struct db *db, const char *sql, const char *types, ...)
 {
+	sqlite3_stmt *statement = db_statement(db, sql);
 	va_list arguments;
 	va_start(arguments, types);
-	int result = first_step(db, which, types, arguments);
+	int result = first_step(db, statement, types, arguments);
 	va_end(arguments);
 	while (result == SQLITE_ROW)
-		result = sqlite3_step(db->statements[which]);
-	sqlite3_reset(db->statements[which]);
+		result = sqlite3_step(statement);
+	sqlite3_reset(statement);
 	return result == SQLITE_DONE ? 0 : db_error(db, result);
 }
 
-int db_ask(struct db *db, enum db_statement which, int64_t *ret_value, const char *types, ...)
+int db_ask(struct db *db, int64_t *ret_value, const char *sql, const char *types, ...)
 {
+	sqlite3_stmt *statement = db_statement(db, sql);
 	va_list arguments;
 	va_start(arguments, types);
-	int result = first_step(db, which, types, arguments);
+	int result = first_step(db, statement, types, arguments);
 	va_end(arguments);
-	bool found = result == SQLITE_ROW && sqlite3_column_type(db->statements[which], 0) != SQLITE_NULL;
+	bool found = result == SQLITE_ROW && sqlite3_column_type(statement, 0) != SQLITE_NULL;
 	if (found)
-		*ret_value = sqlite3_column_int64(db->statements[which], 0);
-	sqlite3_reset(db->statements[which]);
+		*ret_value = sqlite3_column_int64(statement, 0);
+	sqlite3_reset(statement);
 	return result == SQLITE_ROW || result == SQLITE_DONE ? found : db_error(db, result);
 }
 
-/* --- opening --- */
-
-static int pragma(struct db *db, const char *name, int64_t *ret_value)
+int db_script(struct db *db, const char *sql, int64_t number)
 {
-	char text[64];
-	sqlite3_stmt *statement = NULL;
-	snprintf(text, sizeof text, "PRAGMA %s", name);
-	int result = sqlite3_prepare_v2(db->handle, text, -1, &statement, NULL);
-	if (!result)
-		result = sqlite3_step(statement);
-	if (result == SQLITE_ROW && ret_value)
-		*ret_value = sqlite3_column_int64(statement, 0);
-	sqlite3_finalize(statement);
-	return result == SQLITE_ROW || result == SQLITE_DONE ? 0 : db_error(db, result);
+	int result = SQLITE_OK;
+	while (!result && *sql) {
+		sqlite3_stmt *statement = NULL;
+		result = sqlite3_prepare_v2(db->handle, sql, -1, &statement, &sql);
+		if (sqlite3_bind_parameter_count(statement))
+			sqlite3_bind_int64(statement, 1, number);
+		while (!result && sqlite3_step(statement) == SQLITE_ROW)
+			;
+		int stepped = sqlite3_finalize(statement);
+		result = result ? result : stepped;
+	}
+	return result ? db_error(db, result) : 0;
 }
+
+/* --- opening --- */
 
 /* Whether a file that SQLite cannot read is a recording all the same, by its header. */
 static bool was_recording(const char *path)
@@ -229,14 +187,14 @@ static int check_owner(struct db *db)
 static int check_tables(struct db *db)
 {
 	int64_t application = 0, version = 0, n_pages = 0;
-	int error = pragma(db, "page_count", &n_pages);
-	if (!error)
-		error = pragma(db, "application_id", &application);
-	if (!error)
-		error = pragma(db, "user_version", &version);
+	int error = db_ask(db, &n_pages, "PRAGMA page_count", "");
+	if (error >= 0)
+		error = db_ask(db, &application, "PRAGMA application_id", "");
+	if (error >= 0)
+		error = db_ask(db, &version, "PRAGMA user_version", "");
 	if (error == -EBADMSG && !was_recording(db->path))
 		return recorder_error_set(-EPROTO, "%s is no recording: name another file", db->path);
-	if (error)
+	if (error < 0)
 		return error;
 	if (n_pages && application != SCHEMA_APPLICATION)
 		return recorder_error_set(-EPROTO, "%s is a database, but no recording: name another file", db->path);
@@ -250,14 +208,13 @@ static int check_tables(struct db *db)
 
 static int configure(struct db *db, uint64_t max_bytes, int sync)
 {
-	char limit[48];
-	snprintf(limit, sizeof limit, "max_page_count=%llu", (unsigned long long)(max_bytes / DB_PAGE_BYTES));
-	const char *const pragmas[] = { sync ? "synchronous=NORMAL" : "synchronous=OFF", "temp_store=MEMORY",
-					"cache_size=-8192", "journal_mode=DELETE", limit };
-	int error = 0;
-	for (size_t i = 0; !error && i < sizeof pragmas / sizeof *pragmas; i++)
-		error = pragma(db, pragmas[i], NULL);
-	return error;
+	char pragmas[200];
+	snprintf(pragmas, sizeof pragmas,
+		 "PRAGMA synchronous=%s; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192; "
+		 "PRAGMA journal_mode=DELETE; PRAGMA max_page_count=%llu",
+		 sync ? "NORMAL" : "OFF", (unsigned long long)(max_bytes / DB_PAGE_BYTES));
+	int result = sqlite3_exec(db->handle, pragmas, NULL, NULL, NULL);
+	return result ? db_error(db, result) : 0;
 }
 
 /* A directory of another user's is his to rename and replace in. */
@@ -317,12 +274,13 @@ int db_open(struct db *db, const char *path, uint64_t max_bytes, int sync)
 
 void db_close(struct db *db)
 {
-	for (unsigned i = 0; i < DB_STATEMENTS; i++) {
-		sqlite3_finalize(db->statements[i]);
-		db->statements[i] = NULL;
+	for (struct db_prepared *prepared = db->prepared, *next; prepared; prepared = next) {
+		next = prepared->next;
+		sqlite3_finalize(prepared->statement);
+		free(prepared);
 	}
 	sqlite3_close(db->handle);
-	db->handle = NULL;
+	*db = (struct db){ 0 };
 }
 
 void db_move_aside(const char *path)

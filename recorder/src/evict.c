@@ -8,8 +8,6 @@
  */
 #include "evict.h"
 
-#include "vfs.h"
-
 enum { SHARES = 24 /* of the events in the file: what goes at once */ };
 
 /* --- folding --- */
@@ -34,7 +32,12 @@ static int fold_into(struct fold *fold, int64_t base, int64_t offset, const void
 static int fold_patches(struct run *run, int64_t until)
 {
 	struct fold fold = { .run = run };
-	sqlite3_stmt *patches = db_statement(&run->db, DB_PATCHES_TO_FOLD);
+	/* Only what was written after the base; one that is not known stays so. */
+	sqlite3_stmt *patches = db_statement(
+		&run->db,
+		"SELECT bases.base, patches.\"offset\", patches.new FROM changes CROSS JOIN patches USING (id) "
+		"CROSS JOIN bases ON bases.variable = changes.variable AND bases.id < changes.id AND bases.id <= ?1 "
+		"AND bases.value IS NOT NULL WHERE changes.id <= ?1 ORDER BY changes.id");
 	int result = patches ? sqlite3_bind_int64(patches, 1, until) : sqlite3_extended_errcode(run->db.handle);
 	while (!result && (result = sqlite3_step(patches)) == SQLITE_ROW)
 		result = fold_into(&fold, sqlite3_column_int64(patches, 0), sqlite3_column_int64(patches, 1),
@@ -44,32 +47,42 @@ static int fold_patches(struct run *run, int64_t until)
 	return result == SQLITE_DONE ? 0 : db_error(&run->db, result);
 }
 
-static int keep_values(struct run *run, int64_t until)
-{
-	int error = db_run(&run->db, DB_DROP_OLD_BASES, "i", until);
-	if (!error)
-		error = fold_patches(run, until);
-	if (!error)
-		error = db_run(&run->db, DB_DROP_WHOLE_BASES, "i", until);
-	return error ? error : db_run(&run->db, DB_KEEP_WHOLE_BASES, "i", until);
-}
+/* --- events --- */
 
-/* --- what nobody needs any more --- */
+static const char drop_old_bases[] =
+	"DELETE FROM bases WHERE id <= ?1 AND EXISTS "
+	"  (SELECT 1 FROM bases AS later WHERE later.variable = bases.variable AND later.id > bases.id "
+	"  AND later.id <= ?1)";
 
-static int drop_variable(struct run *run, int64_t variable, uint64_t region_id)
-{
-	int error = db_run(&run->db, DB_DROP_BASES_OF, "i", variable);
-	if (!error)
-		error = db_run(&run->db, DB_DROP_VARIABLE, "i", variable);
-	known_drop(&run->variables, (struct known_key){ region_id, 0 });
-	return error;
-}
+/* After folding: the values of rows that carry them whole, what the runs say, and then the events. */
+static const char drop_events[] =
+	"DELETE FROM bases WHERE variable IN "
+	"  (SELECT variable FROM changes JOIN variables USING (variable) WHERE changes.id <= ?1 AND whole);"
+	"INSERT INTO bases SELECT NULL, variable, id, new FROM variables JOIN changes USING (variable) "
+	"  WHERE whole AND last_id <= ?1 AND changes.id = last_id;"
+	"UPDATE runs SET kept_id = ?1, "
+	"  kept_ns = coalesce((SELECT time_ns FROM changes WHERE id <= ?1 ORDER BY id DESC LIMIT 1), kept_ns), "
+	"  events_evicted = events_evicted + "
+	"    (SELECT count(*) FROM changes WHERE id <= ?1 AND id > before_id AND id <= newest_id) WHERE before_id < ?1;"
+	"DELETE FROM patches WHERE id <= ?1;"
+	"DELETE FROM details WHERE id <= ?1;"
+	"DELETE FROM changes WHERE id <= ?1";
+
+/* Older runs whose last event went, and whatever belonged to what is gone. */
+static const char drop_orphans[] = "DELETE FROM runs WHERE newest_id <= ?1 AND run < (SELECT max(run) FROM runs);"
+				   "DELETE FROM losses WHERE run NOT IN (SELECT run FROM runs);"
+				   "DELETE FROM variables WHERE run NOT IN (SELECT run FROM runs);"
+				   "DELETE FROM bases WHERE variable NOT IN (SELECT variable FROM variables);"
+				   "DELETE FROM writers WHERE last_id <= ?1;"
+				   "DELETE FROM frames WHERE location NOT IN (SELECT location FROM writers);"
+				   "DELETE FROM locations WHERE location NOT IN (SELECT location FROM writers)";
 
 /* Variables of this run without events are kept as long as they are watched. */
 static int drop_unwatched(struct run *run, int64_t until)
 {
 	struct memwatch_region_info info;
-	sqlite3_stmt *variables = db_statement(&run->db, DB_VARIABLES_AT_REST);
+	sqlite3_stmt *variables =
+		db_statement(&run->db, "SELECT variable, region_id FROM variables WHERE run = ?2 AND last_id <= ?1");
 	int error = 0, result = SQLITE_ROW;
 	if (!variables)
 		return db_error(&run->db, sqlite3_extended_errcode(run->db.handle));
@@ -77,112 +90,80 @@ static int drop_unwatched(struct run *run, int64_t until)
 	sqlite3_bind_int64(variables, 2, run->number);
 	while (!error && (result = sqlite3_step(variables)) == SQLITE_ROW) {
 		uint64_t region_id = (uint64_t)sqlite3_column_int64(variables, 1);
-		if (memwatch_region_info_get(run->watcher, region_id, &info) < 0)
-			error = drop_variable(run, sqlite3_column_int64(variables, 0), region_id);
+		if (memwatch_region_info_get(run->watcher, region_id, &info) < 0) {
+			known_drop(&run->variables, (struct known_key){ region_id, 0 });
+			error = db_run(&run->db, "DELETE FROM variables WHERE variable = ?", "i",
+				       sqlite3_column_int64(variables, 0));
+		}
 	}
 	sqlite3_reset(variables);
 	return error || result == SQLITE_DONE ? error : db_error(&run->db, result);
 }
 
-static int drop_writers(struct run *run, int64_t until)
+int evict_count_bases(struct run *run)
 {
-	int error = db_run(&run->db, DB_DROP_WRITERS, "i", until);
+	int64_t n = 0;
+	int error = db_ask(&run->db, &n, "SELECT coalesce(sum(length(value)), 0) FROM bases", "");
+	run->now.bases_bytes = (uint64_t)n;
+	return error < 0 ? error : 0;
+}
+
+/* All events up to one. */
+static int evict(struct run *run, int64_t until)
+{
+	int error = db_script(&run->db, drop_old_bases, until);
 	if (!error)
-		error = db_run(&run->db, DB_DROP_LOCATIONS, "");
-	if (!error && sqlite3_changes(run->db.handle)) {
-		known_drop_until(&run->locations, until);
-		error = db_run(&run->db, DB_DROP_FRAMES, "");
-	}
-	known_drop_until(&run->writers, until);
-	return error;
-}
-
-static int drop_run(struct run *run, int64_t number)
-{
-	static const enum db_statement all[] = { DB_DROP_RUN_BASES,     DB_DROP_RUN_WRITERS, DB_DROP_RUN_VARIABLES,
-						 DB_DROP_RUN_LOCATIONS, DB_DROP_RUN_LOSSES,  DB_DROP_RUN };
-	int error = 0;
-	for (size_t i = 0; !error && i < sizeof all / sizeof *all; i++)
-		error = db_run(&run->db, all[i], "i", number);
-	return error ? error : db_run(&run->db, DB_DROP_FRAMES, "");
-}
-
-/* Older runs whose last event went. */
-static int drop_empty_runs(struct run *run, int64_t until)
-{
-	int64_t oldest, newest;
-	int found;
-	while ((found = db_ask(&run->db, DB_RUN_BEFORE, &oldest, "i", run->number)) > 0) {
-		found = db_ask(&run->db, DB_NEWEST_OF_RUN, &newest, "i", oldest);
-		if (found < 0 || newest > until)
-			break;
-		found = drop_run(run, oldest);
-		if (found < 0)
-			break;
-	}
-	return found < 0 ? found : 0;
-}
-
-/* --- events --- */
-
-static int drop_events(struct run *run, int64_t until)
-{
-	static const enum db_statement all[] = { DB_DROP_PATCHES, DB_DROP_DETAILS, DB_DROP_CHANGES };
-	int error = db_run(&run->db, DB_COUNT_EVICTED, "i", until);
-	for (size_t i = 0; !error && i < sizeof all / sizeof *all; i++)
-		error = db_run(&run->db, all[i], "i", until);
-	run->now.events_evicted += (uint64_t)sqlite3_changes(run->db.handle);
-	return error;
-}
-
-static int evict_events(struct run *run, int64_t until)
-{
-	int64_t time_ns = 0, bases_bytes = 0;
-	int error = db_ask(&run->db, DB_TIME_OF_CHANGE, &time_ns, "i", until);
-	error = error < 0 ? error : keep_values(run, until);
+		error = fold_patches(run, until);
 	if (!error)
-		error = drop_events(run, until);
-	if (!error)
-		error = db_run(&run->db, DB_SET_KEPT, "ii", until, time_ns);
+		error = db_script(&run->db, drop_events, until);
+	run->now.events_evicted += error ? 0 : (uint64_t)sqlite3_changes(run->db.handle);
 	if (!error)
 		error = drop_unwatched(run, until);
 	if (!error)
-		error = drop_writers(run, until);
-	if (!error)
-		error = drop_empty_runs(run, until);
-	if (!error)
-		error = db_ask(&run->db, DB_BASES_BYTES, &bases_bytes, "");
-	run->now.bases_bytes = (uint64_t)bases_bytes;
-	return error < 0 ? error : 0;
+		error = db_script(&run->db, drop_orphans, until);
+	if (!error && sqlite3_changes(run->db.handle)) /* locations */
+		known_drop_until(&run->locations, until);
+	known_drop_until(&run->writers, until);
+	return error ? error : evict_count_bases(run);
 }
 
 /* The last event of the share that goes first; 0: nothing may go. */
 static int64_t oldest_share(struct run *run)
 {
 	int64_t oldest = 0, newest = run_id_of(run, run->committed.last_seq);
-	if (db_ask(&run->db, DB_OLDEST_CHANGE, &oldest, "") <= 0 || oldest >= newest)
+	if (db_ask(&run->db, &oldest, "SELECT min(id) FROM changes", "") <= 0 || oldest >= newest)
 		return 0;
 	return oldest + (newest - oldest) / SHARES;
 }
 
 int evict_oldest_run(struct run *run)
 {
-	int64_t oldest, newest = 0;
-	int found = db_ask(&run->db, DB_RUN_BEFORE, &oldest, "i", run->number);
+	int64_t newest = 0;
+	int found = db_ask(&run->db, &newest, "SELECT newest_id FROM runs WHERE run < ? ORDER BY run LIMIT 1", "i",
+			   run->number);
 	if (found <= 0)
 		return found;
-	found = db_ask(&run->db, DB_NEWEST_OF_RUN, &newest, "i", oldest);
-	int error = found < 0 ? found : evict_events(run, newest);
+	int error = evict(run, newest);
 	return error ? error : 1;
+}
+
+int evict_runs_beyond(struct run *run, uint32_t keep)
+{
+	int64_t newest = 0;
+	int found = db_ask(&run->db, &newest, "SELECT newest_id FROM runs ORDER BY run DESC LIMIT 1 OFFSET ?", "i",
+			   (int64_t)keep);
+	return found > 0 ? evict(run, newest) : found;
 }
 
 int evict_until(struct run *run, unsigned percent)
 {
+	static const char pages_used[] =
+		"SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count";
 	int64_t limit = (int64_t)(run->max_bytes / DB_PAGE_BYTES * percent / 100), used = 0, until = 0;
 	int error;
-	while ((error = db_ask(&run->db, DB_PAGES_USED, &used, "")) > 0 && used > limit) {
+	while ((error = db_ask(&run->db, &used, pages_used, "")) > 0 && used > limit) {
 		until = oldest_share(run);
-		error = until ? evict_events(run, until) : evict_oldest_run(run);
+		error = until ? evict(run, until) : evict_oldest_run(run);
 		if (error < 0 || (!until && !error))
 			break;
 	}

@@ -209,10 +209,10 @@ static int begin_run(struct memwatch_recorder *recorder, unsigned *n_events)
 }
 
 /* Runs a statement that readers may hold up for a while. */
-static int insist(struct memwatch_recorder *recorder, enum db_statement statement)
+static int insist(struct memwatch_recorder *recorder, const char *sql)
 {
 	int error;
-	for (unsigned i = 0; (error = db_run(&recorder->run.db, statement, "")) == -EBUSY && i < BUSY_TRIES; i++) {
+	for (unsigned i = 0; (error = db_run(&recorder->run.db, sql, "")) == -EBUSY && i < BUSY_TRIES; i++) {
 		recorder_vfs_leave();
 		nanosleep(&(struct timespec){ 0, BUSY_MS * 1000000 }, NULL); /* also when it is to stop */
 		recorder_vfs_enter();
@@ -225,12 +225,12 @@ static int transact(struct memwatch_recorder *recorder, work_fn *work, unsigned 
 {
 	struct run *run = &recorder->run;
 	recorder_vfs_enter();
-	int error = insist(recorder, DB_BEGIN);
+	int error = insist(recorder, "BEGIN IMMEDIATE");
 	run->last_commit_ns = clock_ns(CLOCK_REALTIME);
 	if (!error) {
 		error = work(recorder, n_events);
 		if (!error)
-			error = insist(recorder, DB_COMMIT);
+			error = insist(recorder, "COMMIT");
 		if (error)
 			sqlite3_exec(run->db.handle, "ROLLBACK", NULL, NULL, NULL);
 	}

@@ -33,39 +33,26 @@ static int add_run(struct run *run)
 	const char *order = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? "little" : "big";
 	gethostname(host, sizeof host - 1);
 	snprintf(epoch, sizeof epoch, "%016llx", (unsigned long long)memwatch_epoch(run->watcher));
-	return db_run(&run->db, DB_ADD_RUN,
-		      "ititttt"
-		      "iiiii",
-		      run->number, epoch, (int64_t)getpid(), program_invocation_short_name, host, memwatch_version(),
-		      order, run->before_id, run->seq_offset, (int64_t)run->start_ns, (int64_t)run->last_commit_ns,
-		      run->before_id);
-}
-
-static int drop_runs_beyond(struct run *run, uint32_t keep)
-{
-	int64_t n = 0;
-	int error = 0;
-	while (keep && error >= 0 && db_ask(&run->db, DB_COUNT_RUNS, &n, "") > 0 && n > (int64_t)keep)
-		if ((error = evict_oldest_run(run)) == 0)
-			break;
-	return error < 0 ? error : 0;
+	return db_run(&run->db,
+		      "INSERT INTO runs VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, 0, 0, 0, NULL, NULL)",
+		      "itittttiiiii", run->number, epoch, (int64_t)getpid(), program_invocation_short_name, host,
+		      memwatch_version(), order, run->before_id, run->seq_offset, (int64_t)run->start_ns,
+		      (int64_t)run->last_commit_ns, run->before_id);
 }
 
 int run_begin(struct run *run, uint32_t keep_runs)
 {
-	int64_t bases_bytes = 0;
-	int error = db_ask(&run->db, DB_NEXT_RUN, &run->number, "");
+	int error = db_ask(&run->db, &run->number, "SELECT coalesce(max(run), 0) + 1 FROM runs", "");
 	if (error >= 0)
-		error = db_ask(&run->db, DB_NEWEST_ID, &run->before_id, "");
+		error = db_ask(&run->db, &run->before_id, "SELECT coalesce(max(newest_id), 0) FROM runs", "");
 	if (error >= 0)
-		error = db_ask(&run->db, DB_BASES_BYTES, &bases_bytes, "");
+		error = evict_count_bases(run);
 	if (error < 0)
 		return error;
-	run->now.bases_bytes = (uint64_t)bases_bytes;
 	run->start_seq = run->now.last_seq;
 	run->seq_offset = run->before_id - (int64_t)run->start_seq;
 	error = add_run(run);
-	return error ? error : drop_runs_beyond(run, keep_runs);
+	return error || !keep_runs ? error : evict_runs_beyond(run, keep_runs);
 }
 
 static int note_gap(struct run *run, uint64_t next_seq)
@@ -75,7 +62,8 @@ static int note_gap(struct run *run, uint64_t next_seq)
 		return 0;
 	run->now.gap_seq = next_seq - 1;
 	run->now.events_missed += next_seq - first;
-	return db_run(&run->db, DB_ADD_LOSS, "iii", run->number, (int64_t)first, (int64_t)run->now.gap_seq);
+	return db_run(&run->db, "INSERT INTO losses VALUES(?, ?, ?)", "iii", run->number, (int64_t)first,
+		      (int64_t)run->now.gap_seq);
 }
 
 /* --- variables --- */
@@ -122,10 +110,12 @@ static int add_variable(struct run *run, const struct memwatch_event *event)
 	shape_text(event, shape);
 	since(run, event, &since_seq, &since_ns);
 	run->new_bytes += 256;
-	return db_run(&run->db, DB_ADD_VARIABLE, "iitiittitiiii", run->number, (int64_t)event->region_id, event->name,
-		      (int64_t)event->size_bytes, (int64_t)event->item_bytes, event->format, shape,
-		      (int64_t)event->fortran_order, policy_text(event->values), (int64_t)chain_is_whole(event),
-		      run_id_of(run, since_seq), (int64_t)since_ns, run_id_of(run, event->seq));
+	return db_run(&run->db,
+		      "INSERT INTO variables VALUES(NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+		      "iitiittitiiii", run->number, (int64_t)event->region_id, event->name, (int64_t)event->size_bytes,
+		      (int64_t)event->item_bytes, event->format, shape, (int64_t)event->fortran_order,
+		      policy_text(event->values), (int64_t)chain_is_whole(event), run_id_of(run, since_seq),
+		      (int64_t)since_ns, run_id_of(run, event->seq));
 }
 
 static int no_memory(void)
@@ -210,13 +200,15 @@ static int add_location(struct run *run, const struct memwatch_where *where)
 {
 	static const struct memwatch_frame none = { "", "", 0 };
 	const struct memwatch_frame *frame = where->n_frames ? where->frames : &none;
-	int error = db_run(&run->db, DB_ADD_LOCATION, "ittittitit", run->number, frame->file, frame->function,
+	static const char insert[] = "INSERT INTO locations VALUES(NULL, ?, ?, ?, nullif(?, 0), ?, ?, nullif(?, 0), ?, "
+				     "nullif(?, 0), ?)";
+	int error = db_run(&run->db, insert, "ittittitit", run->number, frame->file, frame->function,
 			   (int64_t)frame->line, where->symbol, where->object, (int64_t)where->offset,
 			   where->native.file, (int64_t)where->native.line, where->libc_function);
 	int64_t row = sqlite3_last_insert_rowid(run->db.handle);
 	for (uint32_t i = 1; !error && i < where->n_frames; i++)
-		error = db_run(&run->db, DB_ADD_FRAME, "iitti", row, (int64_t)i, where->frames[i].file,
-			       where->frames[i].function, (int64_t)where->frames[i].line);
+		error = db_run(&run->db, "INSERT INTO frames VALUES(?, ?, ?, ?, ?)", "iitti", row, (int64_t)i,
+			       where->frames[i].file, where->frames[i].function, (int64_t)where->frames[i].line);
 	sqlite3_set_last_insert_rowid(run->db.handle, row);
 	return error;
 }
@@ -249,10 +241,11 @@ static int add_writer(struct run *run, const struct memwatch_event *event, int64
 	int error = location_of(run, where, &location, id);
 	run->new_bytes += 256;
 	return error ? error
-		     : db_run(&run->db, DB_ADD_WRITER, "iiiitttti", run->number, location, (int64_t)where->fault_ip,
-			      (int64_t)where->thread_id, where->thread_name,
-			      memwatch_attribution_text(where->attribution), memwatch_reason_text(where->reason),
-			      event->backend, id);
+		     : db_run(&run->db,
+			      "INSERT INTO writers VALUES(NULL, ?, ?, nullif(?, 0), nullif(?, 0), ?, ?, ?, ?, ?)",
+			      "iiiitttti", run->number, location, (int64_t)where->fault_ip, (int64_t)where->thread_id,
+			      where->thread_name, memwatch_attribution_text(where->attribution),
+			      memwatch_reason_text(where->reason), event->backend, id);
 }
 
 static int writer_of(struct run *run, const struct memwatch_event *event, int64_t id, struct known **ret_writer)
@@ -337,25 +330,15 @@ static void bind_value(sqlite3_stmt *row, int column, const struct chain_cells *
 static int add_change(struct run *run, const struct memwatch_event *event, int64_t id, int64_t variable, int64_t writer,
 		      const struct chain_cells *cells)
 {
-	sqlite3_stmt *row = db_statement(&run->db, DB_ADD_CHANGE);
+	static const char insert[] = "INSERT INTO changes VALUES(?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?)";
+	sqlite3_stmt *row = db_statement(&run->db, insert);
 	if (!row)
 		return db_error(&run->db, sqlite3_extended_errcode(run->db.handle));
-	sqlite3_bind_int64(row, 1, id);
-	sqlite3_bind_int64(row, 2, variable);
-	sqlite3_bind_int64(row, 3, writer);
-	sqlite3_bind_int64(row, 4, (int64_t)event->time_ns);
-	sqlite3_bind_int64(row, 5, (int64_t)(event->detected_ns - event->time_ns));
-	if (writer_told(event)->fault_address)
-		sqlite3_bind_int64(row, 6, (int64_t)writer_told(event)->fault_address);
-	else
-		sqlite3_bind_null(row, 6);
-	sqlite3_bind_int64(row, 7, event->kind);
-	sqlite3_bind_int64(row, 8, (int64_t)event->merged);
 	bind_value(row, 9, cells, event, cells->before, cells->before_bytes);
 	bind_value(row, 10, cells, event, cells->after, cells->after_bytes);
-	int result = sqlite3_step(row);
-	sqlite3_reset(row);
-	return result == SQLITE_DONE ? 0 : db_error(&run->db, result);
+	return db_run(&run->db, insert, "iiiiiiii", id, variable, writer, (int64_t)event->time_ns,
+		      (int64_t)(event->detected_ns - event->time_ns), (int64_t)writer_told(event)->fault_address,
+		      (int64_t)event->kind, (int64_t)event->merged);
 }
 
 /* --- what a policy leaves, or what has no patch --- */
@@ -385,8 +368,9 @@ static int add_details(struct run *run, const struct memwatch_event *event, int6
 	}
 	size_t n_old = preview_of(event, event->old_bytes), n_new = preview_of(event, event->new_bytes);
 	run->new_bytes += 64 + n_old + n_new;
-	return db_run(&run->db, DB_ADD_DETAILS, "iitbbtt", id, (int64_t)event->changed_bytes, ranges,
-		      event->old_preview, n_old, event->new_preview, n_new, old_hash, new_hash);
+	return db_run(&run->db, "INSERT INTO details VALUES(?, ?, ?, ?, ?, ?, ?)", "iitbbtt", id,
+		      (int64_t)event->changed_bytes, ranges, event->old_preview, n_old, event->new_preview, n_new,
+		      old_hash, new_hash);
 }
 
 int run_add(struct run *run, const struct memwatch_event *event)
@@ -416,24 +400,27 @@ int run_add(struct run *run, const struct memwatch_event *event)
 
 /* --- transactions --- */
 
-static int set_last(struct run *run, const struct known_table *table, enum db_statement statement)
+static int set_last(struct run *run, const struct known_table *table, const char *sql)
 {
 	int error = 0;
 	for (const struct known *known = table->touched; known && !error; known = known->next_touched)
-		error = db_run(&run->db, statement, "ii", known->row, known->now.last_id);
+		error = db_run(&run->db, sql, "ii", known->row, known->now.last_id);
 	return error;
 }
 
 int run_end(struct run *run, unsigned percent)
 {
 	const struct run_progress *now = &run->now;
-	int error = set_last(run, &run->variables, DB_SET_VARIABLE);
+	int error = set_last(run, &run->variables, "UPDATE variables SET last_id = ?2 WHERE variable = ?1");
 	if (!error)
-		error = set_last(run, &run->writers, DB_SET_WRITER);
+		error = set_last(run, &run->writers, "UPDATE writers SET last_id = ?2 WHERE writer = ?1");
 	if (!error)
-		error = db_run(&run->db, DB_SET_RUN, "iiiiii", run->number, (int64_t)run->end_ns,
-			       (int64_t)run->last_commit_ns, run_id_of(run, now->last_seq),
-			       (int64_t)now->events_written, (int64_t)now->events_missed);
+		error = db_run(&run->db,
+			       "UPDATE runs SET end_ns = nullif(?2, 0), last_commit_ns = ?3, newest_id = ?4, "
+			       "events_written = ?5, events_missed = ?6 WHERE run = ?1",
+			       "iiiiii", run->number, (int64_t)run->end_ns, (int64_t)run->last_commit_ns,
+			       run_id_of(run, now->last_seq), (int64_t)now->events_written,
+			       (int64_t)now->events_missed);
 	return error ? error : evict_until(run, percent);
 }
 
