@@ -285,11 +285,11 @@ def test_readers_and_writer_in_many_threads(watch, path, opened):
     watched.add(array, "array")
     array[0] = 1
     watched.commit()
-    failures = []
+    failures, written = [], threading.Event()
 
     def read():
         try:
-            for _ in range(60):
+            while not written.is_set():
                 with memwatch.open_history(path) as history:
                     value = history.value_at("array")
                     assert (value == value[0]).all() or value[0] >= 1
@@ -300,11 +300,10 @@ def test_readers_and_writer_in_many_threads(watch, path, opened):
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    step = 1
-    while any(thread.is_alive() for thread in threads):
-        step += 1
+    for step in range(2, 300):
         array[:] = step
         watched.settle()
+    written.set()
     for thread in threads:
         thread.join()
     assert not failures

@@ -131,19 +131,6 @@ def test_kill_9_while_it_writes(path, start_writer):
                 assert large[earlier] == earlier
 
 
-def test_at_most_a_second_is_lost(path, start_writer):
-    """What is committed reaches to within a second of the moment in which the writer stops."""
-    writer = start_writer()
-    last = committed = 0
-    while last < 500 or not committed:
-        last, committed = map(int, writer.stdout.readline().split())
-    stopped_ns = time.time_ns()
-    writer.send_signal(signal.SIGSTOP)
-    with memwatch.open_history(path) as history:
-        events = list(history.events("number"))
-    assert stopped_ns - events[-1].detected_ns < 1_000_000_000
-
-
 def damage(path, copy, generator):
     """A copy with some bytes changed, in the pages that are used."""
     shutil.copyfile(path, copy)
