@@ -11,6 +11,8 @@
 
 #include <memwatch/reader.h>
 
+#include <signal.h>
+
 static PyObject *intern(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	const char *file, *function;
@@ -55,9 +57,19 @@ static PyObject *threads_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(
 	return error < 0 ? convert_error(error, "memwatch's thread could not be started again") : Py_NewRef(Py_None);
 }
 
+/* From any thread; signal.signal() refuses all but the main one. */
+static PyObject *signal_default(PyObject *Py_UNUSED(module), PyObject *number)
+{
+	int signum = (int)PyLong_AsLong(number);
+	if (signum == -1 && PyErr_Occurred())
+		return NULL;
+	return signal(signum, SIG_DFL) == SIG_ERR ? PyErr_SetFromErrno(PyExc_OSError) : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
 	{ "threads_stop", threads_stop, METH_NOARGS, NULL },
 	{ "threads_start", threads_start, METH_NOARGS, NULL },
+	{ "signal_default", signal_default, METH_O, NULL },
 	{ "unraisable", unraisable, METH_VARARGS, NULL },
 	{ "intern", intern, METH_VARARGS, NULL },
 	{ "probe", stats_probe, METH_NOARGS, NULL },

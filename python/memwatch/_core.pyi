@@ -333,6 +333,9 @@ def threads_stop() -> None:
     """Ends the library's threads, until `threads_start`."""
 
 def threads_start() -> None: ...
+def signal_default(number: int) -> None:
+    """Has the signal do what the system does with it, whichever thread asks."""
+
 def unraisable(error: BaseException, culprit: object) -> None:
     """Hands an exception that nobody can catch to sys.unraisablehook, with the object that raised it."""
 

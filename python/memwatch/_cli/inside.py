@@ -381,10 +381,10 @@ def _give_back_trap() -> None:
 
     A thread that sleeps in a call has none on its way; one that has run on in user mode since has had it.
     """
-    if not _catches_trap() or signal.getsignal(signal.SIGTRAP) is not signal.SIG_DFL:
-        return
-    import ctypes
+    from memwatch._native import core
 
+    if not core.NATIVE or not _catches_trap() or signal.getsignal(signal.SIGTRAP) is not signal.SIG_DFL:
+        return
     waiting = _threads_seen()
     waiting.pop(str(threading.get_native_id()), None)
     end = time.monotonic() + TRAP_S
@@ -393,4 +393,4 @@ def _give_back_trap() -> None:
         waiting = {task: was for task, was in waiting.items() if task in now and now[task] == was and was[0] == "R"}
         time.sleep(0.02)
     if not waiting:
-        ctypes.CDLL(None).signal(int(signal.SIGTRAP), None)
+        core.signal_default(signal.SIGTRAP)
