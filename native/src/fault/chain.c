@@ -7,6 +7,10 @@
  * nobody leaves it by a jump, a cancellation or the end of a thread, and what it has begun it ends. A handler that we
  * hand on to gets the mask that it asked for.
  *
+ * The worker's own calls go past the C library's sigaction, which has the sentinel's breakpoint: a SIGTRAP of ours must
+ * not meet the handler that they are about to find. Where somebody stands in for that function, as the thread sanitizer
+ * does, who has the signal is known to him alone, and he is asked.
+ *
  * Loss: while somebody else is in front, faults are his; chain_keep counts how often that was so. When all places are
  * taken, the last one is taken again.
  */
@@ -19,6 +23,37 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
+
+/* As the kernel has it, or takes it. */
+static int bare_action(int signal, const struct bare_action *action, struct bare_action *ret_action)
+{
+	return syscall(SYS_rt_sigaction, signal, action, ret_action, sizeof action->mask) < 0 ? -errno : 0;
+}
+
+static int action_now(const struct chain *chain, struct sigaction *ret_action)
+{
+	struct bare_action now;
+	if (!chain->is_bare)
+		return sigaction(chain->signal, NULL, ret_action) < 0 ? -errno : 0;
+	int error = bare_action(chain->signal, NULL, &now);
+	if (error)
+		return error;
+	*ret_action = (struct sigaction){ .sa_sigaction = now.handler, .sa_flags = (int)now.flags };
+	memcpy(&ret_action->sa_mask, &now.mask, sizeof now.mask);
+	return 0;
+}
+
+/* The first time by the C library, which knows how a handler returns. */
+static int take_signal(struct chain *chain, const struct sigaction *ours)
+{
+	chain->ours.handler = ours->sa_sigaction;
+	if (chain->is_bare)
+		return bare_action(chain->signal, &chain->ours, NULL);
+	if (sigaction(chain->signal, ours, NULL) < 0)
+		return -errno;
+	chain->is_bare = !bare_action(chain->signal, NULL, &chain->ours) && chain->ours.handler == ours->sa_sigaction;
+	return 0;
+}
 
 /* The place whose handler this is, -1: none of ours. */
 static int place_of(const struct chain *chain, const struct sigaction *action)
@@ -44,8 +79,9 @@ static void fill_mask(sigset_t *ret_mask)
 int chain_install(struct chain *chain)
 {
 	struct sigaction ours = { .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK }, old;
-	if (sigaction(chain->signal, NULL, &old) < 0)
-		return -errno;
+	int error = action_now(chain, &old);
+	if (error)
+		return error;
 	int place = place_of(chain, &old);
 	if (place >= 0) {
 		chain->place = place;
@@ -55,8 +91,9 @@ int chain_install(struct chain *chain)
 	chain->before[place] = old;
 	ours.sa_sigaction = chain->handlers[place];
 	fill_mask(&ours.sa_mask);
-	if (sigaction(chain->signal, &ours, NULL) < 0)
-		return -errno;
+	error = take_signal(chain, &ours);
+	if (error)
+		return error;
 	chain->place = place;
 	return 0;
 }
@@ -64,7 +101,7 @@ int chain_install(struct chain *chain)
 bool chain_keep(struct chain *chain)
 {
 	struct sigaction now;
-	if (sigaction(chain->signal, NULL, &now) < 0 || place_of(chain, &now) >= 0)
+	if (action_now(chain, &now) || place_of(chain, &now) >= 0)
 		return true;
 	atomic_fetch_add(&chain->n_lost, 1);
 	chain_install(chain);

@@ -19,12 +19,22 @@
 
 enum { CHAIN_PLACES = 4 };
 
+/* A signal's action as the kernel knows it. */
+struct bare_action {
+	void (*handler)(int, siginfo_t *, void *);
+	unsigned long flags;
+	void (*restorer)(void);
+	uint64_t mask;
+};
+
 struct chain {
 	int signal;
 	void (*handlers[CHAIN_PLACES])(int, siginfo_t *, void *);
 	/* Whose turn it is when the signal is not ours; under the lock, read by handlers. */
 	struct sigaction before[CHAIN_PLACES];
 	int place;                   /* of the handler in front, or of the last one that was; -1: never installed */
+	bool is_bare;                /* what the kernel has is our handler itself: */
+	struct bare_action ours;     /* it can be asked, and told by this, without the C library */
 	_Atomic uint64_t n_lost;     /* how often somebody had replaced ours */
 	_Atomic uint64_t touched_ns; /* CLOCK_MONOTONIC: when somebody was about to replace it; handlers; 0: settled */
 };
