@@ -18,6 +18,20 @@ TEST(rust_names_are_readable)
 	check("_ZN4main5store28_$u7b$$u7b$closure$u7d$$u7d$17hfedcba9876543210E", "main::store::{{closure}}");
 }
 
+TEST(what_compilers_append_is_left_out)
+{
+	check("set.constprop.0", "set");
+	check("set.isra.0.part.12.cold", "set");
+	check("set.part.3.llvm.1234567890123456789", "set");
+	check("set.__uniq.12345.llvm.67", "set");
+	check("_ZN4main5store17hfedcba9876543210E.llvm.123", "main::store");
+	check("main.(*Part).cold2", "main.(*Part).cold2"); /* Go's */
+	check("inner.0", "inner.0");
+	check(".cold", ".cold");
+	check("set.partial", "set.partial");
+	check("main.part.of", "main.part.of");
+}
+
 TEST(what_cannot_be_read_stays_as_it_is)
 {
 	static const char *const symbols[] = {

@@ -1,7 +1,8 @@
 /*
  * demangle.c -- DESIGN: C++ names are read by the C++ library's own function, where the program has that library from
  * its start: every C++ program does. Rust's older scheme, which looks like a C++ name that ends with a hash, needs no
- * library: it is a list of names with a few escapes. Any thread; keeps nothing.
+ * library: it is a list of names with a few escapes. What compilers append to the copies and parts that they make of a
+ * function goes: nobody wrote it. Any thread; keeps nothing.
  *
  * Loss: Rust's newer scheme (_R...), and C++ names in a program that loads its C++ library later, stay as they are.
  */
@@ -98,18 +99,45 @@ static bool demangle_rust(const char *symbol, struct text *text)
 	return false;
 }
 
+/* Does a compiler's name for a copy of a function, or for a part, begin here: `.constprop.0`, `.cold`? */
+static bool is_appended(const char *at)
+{
+	static const char *const appended[] = { ".constprop.", ".isra.",   ".part.", ".lto_priv.",
+						".llvm.",      ".__uniq.", ".cold",  ".localalias" };
+	for (size_t i = 0; i < sizeof appended / sizeof *appended; i++) {
+		size_t n = strlen(appended[i]);
+		bool is_numbered = appended[i][n - 1] == '.';
+		if (strncmp(at, appended[i], n) == 0 &&
+		    (is_numbered ? at[n] >= '0' && at[n] <= '9' : !at[n] || at[n] == '.'))
+			return true;
+	}
+	return false;
+}
+
+/* How much of it somebody wrote. */
+static size_t written_length(const char *symbol)
+{
+	const char *dot = *symbol ? strchr(symbol + 1, '.') : NULL;
+	while (dot && !is_appended(dot))
+		dot = strchr(dot + 1, '.');
+	return dot ? (size_t)(dot - symbol) : strlen(symbol);
+}
+
 const char *demangle(const char *symbol, char *buffer, size_t size)
 {
 	struct text text = { buffer, 0, size };
-	if (strncmp(symbol, "_Z", 2) != 0)
-		return symbol;
+	size_t n = written_length(symbol);
+	int status = -1;
 	if (demangle_rust(symbol, &text))
 		return buffer;
-	int status = -1;
-	char *name = __cxa_demangle ? __cxa_demangle(symbol, NULL, NULL, &status) : NULL;
-	bool fits = name && status == 0 && strlen(name) < size;
-	if (fits)
+	if (n >= size)
+		return symbol;
+	memcpy(buffer, symbol, n);
+	buffer[n] = 0;
+	bool is_mangled = strncmp(buffer, "_Z", 2) == 0;
+	char *name = is_mangled && __cxa_demangle ? __cxa_demangle(buffer, NULL, NULL, &status) : NULL;
+	if (name && status == 0 && strlen(name) < size)
 		snprintf(buffer, size, "%s", name);
 	free(name);
-	return fits ? buffer : symbol;
+	return buffer;
 }
