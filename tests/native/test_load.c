@@ -1,6 +1,7 @@
 /*
  * test_load.c -- many writers, full rings, storms: nothing is lost in silence, and in the end the shadow is the memory.
  */
+#include "filters.h"
 #include "watching.h"
 
 #include <dirent.h>
@@ -323,7 +324,7 @@ TEST(idle_is_nearly_free)
 	memwatch_close(watcher);
 }
 
-enum { VARIABLES = 50, CALLS_A_SECOND = 40, THREADS_MAX = 8 };
+enum { VARIABLES = 50, CALLS_A_SECOND = 20, THREADS_MAX = 8 };
 
 /* The number of the tracepoint that every system call passes; -1 where it cannot be had. */
 static long system_calls_tracepoint(void)
@@ -370,19 +371,40 @@ static uint64_t sum_of(const int *counters, int n)
 	return sum;
 }
 
-/* Between the beginnings of two sweeps, when nothing has been written for a while. */
-TEST(at_rest_there_are_few_system_calls)
+struct resting {
+	const char *backend;
+	const int *denied; /* system calls that a filter refuses to the watcher's threads */
+	unsigned n_denied;
+	memwatch *watcher;
+};
+
+static uint64_t at_rest[VARIABLES][PAGE / sizeof(uint64_t) / 8];
+
+/* On a thread of its own, whose filter those that it begins have, too. */
+static void *watch_filtered(void *arg)
 {
-	static uint64_t variables[VARIABLES][PAGE / sizeof(uint64_t) / 8];
-	int counters[THREADS_MAX];
+	struct resting *resting = arg;
 	char name[32];
-	SKIP_UNDER(UNDER_ASAN || UNDER_TSAN); /* their threads make calls, too */
-	memwatch *watcher = open_ring("uffd", 65536, 0.01);
+	if (resting->n_denied)
+		filter_calls(resting->denied, resting->n_denied, SECCOMP_RET_ERRNO | EPERM, 0);
+	resting->watcher = open_ring(resting->backend, 65536, 0.01);
 	for (int i = 0; i < VARIABLES; i++) {
 		snprintf(name, sizeof name, "variable-%d", i);
-		add_region(watcher, variables[i], sizeof variables[i][0], name);
-		variables[i][0]++;
+		add_region(resting->watcher, at_rest[i], sizeof at_rest[i][0], name);
+		at_rest[i][0]++;
 	}
+	return NULL;
+}
+
+/* Between the beginnings of two sweeps, when nothing has been written for a while. */
+static void count_calls_at_rest(struct resting resting)
+{
+	int counters[THREADS_MAX];
+	pthread_t thread;
+	SKIP_UNDER(UNDER_ASAN || UNDER_TSAN); /* their threads make calls, too */
+	CHECK(pthread_create(&thread, NULL, watch_filtered, &resting) == 0);
+	pthread_join(thread, NULL);
+	memwatch *watcher = resting.watcher;
 	flush(watcher);
 	int n = count_others(counters);
 	if (!n)
@@ -395,8 +417,30 @@ TEST(at_rest_there_are_few_system_calls)
 	fprintf(stderr, "at rest: %.1f system calls a second\n", rate);
 	CHECK_OP(rate, <, CALLS_A_SECOND);
 
-	variables[0][0]++; /* and what comes then is told as soon as ever */
+	at_rest[0][0]++; /* and what comes then is told as soon as ever */
 	WAIT_FOR(newest_told(watcher) > VARIABLES);
 	WAIT_FOR(stats_of(watcher).sweep_ms < 2000);
 	OK(memwatch_close(watcher));
+}
+
+TEST(at_rest_there_are_few_system_calls)
+{
+	count_calls_at_rest((struct resting){ .backend = "uffd" });
+}
+
+TEST(at_rest_there_are_few_system_calls_without_bpf)
+{
+	static const int denied[] = { SYS_bpf };
+	count_calls_at_rest((struct resting){ .backend = "uffd", .denied = denied, .n_denied = 1 });
+}
+
+TEST(at_rest_there_are_few_system_calls_without_perf_events)
+{
+	static const int denied[] = { SYS_bpf, SYS_perf_event_open };
+	count_calls_at_rest((struct resting){ .backend = "uffd", .denied = denied, .n_denied = 2 });
+}
+
+TEST(at_rest_there_are_few_system_calls_with_mprotect)
+{
+	count_calls_at_rest((struct resting){ .backend = "mprotect" });
 }

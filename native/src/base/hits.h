@@ -49,6 +49,7 @@ struct hit_source {
 	void (*remove)(uint32_t point);
 	/* An exhausted one may go on, when its 100 ms are over; false when they are not. */
 	bool (*resume)(uint32_t point);
+	/* Of those that the processor has: others, such as a debugger, may hold some of these. */
 	unsigned (*n_free)(void);
 	bool (*pop)(struct hit *ret_hit);
 	bool (*waiting)(void);

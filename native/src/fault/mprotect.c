@@ -239,12 +239,18 @@ static int collect(struct span span, struct span_list *written)
 	return 0;
 }
 
-/* While pages are closed, somebody else's handler must not stay in front: their faults would be crashes to it. */
+/*
+ * While pages are closed, somebody else's handler must not stay in front: their faults would be crashes to it. Where
+ * the sentinel tells of it they are opened before, and ours comes back soon.
+ */
 static uint64_t tick(uint64_t now_ns)
 {
-	sentinel_tick(now_ns);
-	chain_keep(&chain);
-	return atomic_load(&pages.n_pages) ? now_ns + WRITABLE_WINDOW_MS * NS_PER_MS : 0;
+	bool kept = chain_keep(&chain), settled = chain_settled(&chain);
+	if (sentinel_is_on())
+		trap_hold();
+	uint64_t wish_ns = sentinel_tick(now_ns);
+	bool told = sentinel_is_on() && kept && settled;
+	return told || !atomic_load(&pages.n_pages) ? wish_ns : now_ns + WRITABLE_WINDOW_MS * NS_PER_MS;
 }
 
 static uint64_t handler_lost(void)

@@ -70,17 +70,21 @@ static int changed_signal(const ucontext_t *context)
 /* Without SIGTRAP nothing more can be told: then all are. */
 static void on_action_trap(struct ring *ring, const struct trap *trap, void *context)
 {
-	(void)ring;
 	int signal = trap->late ? 0 : changed_signal(context);
 	if (!own_thread() && is_called_too_often()) /* our worker looks after the handler by itself */
 		signal = SIGTRAP;
-	if (signal == SIGTRAP)
+	bool told = signal == SIGTRAP;
+	if (told)
 		trap_silence();
 	for (int i = 0; signal && i < WATCHES; i++) {
 		int watched = atomic_load(&watches[i].signal);
-		if (watched && watched != SIGTRAP && (watched == signal || signal == SIGTRAP))
-			atomic_load (&watches[i].before_change)();
+		if (!watched || watched == SIGTRAP || (watched != signal && signal != SIGTRAP))
+			continue;
+		atomic_load (&watches[i].before_change)();
+		told = true;
 	}
+	if (told) /* the worker puts our handler back in front */
+		ring_kick(ring);
 }
 
 static const struct trap_kind action_kind = { ACTION_COOKIE, UINT64_MAX, on_action_trap };
@@ -139,10 +143,9 @@ uint64_t sentinel_tick(uint64_t now_ns)
 	static uint64_t next_look_ns; /* under the lock */
 	if (!sentinel_is_on())
 		return 0;
-	trap_hold();
 	if (atomic_load(&events.on) == trap_traced(now_ns))
 		trap_switch(&events, !trap_traced(now_ns));
-	if (now_ns >= next_look_ns && trap_events_lost(&events, UINT32_MAX)) {
+	if (now_ns >= next_look_ns && trap_events_lost(&events)) {
 		trap_detach(&events);
 		attach();
 	}

@@ -12,15 +12,15 @@
 
 /*
  * From now on `before_change` (not for SIGTRAP, whose events fall silent by themselves) is called, in a handler on the
- * thread that is about to change the action of `signal`, before it does. 0, or -errno where there is no breakpoint to
- * be had: then changes are found when somebody looks.
+ * thread that is about to change the action of `signal`, before it does; then the worker is woken. 0, or -errno where
+ * there is no breakpoint to be had: then changes are found when somebody looks.
  */
 int sentinel_watch(int signal, void (*before_change)(void));
 void sentinel_unwatch(int signal);
 /* Gives the breakpoint up for another purpose, until it is asked for the next time. False when it had none. */
 bool sentinel_yield(void);
 /*
- * Now and then: holds SIGTRAP, and opens new events when the host has closed them. When to come again at the latest, 0:
+ * Now and then, after trap_hold: opens new events when the host has closed them. When to come again at the latest, 0:
  * no wish.
  */
 uint64_t sentinel_tick(uint64_t now_ns);

@@ -243,7 +243,7 @@ static void lost_check(uint64_t now_ns)
 	if (now_ns < next_look_ns)
 		return;
 	next_look_ns = now_ns + NS_PER_S;
-	if (!trap_events_lost(&events, UINT32_MAX))
+	if (!trap_events_lost(&events))
 		return;
 	trap_detach(&events);
 	filter_close();
@@ -254,16 +254,10 @@ static void lost_check(uint64_t now_ns)
 		trap_switch(&events, true);
 }
 
-/*
- * Where nobody tells of a new handler for SIGTRAP, it is looked for often; where the sentinel does, for what passes it
- * by.
- */
+/* Where nobody tells of a new handler for SIGTRAP, it is looked for often; else whenever the worker wakes. */
 static uint64_t guard_tick(uint64_t now_ns)
 {
-	if (!filter_guards() && !sentinel_is_on())
-		return now_ns + HOLD_NS;
-	uint64_t wish_ns = sentinel_tick(now_ns);
-	return wish_ns || filter_guards() ? wish_ns : now_ns + SWEEP_MAX_MS * NS_PER_MS;
+	return filter_guards() || sentinel_is_on() ? sentinel_tick(now_ns) : now_ns + HOLD_NS;
 }
 
 /* How long the events have been off by now, without what counts as refused already. */
@@ -310,7 +304,7 @@ static void mark(void)
 static bool covered(uint64_t since_ns)
 {
 	return lost_until_ns < since_ns && trap_silent_until_ns() < since_ns && !events.n_refused &&
-	       !trap_events_lost(&events, 1);
+	       !trap_events_lost(&events);
 }
 
 /*

@@ -260,6 +260,7 @@ int trap_attach(struct trap_events *events, const struct perf_event_attr *attrib
 	if (error)
 		return error;
 	events->n_refused = 0;
+	events->any_lost = false;
 	set_add(events);
 	error = system_each_thread(attach, &attaching);
 	if (error)
@@ -275,14 +276,13 @@ void trap_detach(struct trap_events *events)
 		descriptor_close(&list[i]);
 }
 
-bool trap_events_lost(const struct trap_events *events, uint32_t n)
+bool trap_events_lost(struct trap_events *events)
 {
 	const struct descriptor *list = atomic_load(&events->list);
-	uint32_t n_open = atomic_load(&events->n);
-	for (uint32_t i = 0; i < n && i < n_open; i++)
-		if (!descriptor_is_ours(&list[i]))
-			return true;
-	return !n_open;
+	uint32_t n = atomic_load(&events->n);
+	if (!events->any_lost && n)
+		events->any_lost = !descriptor_is_ours(&list[events->looked_at++ % n]);
+	return events->any_lost || !n;
 }
 
 void trap_switch(struct trap_events *events, bool on)
@@ -291,13 +291,16 @@ void trap_switch(struct trap_events *events, bool on)
 	events_apply(events, on && !atomic_load(&silent));
 }
 
-uint64_t trap_count(const struct trap_events *events)
+uint64_t trap_count(struct trap_events *events)
 {
 	const struct descriptor *list = atomic_load(&events->list);
 	uint64_t total = 0, count;
-	for (uint32_t i = 0; i < atomic_load(&events->n); i++)
-		if (descriptor_is_ours(&list[i]) && read(list[i].fd, &count, sizeof count) == sizeof count)
+	for (uint32_t i = 0; i < atomic_load(&events->n); i++) {
+		bool ours = descriptor_is_ours(&list[i]);
+		events->any_lost |= !ours;
+		if (ours && read(list[i].fd, &count, sizeof count) == sizeof count)
 			total += count;
+	}
 	return total;
 }
 

@@ -51,6 +51,8 @@ struct trap_events {
 	_Atomic uint32_t n;
 	uint32_t capacity;
 	uint32_t n_refused; /* threads that have none, for want of descriptors */
+	uint32_t looked_at; /* the next that trap_events_lost looks at */
+	bool any_lost;      /* the host has closed one: found by trap_count */
 	_Atomic bool on;    /* wanted; what trap_silence takes away comes back by it */
 	bool first;         /* comes back before the others */
 };
@@ -63,12 +65,12 @@ struct perf_event_attr trap_attributes(uint32_t type, uint64_t config, uint64_t 
  */
 int trap_attach(struct trap_events *events, const struct perf_event_attr *attributes, int (*prepare)(int fd));
 void trap_detach(struct trap_events *events);
-/* Has the host closed any of the first `n`, or are there none? */
-bool trap_events_lost(const struct trap_events *events, uint32_t n);
+/* Has the host closed any, or are there none? Looks at one, in turn: whoever closes ours seldom closes one alone. */
+bool trap_events_lost(struct trap_events *events);
 /* Enables or disables them all; not while somebody else has SIGTRAP. */
 void trap_switch(struct trap_events *events, bool on);
 /* How many events the kernel has counted. */
-uint64_t trap_count(const struct trap_events *events);
+uint64_t trap_count(struct trap_events *events);
 /* Does a debugger trace the process? Asked of the system ten times a second at most. */
 bool trap_traced(uint64_t now_ns);
 /* Why perf_event_open failed with `error`, and what to do. */

@@ -278,10 +278,10 @@ static bool resume(uint32_t number)
 
 static unsigned n_free(void)
 {
-	unsigned n = 0;
+	unsigned n_used = sentinel_is_on();
 	for (unsigned i = 0; i < POINTS; i++)
-		n += !own.points[i].number;
-	return n;
+		n_used += own.points[i].number != 0;
+	return n_used < POINTS ? POINTS - n_used : 0;
 }
 
 static bool pop(struct hit *ret_hit)

@@ -7,8 +7,8 @@
 #include <stddef.h>
 
 /*
- * The readable name of a symbol, in `buffer`; as it is, less what compilers append, where it is not mangled or cannot be
- * read. The symbol itself where that does not fit. May use the host's malloc.
+ * The readable name of a symbol, in `buffer`; as it is, less what compilers append, where it is not mangled or cannot
+ * be read. The symbol itself where that does not fit. May use the host's malloc.
  */
 const char *demangle(const char *symbol, char *buffer, size_t size);
 

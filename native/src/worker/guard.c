@@ -181,8 +181,10 @@ static struct guard *free_slot(struct engine *engine)
 	return NULL;
 }
 
-/* With what is free; false when that is not enough. */
-static bool guard_add(struct engine *engine, struct region *region, const uint64_t spots[SPOTS])
+enum lending { LENT, NOT_NOW, REFUSED };
+
+/* With what is free. NOT_NOW: that is not enough; REFUSED: by the system, which others may have asked before. */
+static enum lending guard_add(struct engine *engine, struct region *region, const uint64_t spots[SPOTS])
 {
 	struct guard *guard = free_slot(engine);
 	struct guard_cover covers[POINTS];
@@ -190,7 +192,7 @@ static bool guard_add(struct engine *engine, struct region *region, const uint64
 	uint64_t now_ns = time_monotonic_ns();
 	uint32_t limit = hits_max(engine);
 	if (!guard || !n || !limit || n > engine->hits->n_free() || region->point)
-		return false;
+		return NOT_NOW;
 	guard->n_covers = 0;
 	for (unsigned i = 0; i < n; i++) {
 		struct guard_cover *cover = &guard->covers[guard->n_covers];
@@ -198,7 +200,7 @@ static bool guard_add(struct engine *engine, struct region *region, const uint64
 		cover->value = value_of(cover, region, region->shadow);
 		if (engine->hits->add(cover->address, cover->size_bytes, cover->value, limit, &cover->point)) {
 			release(engine, guard);
-			return false;
+			return REFUSED;
 		}
 		guard->n_covers++;
 	}
@@ -207,7 +209,7 @@ static bool guard_add(struct engine *engine, struct region *region, const uint64
 	guard->lease_end_ns = now_ns + LEASE_NS;
 	guard->used_ns = now_ns;
 	region->point = (uint8_t)(POINTS + 1 + (guard - engine->guards->slots));
-	return true;
+	return LENT;
 }
 
 static bool has_neighbours(const struct engine *engine, const struct region *region)
@@ -263,8 +265,7 @@ static struct guard *idlest(struct engine *engine)
 
 void guard_yield(struct engine *engine)
 {
-	/* One is left free for who guards the handler, if he has taken one. */
-	while (engine->hits->n_free() < 2 && idlest(engine))
+	while (!engine->hits->n_free() && idlest(engine))
 		take_back(engine, idlest(engine));
 }
 
@@ -335,12 +336,13 @@ static void promote(struct engine *engine, struct guard_candidate *candidate, ui
 	guard_remove(engine, region); /* of a large one other words have changed */
 	if (candidate->n >= WANTED_MUCH)
 		make_room(engine, covers_of(region, candidate->spots, covers), now_ns);
-	if (!guard_add(engine, region, candidate->spots) && candidate->n >= WANTED_MUCH)
+	enum lending lending = guard_add(engine, region, candidate->spots);
+	if (lending == LENT && is_large(region))
+		candidate->not_before_ns = now_ns + MOVE_NS;
+	else if (lending == REFUSED || (lending == NOT_NOW && candidate->n >= WANTED_MUCH))
 		candidate->not_before_ns = now_ns + IDLE_NS;
-	if (guard_holds(region)) {
+	if (lending != NOT_NOW) /* who was refused is not offered one again before its next change without an author */
 		candidate->n = 0;
-		candidate->not_before_ns = now_ns + (is_large(region) ? MOVE_NS : 0);
-	}
 }
 
 /* --- on the worker --- */
