@@ -24,7 +24,7 @@
 #include "precise.h"
 #include "proof.h"
 #include "resolver.h"
-#include "../base/memory.h"
+#include "vanish.h"
 #include "../base/stack.h"
 
 #include <memwatch/reader.h>
@@ -46,7 +46,6 @@ enum {
 	GAP_BYTES = 32 * PAGE_BYTES, /* pages without notes that are collected along */
 	PASS_SHARE = 4,              /* the same for passes that notes ask for */
 	ANNOUNCE_EVERY = 256,        /* regions of a pass */
-	CHECKS_A_SWEEP = 64,         /* regions whose memory is looked for in a full pass */
 	FAULT_COST_NS = 5000         /* what a first write with its signal costs the writer, see docs/performance.md */
 };
 
@@ -230,48 +229,6 @@ static void read_done(struct engine *engine)
 	engine->pass.touch_failed = false;
 }
 
-/* --- vanished memory --- */
-
-/* The next region whose memory nobody has promised to keep, in turn; NULL at the end of a round. */
-static struct region *next_unpinned(struct engine *engine)
-{
-	struct region *region;
-	while ((region = region_next(&engine->regions, engine->pass.check_slot, &engine->pass.check_slot))) {
-		engine->pass.check_slot++;
-		if (region->start && !(region->flags & (MEMWATCH_REGION_PINNED | REGION_LOST)))
-			return region;
-	}
-	engine->pass.check_slot = 0;
-	return NULL;
-}
-
-/*
- * Looks whether a few regions that nobody pins still have their memory; all of them in turn. The last bytes of all are
- * read with one system call; one that has more than a page may have a hole, which takes a call of its own, and of these
- * there is one a time. Whatever else has happened to memory is found when it is read.
- */
-static void check_memory(struct engine *engine)
-{
-	struct region *regions[CHECKS_A_SWEEP];
-	struct iovec last[CHECKS_A_SWEEP];
-	uint8_t bytes[CHECKS_A_SWEEP];
-	size_t n = 0;
-	while (n < CHECKS_A_SWEEP && (regions[n] = next_unpinned(engine))) {
-		last[n] = (struct iovec){ (void *)(uintptr_t)(region_end(regions[n]) - 1), 1 };
-		n++;
-	}
-	if (!n)
-		return;
-	engine->pass.n_checked++;
-	struct region *whole = regions[engine->pass.n_checked % n];
-	ssize_t n_read = memory_gather(bytes, last, n);
-	if (n_read >= 0 && (size_t)n_read < n)
-		emit_lost(engine, regions[n_read]);
-	if (!(whole->flags & REGION_LOST) && page_floor(whole->start) != page_floor(region_end(whole) - 1) &&
-	    memory_has_left(whole->start, whole->size_bytes))
-		emit_lost(engine, whole);
-}
-
 /* --- passes --- */
 
 struct request {
@@ -343,7 +300,7 @@ static void pass(struct engine *engine, bool full, bool forced, struct span aske
 	emit_touched(engine);
 	read_done(engine);
 	if (full)
-		check_memory(engine);
+		vanish_check(engine);
 	who_keep(&engine->who, engine->pass.start_ns);
 	stack_forget(engine->pass.start_ns);
 	atomic_fetch_add(&engine->n_passes, 1);
