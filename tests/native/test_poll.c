@@ -7,18 +7,20 @@
 
 #define MS UINT64_C(1000000)
 
-enum { BLOCK = 16 << 10, BLOCKS = 4096, HOT_MOST = 256 };
+enum { BLOCK = 16 << 10, BLOCKS = 4096, HOT_MOST = 256, CACHED_MS = 50 };
 
 static const uint64_t base_address = UINT64_C(1) << 32; /* nothing is read there: the schedule looks at no memory */
 static const double budget = 0.01;
 
-/* A machine that compares at a fixed speed. */
+/* A machine that compares at two fixed speeds. */
 static struct {
 	double ns_per_byte;
+	double cached_ns_per_byte;   /* what was looked at a moment ago; 0: the same */
 	uint64_t wake_ns, change_ns; /* what a wake-up and the telling of a change cost */
 	unsigned n_changes;          /* to be found by the next look */
 	unsigned changed[2 * HOT_MOST];
 	uint64_t now_ns, spent_ns, bytes, worst_gap_ns;
+	double compare_ns; /* of the part under way */
 	uint64_t seen_ns[BLOCKS];
 	uint64_t n_takes;
 } sim;
@@ -43,6 +45,8 @@ static void look_at(const struct span *span)
 	sim.bytes += span->end - span->start;
 	for (uint64_t at = span->start; at < span->end; at += BLOCK) {
 		uint64_t *seen_ns = &sim.seen_ns[(at - base_address) / BLOCK], gap_ns = sim.now_ns - *seen_ns;
+		bool is_cached = sim.cached_ns_per_byte > 0 && gap_ns < CACHED_MS * MS;
+		sim.compare_ns += BLOCK * (is_cached ? sim.cached_ns_per_byte : sim.ns_per_byte);
 		sim.worst_gap_ns = gap_ns > sim.worst_gap_ns ? gap_ns : sim.worst_gap_ns;
 		*seen_ns = sim.now_ns;
 	}
@@ -53,23 +57,32 @@ static void change(unsigned block)
 	fault_poll.turns->changed(address_of(block) + 100, address_of(block) + 101, sim.now_ns);
 }
 
+static void take_part(enum look_part part)
+{
+	struct span_list looks = { 0 };
+	fault_poll.turns->take(part, sim.now_ns, &looks);
+	if (!looks.n)
+		return;
+	sim.compare_ns = 0;
+	for (size_t i = 0; i < looks.n; i++)
+		look_at(&looks.spans[i]);
+	struct look_cost cost = { .compare_ns = (uint64_t)sim.compare_ns, .tell_ns = sim.n_changes * sim.change_ns };
+	while (sim.n_changes)
+		change(sim.changed[--sim.n_changes]);
+	fault_poll.turns->charge(part, cost);
+	sim.spent_ns += cost.compare_ns + cost.tell_ns;
+	span_list_fini(&looks);
+}
+
 /* One look; time goes on to the next. */
 static void tick(void)
 {
-	struct span_list looks = { 0 };
-	uint64_t before = sim.bytes;
-	CHECK(fault_poll.turns->take(sim.now_ns, budget, &looks));
-	for (size_t i = 0; i < looks.n; i++)
-		look_at(&looks.spans[i]);
-	struct look_cost cost = { .wake_ns = sim.wake_ns,
-				  .compare_ns = (uint64_t)((double)(sim.bytes - before) * sim.ns_per_byte),
-				  .tell_ns = sim.n_changes * sim.change_ns };
-	while (sim.n_changes)
-		change(sim.changed[--sim.n_changes]);
-	uint64_t next_ns = fault_poll.turns->charge(sim.now_ns, budget, 5 * MS, cost);
-	sim.spent_ns += cost.wake_ns + cost.compare_ns + cost.tell_ns;
+	CHECK(fault_poll.turns->begin(sim.now_ns, budget, sim.wake_ns));
+	sim.spent_ns += sim.wake_ns;
+	for (enum look_part part = 0; part < LOOK_PARTS; part++)
+		take_part(part);
 	sim.n_takes++;
-	span_list_fini(&looks);
+	uint64_t next_ns = fault_poll.turns->end(sim.now_ns, budget, 5 * MS);
 	CHECK_OP(next_ns, >, sim.now_ns);
 	sim.now_ns = next_ns;
 }
@@ -125,6 +138,52 @@ TEST(hot_blocks_leave_half_of_the_budget_to_the_others)
 	CHECK(share_of(since_ns, spent_ns) <= budget * 1.1);
 	CHECK_OP(sim.worst_gap_ns / MS, <=, 3500);
 	CHECK_OP(sim.worst_gap_ns, <=, fault_poll.turns->round_ns(budget) + 1000 * MS);
+}
+
+/* What is in the cache is not paid for as if it came from memory, nor does it make memory seem cheap. */
+TEST(hot_blocks_are_looked_at_for_what_they_cost)
+{
+	uint64_t worst_hot_ns = 0;
+	begin(BLOCKS);
+	sim.wake_ns = 15000;
+	sim.cached_ns_per_byte = sim.ns_per_byte / 4;
+	run_for(5000);
+	uint64_t since_ns = sim.now_ns, spent_ns = sim.spent_ns;
+	sim.worst_gap_ns = 0;
+	while (sim.now_ns < since_ns + 30000 * MS) {
+		for (unsigned i = 0; i < 24; i++)
+			change(i * 170);
+		tick();
+		for (unsigned i = 0; i < 24 && sim.now_ns > since_ns + 1000 * MS; i++) {
+			uint64_t gap_ns = sim.now_ns - sim.seen_ns[i * 170];
+			worst_hot_ns = gap_ns > worst_hot_ns ? gap_ns : worst_hot_ns;
+		}
+	}
+	CHECK_OP(worst_hot_ns / MS, <=, 8);
+	CHECK_OP(sim.worst_gap_ns / MS, <=, 2000);
+	CHECK(share_of(since_ns, spent_ns) <= budget * 1.25);
+}
+
+/* Looks at a few of them each would cost as many wake-ups as looks at all. */
+TEST(where_hot_blocks_are_dear_a_look_waits_until_all_are_paid_for)
+{
+	begin(BLOCKS);
+	sim.wake_ns = 40000;
+	sim.ns_per_byte = 0.5;
+	run_for(5000);
+	for (uint64_t end_ns = sim.now_ns + 1000 * MS; sim.now_ns < end_ns; tick())
+		for (unsigned i = 0; i < 24; i++)
+			change(i * 170);
+	sim.n_takes = 0;
+	uint64_t since_ns = sim.now_ns, spent_ns = sim.spent_ns;
+	while (sim.now_ns < since_ns + 10000 * MS) {
+		for (unsigned i = 0; i < 24; i++)
+			change(i * 170);
+		tick();
+	}
+	CHECK_OP(sim.n_takes, <=, 300);
+	CHECK_OP(sim.n_takes, >=, 180);
+	CHECK(share_of(since_ns, spent_ns) <= budget * 1.25);
 }
 
 /* The promise follows the machine: an emulated one, or one whose CPUs are busy elsewhere. */
@@ -208,12 +267,10 @@ TEST(at_rest_the_ticks_come_more_rarely)
 
 TEST(without_memory_nothing_is_looked_at)
 {
-	struct span_list looks = { 0 };
 	begin(8);
 	tick();
 	fault_poll.disarm((struct span){ base_address, address_of(8) });
-	CHECK(!fault_poll.turns->take(sim.now_ns, budget, &looks));
-	CHECK_EQ(looks.n, 0);
+	CHECK(!fault_poll.turns->begin(sim.now_ns, budget, 0));
 	CHECK_EQ(fault_poll.turns->round_ns(budget), 0);
 }
 

@@ -54,9 +54,11 @@ struct source {
 	void (*fork_child)(void);
 };
 
-/* What looking cost, in CPU time. */
+/* A look is taken in parts, which have prices of their own: what has its turn, then what changed lately. */
+enum look_part { LOOK_ROUND, LOOK_HOT, LOOK_PARTS };
+
+/* What a part of a look cost, in CPU time. */
 struct look_cost {
-	uint64_t wake_ns;    /* the wake-up, and all that is neither of these: */
 	uint64_t compare_ns; /* to compare what was taken, */
 	uint64_t tell_ns;    /* and to tell of changes */
 };
@@ -66,10 +68,17 @@ struct look_cost {
  * by `collect`. On the worker, under the engine's lock.
  */
 struct turns {
-	/* Appends what is to be looked at now; `share`: of one core. False: there is nothing, and nothing to come. */
-	bool (*take)(uint64_t now_ns, double share, struct span_list *looks);
-	/* Says what one `take` cost. Returns when the next is due, `least_ns` from now at least. */
-	uint64_t (*charge)(uint64_t now_ns, double share, uint64_t least_ns, struct look_cost cost);
+	/*
+	 * A look begins, after a wake-up that cost so much CPU time. `share`: what looks may use of one core. False:
+	 * there is nothing to look at, and nothing to come.
+	 */
+	bool (*begin)(uint64_t now_ns, double share, uint64_t wake_ns);
+	/* Appends what a part is to compare, */
+	void (*take)(enum look_part part, uint64_t now_ns, struct span_list *looks);
+	/* and says what that cost, where there was something. */
+	void (*charge)(enum look_part part, struct look_cost cost);
+	/* The look is over. Returns when the next is due, `least_ns` from now at least. */
+	uint64_t (*end)(uint64_t now_ns, double share, uint64_t least_ns);
 	/* A look found bytes of [start, end) changed. */
 	void (*changed)(uint64_t start, uint64_t end, uint64_t now_ns);
 	/* How long it may take until each byte has been looked at. */

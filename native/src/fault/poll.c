@@ -10,9 +10,15 @@
  * come more rarely, with as much to spend.
  *
  * What a look costs has parts that are learned apart: the wake-up, each byte, and what is told of changes. Were they
- * one price, a small look would make bytes seem dear, and so the next look smaller still. A look compares for as long
- * as its wake-up took at least. All is paid for, but for wake-ups up to a fifth of the budget, which come on top; they
- * take half of the budget at most beside that, being rarer where they are dear.
+ * one price, a small look would make bytes seem dear, and so the next look smaller still. Bytes have two prices, and a
+ * look two parts: a hot block was compared a tick ago, and what is still in the CPU's cache costs a fraction of what
+ * comes from memory. Hot blocks get half of a look at most, and what they do not need is the others'. They come second:
+ * code and data of the comparison itself are warm by then, and their price is that of their bytes.
+ *
+ * A look compares for as long as its wake-up took at least. All is paid for, but for wake-ups up to a fifth of the
+ * budget, which come on top; they take half of the budget at most beside that, being rarer where they are dear. They
+ * are rarer, too, where half of what is earned meanwhile would not pay for all hot blocks: two looks at some of them
+ * find nothing sooner than one look at all, and cost a wake-up more.
  *
  * Loss: what is undone before its block's turn is not seen. Without memory for the list of looks the next tick takes
  * the same.
@@ -39,6 +45,11 @@ struct hot_block {
 	uint64_t start, until_ns, keep_ns;
 };
 
+/* For how many bytes it took how long of late: sums that fade. */
+struct price {
+	double ns, bytes;
+};
+
 static struct page_set pages;
 
 /* Under the engine's lock. */
@@ -46,13 +57,13 @@ static struct {
 	struct hot_block hot[HOT_BLOCKS];
 	unsigned n_hot, next_hot;
 	uint64_t next; /* where the round goes on */
-	uint64_t last_take_ns, round_start_ns, last_round_ns, last_change_ns;
+	uint64_t last_look_ns, round_start_ns, last_round_ns, last_change_ns;
 	uint64_t taken_bytes; /* by the last take */
 	uint64_t tick_ns;
 	double credit_ns;               /* CPU time that looks may cost now; below 0: owed */
-	double free_ns;                 /* of the next wake-up */
-	double wake_ns;                 /* what a look costs of late beside its bytes, */
-	double bytes_ns, bytes_counted; /* and for how many bytes it took how long: sums that fade */
+	double wake_ns;                 /* what a wake-up costs of late */
+	double may_cost_ns[LOOK_PARTS]; /* of the look under way; 0: it is not paid for */
+	struct price prices[LOOK_PARTS];
 } turn;
 
 static int open_poll(struct ring *ring, char *note, size_t note_size)
@@ -60,8 +71,8 @@ static int open_poll(struct ring *ring, char *note, size_t note_size)
 	(void)ring, (void)note, (void)note_size;
 	turn = (typeof(turn)){
 		.wake_ns = FIRST_WAKE_NS,
-		.bytes_ns = FIRST_NS_PER_BYTE * FIRST_BYTES,
-		.bytes_counted = FIRST_BYTES,
+		.prices = { { FIRST_NS_PER_BYTE * FIRST_BYTES, FIRST_BYTES },
+			    { FIRST_NS_PER_BYTE * FIRST_BYTES, FIRST_BYTES } },
 	};
 	return 0;
 }
@@ -156,44 +167,71 @@ static void take_round(uint64_t now_ns, uint64_t most_bytes, struct span_list *l
 	}
 }
 
-static double ns_per_byte(void)
+static double ns_per_byte(enum look_part part)
 {
-	return turn.bytes_ns / turn.bytes_counted;
+	return turn.prices[part].ns / turn.prices[part].bytes;
 }
 
-/* What has been earned since the last take. */
-static void earn(uint64_t now_ns, double share)
+/* What has been earned since the last look. */
+static void earn(uint64_t passed_ns, double share)
 {
-	uint64_t passed_ns = turn.last_take_ns ? now_ns - turn.last_take_ns : TICK_MS * NS_PER_MS;
 	double most_ns = (double)max_u64(SAVED_MAX_MS * NS_PER_MS, 2 * turn.tick_ns) * share;
 	turn.credit_ns += (double)passed_ns * share;
 	turn.credit_ns = turn.credit_ns < most_ns ? turn.credit_ns : most_ns;
-	turn.free_ns = (double)passed_ns * share / WAKE_SHARE;
-	turn.last_take_ns = now_ns;
 }
 
-static double wake_charged(double wake_ns)
+/* What it costs to look at all hot blocks. */
+static double hot_need_ns(void)
 {
-	return wake_ns > turn.free_ns ? wake_ns - turn.free_ns : 0;
+	return turn.n_hot * BLOCK_BYTES * ns_per_byte(LOOK_HOT);
 }
 
-static bool take(uint64_t now_ns, double share, struct span_list *looks)
+/* What the parts of a look may cost that may cost so much in all. */
+static void share_out(double left_ns)
 {
-	turn.taken_bytes = 0;
+	double need_ns = hot_need_ns();
+	turn.may_cost_ns[LOOK_HOT] = need_ns < left_ns / 2 ? need_ns : left_ns / 2;
+	turn.may_cost_ns[LOOK_ROUND] = left_ns - turn.may_cost_ns[LOOK_HOT];
+}
+
+static bool begin(uint64_t now_ns, double share, uint64_t wake_ns)
+{
 	if (!watched_bytes()) {
-		turn.last_take_ns = turn.round_start_ns = 0;
+		turn.last_look_ns = turn.round_start_ns = 0;
 		return false;
 	}
-	earn(now_ns, share);
+	uint64_t passed_ns = turn.last_look_ns ? now_ns - turn.last_look_ns : TICK_MS * NS_PER_MS;
+	double charged_ns = (double)wake_ns - (double)passed_ns * share / WAKE_SHARE;
+	turn.last_look_ns = now_ns;
 	turn.round_start_ns = turn.round_start_ns ? turn.round_start_ns : now_ns;
-	if (turn.credit_ns > 0) {
-		double left_ns = turn.credit_ns - wake_charged(turn.wake_ns);
-		left_ns = left_ns < turn.wake_ns ? turn.wake_ns : left_ns;
-		uint64_t most_bytes = (uint64_t)(left_ns / ns_per_byte()) + 1;
-		take_hot(now_ns, most_bytes / 2, looks);
-		take_round(now_ns, most_bytes, looks);
-	}
+	turn.wake_ns += ((double)wake_ns - turn.wake_ns) / COSTS_KEPT;
+	earn(passed_ns, share);
+	bool is_paid = turn.credit_ns > 0;
+	turn.credit_ns -= charged_ns > 0 ? charged_ns : 0;
+	share_out(!is_paid ? 0 : turn.credit_ns > turn.wake_ns ? turn.credit_ns : turn.wake_ns);
 	return true;
+}
+
+static void take(enum look_part part, uint64_t now_ns, struct span_list *looks)
+{
+	turn.taken_bytes = 0;
+	if (turn.may_cost_ns[part] <= 0)
+		return;
+	uint64_t most_bytes = (uint64_t)(turn.may_cost_ns[part] / ns_per_byte(part)) + 1;
+	if (part == LOOK_HOT)
+		take_hot(now_ns, most_bytes, looks);
+	else
+		take_round(now_ns, most_bytes, looks);
+}
+
+static void charge(enum look_part part, struct look_cost cost)
+{
+	struct price *price = &turn.prices[part];
+	if (turn.taken_bytes) {
+		price->ns += (double)cost.compare_ns - price->ns / COSTS_KEPT;
+		price->bytes += (double)turn.taken_bytes - price->bytes / COSTS_KEPT;
+	}
+	turn.credit_ns -= (double)(cost.compare_ns + cost.tell_ns);
 }
 
 /* How long it takes to earn what is owed. */
@@ -202,17 +240,13 @@ static uint64_t owed_for_ns(double share)
 	return turn.credit_ns < 0 ? (uint64_t)(-turn.credit_ns / share) : 0;
 }
 
-static uint64_t charge(uint64_t now_ns, double share, uint64_t least_ns, struct look_cost cost)
+static uint64_t end(uint64_t now_ns, double share, uint64_t least_ns)
 {
-	turn.wake_ns += ((double)cost.wake_ns - turn.wake_ns) / COSTS_KEPT;
-	if (turn.taken_bytes) {
-		turn.bytes_ns += (double)cost.compare_ns - turn.bytes_ns / COSTS_KEPT;
-		turn.bytes_counted += (double)turn.taken_bytes - turn.bytes_counted / COSTS_KEPT;
-	}
-	turn.credit_ns -= wake_charged((double)cost.wake_ns) + (double)(cost.compare_ns + cost.tell_ns);
 	bool rests = now_ns - turn.last_change_ns > REST_MS * NS_PER_MS;
 	uint64_t worth_ns = (uint64_t)(turn.wake_ns / (share / WAKE_SHARE + share / 2));
-	turn.tick_ns = max_u64(max_u64(least_ns, worth_ns), (rests ? REST_TICK_MS : TICK_MS) * NS_PER_MS);
+	uint64_t hot_ns = min_u64((uint64_t)(2 * hot_need_ns() / share), REST_TICK_MS * NS_PER_MS);
+	uint64_t tick_ns = rests ? REST_TICK_MS * NS_PER_MS : max_u64(hot_ns, TICK_MS * NS_PER_MS);
+	turn.tick_ns = max_u64(max_u64(least_ns, worth_ns), tick_ns);
 	return now_ns + max_u64(turn.tick_ns, min_u64(owed_for_ns(share), NS_PER_S));
 }
 
@@ -248,15 +282,18 @@ static uint64_t round_ns(double share)
 {
 	double wakes_share = turn.tick_ns ? turn.wake_ns / (double)turn.tick_ns - share / WAKE_SHARE : 0;
 	double bytes_share = share - (wakes_share > 0 ? wakes_share : 0);
-	uint64_t paid_ns = (uint64_t)((double)watched_bytes() * ns_per_byte() / bytes_share) * (turn.n_hot ? 2 : 1);
-	uint64_t under_way_ns = turn.round_start_ns ? turn.last_take_ns - turn.round_start_ns : 0;
+	uint64_t paid_ns =
+		(uint64_t)((double)watched_bytes() * ns_per_byte(LOOK_ROUND) / bytes_share) * (turn.n_hot ? 2 : 1);
+	uint64_t under_way_ns = turn.round_start_ns ? turn.last_look_ns - turn.round_start_ns : 0;
 	uint64_t known_ns = max_u64(turn.last_round_ns, under_way_ns);
 	return watched_bytes() ? owed_for_ns(share) + max_u64(max_u64(paid_ns, known_ns), turn.tick_ns) : 0;
 }
 
 static const struct turns in_turn = {
+	.begin = begin,
 	.take = take,
 	.charge = charge,
+	.end = end,
 	.changed = changed,
 	.round_ns = round_ns,
 };

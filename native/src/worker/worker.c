@@ -325,27 +325,22 @@ static void compare_polled(struct engine *engine)
 	atomic_fetch_add(&engine->n_passes, 1);
 }
 
-/*
- * Under both locks: looks at what of the polled memory has its turn. Returns when the next has. `cpu_ns`: the thread's
- * CPU time when what this costs began, the wake-up included.
- */
-static uint64_t poll_in_turn(struct engine *engine, uint64_t cpu_ns)
+/* Looks at what was taken. Returns what that cost; `cpu_ns`, the thread's CPU time, goes on by it. */
+static struct look_cost compare_at_cost(struct engine *engine, uint64_t *cpu_ns)
 {
-	const struct turns *turns = engine->fallback->turns;
-	if (!has_polled(engine) || !turns->take(time_monotonic_ns(), engine->poll_budget, &engine->pass.polled))
-		return 0;
-	uint64_t look_ns = time_cpu_ns();
+	uint64_t before_ns = *cpu_ns;
 	engine->pass.tell_ns = 0;
-	if (engine->pass.polled.n)
-		compare_polled(engine);
-	uint64_t told_ns = time_cpu_ns();
-	struct look_cost cost = { .wake_ns = look_ns - cpu_ns, .tell_ns = engine->pass.tell_ns };
-	cost.compare_ns = told_ns - look_ns - cost.tell_ns;
+	compare_polled(engine);
+	*cpu_ns = time_cpu_ns();
+	struct look_cost cost = { .tell_ns = engine->pass.tell_ns };
+	cost.compare_ns = *cpu_ns - before_ns - cost.tell_ns;
 	if (cost.tell_ns) {
 		announce(engine);
-		cost.tell_ns += time_cpu_ns() - told_ns;
+		uint64_t told_ns = time_cpu_ns();
+		cost.tell_ns += told_ns - *cpu_ns;
+		*cpu_ns = told_ns;
 	}
-	return turns->charge(time_monotonic_ns(), engine->poll_budget, engine->window_ns, cost);
+	return cost;
 }
 
 /* --- when --- */
@@ -451,6 +446,23 @@ static bool window_is_settled(struct engine *engine, struct plan *plan, uint64_t
 	return false;
 }
 
+/* Under both locks: looks at what of the polled memory has its turn. */
+static void poll_in_turn(struct engine *engine, struct plan *plan)
+{
+	const struct turns *turns = engine->fallback->turns;
+	uint64_t cpu_ns = time_cpu_ns(), now_ns = time_monotonic_ns();
+	plan->next_poll_ns = 0;
+	if (has_polled(engine) && turns->begin(now_ns, engine->poll_budget, cpu_ns - plan->spent_ns)) {
+		for (enum look_part part = 0; part < LOOK_PARTS; part++) {
+			turns->take(part, now_ns, &engine->pass.polled);
+			if (engine->pass.polled.n)
+				turns->charge(part, compare_at_cost(engine, &cpu_ns));
+		}
+		plan->next_poll_ns = turns->end(time_monotonic_ns(), engine->poll_budget, engine->window_ns);
+	}
+	plan->spent_ns = cpu_ns;
+}
+
 /* Does what is due; false when the engine stops. */
 static bool work(struct engine *engine, struct plan *plan)
 {
@@ -482,13 +494,13 @@ static bool work(struct engine *engine, struct plan *plan)
 	if (plan->next_poll_ns && start_ns >= plan->next_poll_ns) {
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
-		plan->next_poll_ns = poll_in_turn(engine, plan->spent_ns);
+		poll_in_turn(engine, plan);
 		plan->due_ns = emit_due(engine, false);
 		pthread_mutex_unlock(&engine->lock);
 		pthread_mutex_unlock(&engine->pass_lock);
-	}
-	if (plan->next_poll_ns)
+	} else if (plan->next_poll_ns) {
 		plan->spent_ns = time_cpu_ns();
+	}
 	return !request.stop;
 }
 
