@@ -112,18 +112,12 @@ static void publish(struct memwatch_recorder *recorder, const char *state)
 	stats->versions_written = progress->versions_written;
 	stats->versions_skipped = progress->versions_skipped;
 	stats->bytes_used = run->used_bytes;
+	stats->commits = run->n_commits;
 	stats->committed_seq = run->number ? progress->last_seq : 0;
 	stats->last_commit_ns = run->last_commit_ns;
 	show(recorder);
 	recorder->hurry = false;
 	pthread_cond_broadcast(&recorder->changed);
-	pthread_mutex_unlock(&recorder->mutex);
-}
-
-static void count_commit(struct memwatch_recorder *recorder)
-{
-	pthread_mutex_lock(&recorder->mutex);
-	recorder->stats.commits++;
 	pthread_mutex_unlock(&recorder->mutex);
 }
 
@@ -239,8 +233,6 @@ static int transact(struct memwatch_recorder *recorder, work_fn *work, unsigned 
 	else
 		run_committed(run);
 	recorder_vfs_leave();
-	if (!error)
-		count_commit(recorder);
 	return error;
 }
 
@@ -290,12 +282,20 @@ static int read_more(struct memwatch_recorder *recorder, int timeout_ms)
 	return n;
 }
 
-/* Waits for an event, then collects what comes within the commit interval. */
+/* How much longer an event may wait for its commit; one from the future, by a clock that was set back, the whole time. */
+static uint64_t patience_ms(const struct memwatch_recorder *recorder, const struct memwatch_event *event)
+{
+	uint64_t now_ns = clock_ns(CLOCK_REALTIME), limit_ms = recorder->options.commit_ms;
+	uint64_t waited_ms = now_ns > event->detected_ns ? (now_ns - event->detected_ns) / 1000000u : 0;
+	return waited_ms < limit_ms ? limit_ms - waited_ms : 0;
+}
+
+/* Waits for an event, then collects what comes until it has to be committed. */
 static void gather(struct memwatch_recorder *recorder)
 {
 	if (read_more(recorder, is_hurried(recorder) ? 0 : -1) <= 0)
 		return;
-	uint64_t deadline_ms = now_ms() + recorder->options.commit_ms;
+	uint64_t deadline_ms = now_ms() + patience_ms(recorder, recorder->pending[0]);
 	while (recorder->n_pending < PENDING_MAX) {
 		uint64_t now = now_ms();
 		bool waits = now < deadline_ms && !is_hurried(recorder);

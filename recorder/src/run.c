@@ -435,6 +435,7 @@ static void trim(struct run_room *room)
 void run_committed(struct run *run)
 {
 	run->committed = run->now;
+	run->n_commits++;
 	run->new_bytes = 0;
 	known_commit(&run->variables);
 	known_commit(&run->writers);

@@ -33,7 +33,7 @@ struct run {
 	uint64_t start_seq, start_ns; /* what was before is not known */
 	uint64_t end_ns;              /* 0: it goes on */
 	uint64_t max_bytes, used_bytes;
-	uint64_t last_commit_ns;
+	uint64_t last_commit_ns, n_commits;
 	uint64_t new_bytes; /* about what this transaction added */
 	struct run_progress now, committed;
 	struct known_table variables, writers, locations;

@@ -297,6 +297,24 @@ def test_a_path_that_cannot_be_written(watch, tmp_path, wait_for):
     wait_for(lambda: read_only.stats()["errors"])
 
 
+def test_events_that_waited_for_the_file_are_committed_at_once(watch, tmp_path, wait_for):
+    """They have waited longer than a commit interval already. A busy machine may delay one commit, but not each."""
+
+    def delay_ns(attempt):
+        path = tmp_path / f"later {attempt}" / "recording"
+        watched, data = watch(path, commit_ms=1000), bytearray(8)
+        watched.add(data, "data")
+        data[0] = 1
+        watched.settle()
+        wait_for(lambda: watched.stats()["errors"] > 1)
+        path.parent.mkdir()
+        wait_for(lambda: watched.stats()["events_written"])
+        with memwatch.open_history(path) as history:
+            return history.runs[0].last_commit_ns - history.runs[0].start_ns
+
+    assert any(delay_ns(attempt) < 1_000_000_000 for attempt in range(5))
+
+
 def test_what_the_log_could_not_keep_is_a_gap(watch, tmp_path, wait_for):
     path = tmp_path / "later" / "recording"
     watched = watch(path, event_capacity=8)
