@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 from memwatch._typing import Any
 
@@ -20,8 +21,11 @@ def callback(given: object) -> None:
         return
     if not callable(given):
         raise TypeError(f"a callback is a function of the event, not {type(given).__name__}")
-    from inspect import signature
+    from inspect import iscoroutinefunction, signature
 
+    if iscoroutinefunction(given):
+        text = f"the callback {getattr(given, '__name__', given)!s} is a coroutine function, and nobody would await it"
+        raise TypeError(f"{text}: use `async for event in watcher.events()`")
     try:
         call = signature(given)
     except (TypeError, ValueError):  # of a builtin: nothing tells
@@ -41,8 +45,28 @@ def name(given: object) -> None:
         raise TypeError(f"name={given!r}: a name is text, not {type(given).__name__}: name={str(given)!r}")
     if "\0" in given:
         raise ValueError(f"name={given!r}: a name has no zero character")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"name={given!r}: a name has no lone surrogates; give it without them") from None
     if given and not given.strip():
         raise ValueError(f"name={given!r}: a name is not blank; leave it out to have one made")
+
+
+def path(given: object, what: str) -> str:
+    """A path as text; refuses what no file can be named."""
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"{what}={given!r}: it is the path of a file, as text or pathlib.Path")
+    text = os.fspath(given)
+    if not isinstance(text, str):
+        raise TypeError(f"{what}={given!r}: it is text; os.fsdecode(path) makes it of bytes")
+    if not text or "\0" in text:
+        raise ValueError(f"{what}={given!r}: the path of a file is not empty, and has no zero character")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}={given!r}: no file can be named by lone surrogates") from None
+    return text
 
 
 def is_numeric(obj: object) -> bool:
@@ -75,9 +99,7 @@ def region(obj: object, values: object, when: object, max_rate: object, metric: 
     if values is not None and not isinstance(values, str):
         raise TypeError(f"values={values!r}: it is one of {', '.join(map(repr, VALUES))}")
     condition(when, obj)
-    if max_rate is not None and not isinstance(max_rate, (int, float)):
-        kind = type(max_rate).__name__
-        raise TypeError(f"max_rate={max_rate!r}: it is a number of events a second, 0 for no limit, not {kind}")
+    rate(max_rate, "events")
     if metric not in (None, True, False):
         raise TypeError(f"metric={metric!r}: it is True or False")
     wants = "metric=True" if metric else f"when={when!r}" if when is not None and not callable(when) else ""
@@ -86,6 +108,17 @@ def region(obj: object, values: object, when: object, max_rate: object, metric: 
             f"{wants}: this {type(obj).__name__} holds bytes, not numbers: watch an array (NumPy, array.array, ctypes) "
             "or memoryview.cast of it" + ("" if metric else ", or give a function of the event")
         )
+
+
+def rate(given: object, what: str) -> None:
+    """Refuses what is no `max_rate`. How large one may be, the core says."""
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        kind = type(given).__name__
+        raise TypeError(f"max_rate={given!r}: it is a number of {what} a second, 0 for no limit, not {kind}")
+    if not 0 <= given < math.inf:
+        raise ValueError(f"max_rate={given!r}: it is {what} a second, 0 for no limit")
 
 
 def adapter(given: object) -> None:
@@ -100,6 +133,8 @@ def adapter(given: object) -> None:
 def region_or_name(given: object, function: str) -> None:
     if isinstance(given, bool) or not isinstance(given, (int, str)):
         raise TypeError(f"{function}({given!r}): it takes a region's name, or the id that watch() returned")
+    if isinstance(given, int) and not 0 <= given < 1 << 32:
+        raise ValueError(f"{function}({given!r}): no watch() returns such an id")
 
 
 def size(given: object, what: str) -> None:
@@ -111,6 +146,8 @@ def size(given: object, what: str) -> None:
 def timeout(given: object, function: str) -> None:
     if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
         raise TypeError(f"{function}(timeout={given!r}): it is a number of seconds, or None")
+    if given is not None and not given >= 0:
+        raise ValueError(f"{function}(timeout={given!r}): it is a number of seconds from 0, or None")
 
 
 def since(given: object) -> None:

@@ -123,6 +123,10 @@ def warn_of_hazard(options: Mapping[str, Value]) -> None:
 
 def _check(name: str, value: Value, option: Option) -> None:
     """Refuses a value of another kind, or out of its range."""
+    if option.parse is _flag and not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: it is True or False, not {type(value).__name__}")
+    if option.parse is str and value == "":
+        raise ValueError(f"{name}={value!r}: it is a {option.unit}; leave it out for {option.default}")
     if option.parse in (str, _flag):
         return
     whole = option.parse is not float

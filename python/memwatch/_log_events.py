@@ -11,6 +11,7 @@ import logging
 import time
 from typing import Callable, Union
 
+from memwatch import _check
 from memwatch._dispatch import DELIVERED, FAILED, SKIPPED, Dispatcher, ThreadNames
 from memwatch._event import ChangeEvent
 from memwatch._native import core
@@ -34,8 +35,9 @@ class LogEvents:
         name: str = "*",
         max_rate: float = 100,
     ) -> None:
-        if max_rate < 0:
-            raise ValueError("max_rate is records a second, 0 for no limit")
+        _check.rate(max_rate, "records")
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r}: it is a glob, such as 'cache.*'")
         number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
         if not isinstance(number, int):
             raise ValueError(f"level={level!r}: it is one of logging's, such as INFO")

@@ -21,9 +21,11 @@ def buffer(size: int) -> memoryview:
     _check.size(size, f"buffer({size!r})")
     if size < 1:
         raise ValueError(f"buffer({size}): a buffer has at least one byte")
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    return memoryview(mmap.mmap(-1, size))
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    try:
+        return memoryview(mmap.mmap(-1, size, **flags))
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"buffer({size}): the system has no {size} bytes for it: {error}") from None
 
 
 def empty(shape: Union[int, Sequence[int]], dtype: Any = float) -> numpy.ndarray[Any, Any]:

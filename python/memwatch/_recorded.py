@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Union, cast
 
+from memwatch import _check
 from memwatch._decode import Element, Layout, elements
 from memwatch._errors import Error
 from memwatch._event import ChangeEvent
@@ -120,7 +121,7 @@ class History:
     """
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
-        self.path = os.fspath(path)
+        self.path = _check.path(path, "path")
         self._file = RecordingFile(self.path)
         self._reader = Reader(self._file)
 

@@ -15,6 +15,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
 import struct
 import tempfile
 import threading
@@ -161,6 +162,8 @@ def _open(path: str) -> int:
     with _descriptors_lock:
         try:
             status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             shared = _descriptors.get((status.st_dev, status.st_ino))
             if shared is None:
                 file = os.open(path, flags)

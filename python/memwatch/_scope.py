@@ -7,6 +7,7 @@ trace adapter's sweep: it watches names that appear, and buffers that a name is 
 
 from __future__ import annotations
 
+import errno
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ from typing import Any, Optional, Union
 from memwatch._bound import BINDING, Bound
 from memwatch._buffers import behind_name, has_bytes_that_change, item_of, view_of, why_not
 from memwatch._conditions import Judge, judge
+from memwatch._errors import Error
 from memwatch._trace.frames import CO_OPTIMIZED, cell_of, is_dead, local_value, local_values, user_frame
 from memwatch._trace.targets import (
     AttributeTarget,
@@ -113,7 +115,7 @@ def watch_item(
     """Watches an item or a slice. `names`: further names by which code that changes the container knows it."""
     _check_options("watch_item", options)
     if class_attribute(type(container), "__getitem__") is MISSING:
-        raise TypeError(f"a {type(container).__name__} object has no items")
+        raise TypeError(f"objects of the type {type(container).__name__} have no items")
     if type(key) is slice and options.get("track") == "binding":
         raise ValueError("a slice is a new object each time: watch it with track='value'")
     known = names_of_object(container, user_frame(sys._getframe(1)))
@@ -322,7 +324,11 @@ class Rules:
 
 
 def _globs(globs: Globs) -> Optional[tuple[str, ...]]:
-    return None if globs is None else (globs,) if isinstance(globs, str) else tuple(globs)
+    if globs is None or isinstance(globs, str):
+        return None if globs is None else (globs,)
+    if not isinstance(globs, Iterable):
+        raise TypeError(f"{globs!r} is no glob: include and exclude are names such as 'cache.*', or a list of such")
+    return tuple(globs)
 
 
 def _matches(name: str, globs: Iterable[str]) -> bool:
@@ -496,6 +502,8 @@ def watch_all(
     **options: Any,
 ) -> WatchedNames:
     """Watches every variable of the frame: its locals and its module's globals, or what `scope` says."""
+    if watcher._core.closed:
+        raise Error(errno.EPIPE, "the watcher is closed")
     _check_options("all", options)
     scopes = _scopes(scope, _frame(frame), obj)
     rules = Rules(include, exclude, min_size, max_size)

@@ -82,7 +82,7 @@ class MemoryWatcher:
                 "stack_depth": stack_depth,
                 "event_capacity": event_capacity,
                 "event_budget": event_budget,
-                "history_path": None if history_path is None else os.fspath(history_path),
+                "history_path": None if history_path is None else _check.path(history_path, "history_path"),
                 "history_path_bytes": history_path_bytes,
                 "follow_fork": follow_fork,
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,10 @@ Misuse = Callable[[MemoryWatcher], Any]
 
 def numbers() -> Any:
     return memoryview(bytearray(24)).cast("d")
+
+
+async def coroutine(event: object) -> None:
+    """Nobody would await it."""
 
 
 CASES: list[tuple[type[Exception], str, Misuse]] = [
@@ -47,6 +52,29 @@ CASES: list[tuple[type[Exception], str, Misuse]] = [
     (ValueError, "window_ms=-5: it is from 1 to 10000", lambda w: MemoryWatcher(window_ms=-5)),
     (ValueError, "ring_capacity=1000000000000: it is from 16 to", lambda w: MemoryWatcher(ring_capacity=10**12)),
     (ValueError, "attribution_budget=7: it is from 0 to 1", lambda w: MemoryWatcher(attribution_budget=7)),
+    (ValueError, "attribution_budget=nan: it is from 0 to 1", lambda w: MemoryWatcher(attribution_budget=math.nan)),
+    (TypeError, "follow_fork='no': it is True or False", lambda w: MemoryWatcher(follow_fork="no")),  # type: ignore[arg-type]
+    (ValueError, "backend='': it is a name; leave it out for auto", lambda w: MemoryWatcher(backend="")),
+    (TypeError, "history_path=5: it is the path of a file", lambda w: MemoryWatcher(history_path=5)),  # type: ignore[arg-type]
+    (ValueError, r"history_path='a\\x00b': the path of a file", lambda w: MemoryWatcher(history_path="a\0b")),
+    (ValueError, "history_path=.*no file can be named", lambda w: MemoryWatcher(history_path="\ud800")),
+    (ValueError, r"name='\\ud800': a name has no lone surrogates", lambda w: w.watch(bytearray(8), name="\ud800")),
+    (TypeError, "max_rate=True: it is a number of events", lambda w: w.watch(bytearray(8), max_rate=True)),
+    (ValueError, "max_rate=nan: it is events a second", lambda w: w.watch(bytearray(8), max_rate=math.nan)),
+    (ValueError, "max_rate=-1: it is records a second", lambda w: w.log_events(max_rate=-1)),
+    (TypeError, "name=5: it is a glob", lambda w: w.log_events(name=5)),  # type: ignore[arg-type]
+    (TypeError, "callback coroutine is a coroutine function.*async for", lambda w: w.set_callback(coroutine)),
+    (ValueError, r"unwatch\(-1\): no watch\(\) returns", lambda w: w.unwatch(-1)),
+    (ValueError, r"flush\(timeout=nan\): it is a number", lambda w: w.flush(math.nan)),
+    (TypeError, "5 is no glob: include and exclude", lambda w: w.all(include=5)),
+    (TypeError, "the type int have no items", lambda w: w.watch_item(5, 0)),
+    (MemoryError, r"buffer\(4611686018427387904\): the system has no", lambda w: memwatch.buffer(1 << 62)),
+    (MemoryError, r"buffer\(1180591620717411303424\): the system has no", lambda w: memwatch.buffer(1 << 70)),
+    (TypeError, "watcher=None: it is a MemoryWatcher", lambda w: memwatch.wsgi_app(None)),
+    (TypeError, "allowed_hosts='shop': it is a list", lambda w: memwatch.asgi_app(w, allowed_hosts="shop")),
+    (TypeError, r"allowed_hosts=\[5\]: it is a list", lambda w: memwatch.wsgi_app(w, allowed_hosts=[5])),
+    (TypeError, "path=5: it is the path of a file", lambda w: memwatch.open_history(5)),  # type: ignore[arg-type]
+    (memwatch.Error, "/tmp cannot be opened: Is a directory", lambda w: memwatch.open_history("/tmp")),
 ]
 
 
@@ -61,6 +89,13 @@ def test_misuse_is_refused(watcher: MemoryWatcher, kind: type[Exception], senten
     with pytest.raises(kind, match=sentence):
         misuse(watcher)
     assert watcher.get_stats()["tracked_regions"] == 0
+
+
+def test_a_closed_watcher_takes_no_names() -> None:
+    watcher = MemoryWatcher()
+    watcher.close()
+    with pytest.raises(memwatch.Error, match="the watcher is closed"):
+        watcher.all()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,10 @@ class Mounted:
     """What the applications that others mount have in common."""
 
     def __init__(self, watcher: Any, *, allowed_hosts: Sequence[str] = (), token: str = "") -> None:
+        if not callable(getattr(watcher, "serve", None)):
+            raise TypeError(f"watcher={watcher!r}: it is a MemoryWatcher")
+        if isinstance(allowed_hosts, str) or not all(isinstance(host, str) for host in allowed_hosts):
+            raise TypeError(f"allowed_hosts={allowed_hosts!r}: it is a list of names, such as ['shop.example']")
         options = {"token": token} if token else {}
         self._inside = Inside(watcher, metrics_need_token=True, **options)
         self._allowed = tuple(allowed_hosts)
