@@ -1,7 +1,7 @@
 /*
  * app.js -- the live page: what is drawn, and what the user does.
  *
- * DESIGN. What arrives is kept in plain objects (state.js) and drawn at most four times a second, the rows in
+ * DESIGN. What arrives is kept in plain objects (state.js). Each list is drawn at most four times a second, the rows in
  * sight only: a burst, or ten thousand variables, cost the page no more than a trickle. The files are served as
  * one script, in the order that exporter/embed names.
  */
@@ -9,7 +9,17 @@
 
 const DRAW_MS = 250;
 
-const shown = { order: "last", variables: null, events: null, version: -1, filtered: -1 };
+const shown = {
+  order: "last",
+  variables: null,
+  events: null,
+  version: -1,
+  filtered: -1,
+  filterNumber: 0,
+  listing: "",
+  turn: false,
+  frame: 0,
+};
 
 /* --- rows ----------------------------------------------------------------------------------------------------- */
 
@@ -20,91 +30,78 @@ function cellsOf(classes) {
 }
 
 function makeRow(classes) {
-  const row = element("tr", { role: "row" }, ...cellsOf(classes));
-  return row;
+  return element("tr", { role: "row" }, ...cellsOf(classes));
 }
 
 function makeVariableRow() {
   const row = makeRow(["c-name", "c-change", "c-who", "c-when", "c-curve", "c-rate"]);
+  row.name = element("span", { className: "name" });
+  row.age = element("span", { className: "age" });
   row.spark = makeSpark();
+  row.children[0].append(row.name);
+  row.children[3].append(row.age);
   row.children[4].append(row.spark.node);
   return row;
 }
 
+/* The words for a change; its tooltip has the variable's name too, for a list that shows it elsewhere. */
+function changeNode(event, named) {
+  const node = element("span", { className: "change" }, ...changeNodes(event, named, 3));
+  node.title = named ? node.textContent : `${nameText(event.name)}: ${node.textContent}`;
+  return node;
+}
+
+function lastChangeNode(entry) {
+  if (entry.last) return changeNode(entry.last, false);
+  const left = entry.lastSeq ? "left the log" : "";
+  return element("span", { className: "soft" }, entry.value === undefined ? left : `holds ${numberText(entry.value)}`);
+}
+
 function bindVariable(row, entry) {
-  const [name, change, who, when, , rate] = row.children,
+  const [, change, who, , , rate] = row.children,
     now = Date.now(),
-    second = Math.floor(now / 1000);
-  fill(name, entry.key, () => [
-    element("span", { className: "name", title: entry.name, textContent: nameText(entry.name) }),
-  ]);
-  if (entry.last) lookUpValues(entry.last);
-  const seen = entry.last
-    ? `${entry.key} ${entry.last.seq} ${entry.last.told === true}`
-    : `${entry.key} ${entry.lastSeq} ${numberText(entry.value)}`;
-  fill(change, seen, () =>
-    entry.last
-      ? [
-          element(
-            "span",
-            { className: "change", title: changeText(entry.last) },
-            ...changeNodes(entry.last, false, 3),
-          ),
-        ]
-      : [
-          element(
-            "span",
-            { className: "soft" },
-            entry.value !== undefined
-              ? `holds ${numberText(entry.value)}`
-              : entry.lastSeq
-                ? "left the log"
-                : "",
-          ),
-        ],
-  );
-  fill(who, seen, () => (entry.last ? authorNodes(entry.last) : []));
-  fill(when, `${entry.lastMs} ${second}`, () => [
-    element("span", {
-      className: "age",
-      title: entry.lastMs ? clockText(entry.lastMs) : "",
-      textContent: ageText(entry.lastMs, now),
-    }),
-  ]);
-  setText(rate, rateText(entry.rate));
-  const drawn = `${entry.key} ${second} ${entry.curve.version}`;
-  if (row.drawn !== drawn) drawSpark(row.spark, entry.curve, now);
-  row.drawn = drawn;
+    second = Math.floor(now / 1000),
+    last = entry.last;
+  if (last) lookUpValues(last);
+  if (row.entry !== entry) {
+    setText(row.name, nameText(entry.name));
+    row.name.title = spelt(entry.name);
+  }
+  const what = last ? `${last.seq} ${last.told === true}` : `${entry.lastSeq} ${numberText(entry.value)}`;
+  if (row.entry !== entry || row.last !== last || row.what !== what) {
+    change.replaceChildren(lastChangeNode(entry));
+    who.replaceChildren(...(last ? authorNodes(last) : []));
+  }
+  if (row.entry !== entry || row.second !== second || row.version !== entry.curve.version) {
+    setText(row.age, ageText(entry.lastMs, now));
+    row.age.title = entry.lastMs ? clockText(entry.lastMs) : "";
+    setText(rate, rateText(entry.rate));
+    drawSpark(row.spark, entry.curve, now);
+  }
+  Object.assign(row, { entry, last, what, second, version: entry.curve.version });
 }
 
 function bindEvent(row, event) {
   if (!event.note) lookUpValues(event);
-  const [change, who, when, bytes] = row.children,
-    id = event.note ? event.id : `${event.seq} ${event.told === true}`;
-  if (row.shownId === id) return;
-  row.shownId = id;
+  if (row.event === event && row.told === event.told) return;
+  Object.assign(row, { event, told: event.told });
+  const [change, who, when, bytes] = row.children;
   row.className = event.note ? (event.bad ? "note bad" : "note") : "";
-  change.replaceChildren(
-    event.note
-      ? event.note
-      : element("span", { className: "change", title: changeText(event) }, ...changeNodes(event, true, 3)),
-  );
+  change.replaceChildren(event.note ?? changeNode(event, true));
   who.replaceChildren(...(event.note ? [] : authorNodes(event)));
   when.replaceChildren(timeNode(event.time_ms));
-  setText(bytes, event.note ? "" : event.changed_bytes ? `${event.changed_bytes.toLocaleString("en")} B` : "");
+  setText(bytes, event.changed_bytes ? `${NUMBER.format(event.changed_bytes)} B` : "");
 }
 
 function makeLists() {
   shown.variables = new Rows($("variables"), {
     make: makeVariableRow,
     bind: bindVariable,
-    keyOf: (entry) => entry.key,
     open: (entry) => openItem(variableHash(entry), document.activeElement),
   });
   shown.events = new Rows($("rows"), {
     make: () => makeRow(["c-change", "c-who", "c-when", "c-bytes"]),
     bind: bindEvent,
-    keyOf: (event) => event.id ?? event.seq,
     open: (event) => {
       if (!event.note) openItem(`#/event/${event.seq}`, document.activeElement);
     },
@@ -113,21 +110,40 @@ function makeLists() {
 
 /* --- drawing -------------------------------------------------------------------------------------------------- */
 
+/* The variables that pass the filter, in order. In a list that stands only those that changed look for a place. */
+function orderedVariables() {
+  const compare = ORDERS[shown.order],
+    wanted = (entry) => state.filter(entry.name),
+    listing = `${state.listing} ${shown.filterNumber}`,
+    all = shown.listing !== listing,
+    moved = [...(all ? state.variables.values() : state.changed)].filter(wanted).sort(compare);
+  const stay = all ? [] : shown.variables.items.filter((entry) => !state.changed.has(entry));
+  shown.listing = listing;
+  state.changed.clear();
+  return merged(moved, stay, compare);
+}
+
+/* Of two lists in order, one. */
+function merged(some, others, compare) {
+  const list = [];
+  let at = 0;
+  for (const other of others) {
+    while (at < some.length && compare(some[at], other) < 0) list.push(some[at++]);
+    list.push(other);
+  }
+  return list.concat(some.slice(at));
+}
+
 function drawVariables() {
   const list = shown.variables,
     first = shown.filtered !== shown.filterNumber;
-  if (list.held && !first && list.items.length) {
-    list.draw();
-  } else {
-    const wanted = [];
-    for (const entry of state.variables.values()) if (state.filter(entry.name)) wanted.push(entry);
-    list.show(wanted.sort(ORDERS[shown.order]));
-  }
+  if (list.held && !first && list.items.length) list.draw();
+  else list.show(orderedVariables());
   const n = list.items.length,
     all = state.variables.size;
   setText(
     $("variables-count"),
-    (n === all ? count(all, "variable") : `${n.toLocaleString("en")} of ${count(all, "variable")}`) +
+    (n === all ? count(all, "variable") : `${NUMBER.format(n)} of ${count(all, "variable")}`) +
       (list.held ? ", order held" : ""),
   );
   $("no-variables").hidden = n > 0;
@@ -164,7 +180,7 @@ function drawEvents() {
 
 function draw() {
   if (state.paused) {
-    setText($("held"), state.waiting ? `paused, ${state.waiting.toLocaleString("en")} waiting` : "paused");
+    setText($("held"), state.waiting ? `paused, ${NUMBER.format(state.waiting)} waiting` : "paused");
     return;
   }
   setText($("held"), "");
@@ -172,6 +188,18 @@ function draw() {
   drawVariables();
   drawEvents();
   shown.filtered = shown.filterNumber;
+}
+
+/* By turns, that a frame has one list to draw. */
+function drawTurn() {
+  shown.frame = 0;
+  shown.turn = !shown.turn;
+  if (state.paused) draw();
+  else if (shown.turn) drawVariables();
+  else {
+    drawHealth();
+    drawEvents();
+  }
 }
 
 /* --- controls ------------------------------------------------------------------------------------------------- */
@@ -242,7 +270,6 @@ function onKey(event) {
 }
 
 function listen() {
-  shown.filterNumber = 0;
   $("login").addEventListener("submit", (event) => {
     event.preventDefault();
     sessionStorage.setItem(TOKEN_KEY, $("token").value.trim());
@@ -287,7 +314,9 @@ begin();
 route();
 pollStatus();
 pollRegions();
-setInterval(draw, DRAW_MS);
+setInterval(() => {
+  shown.frame ||= requestAnimationFrame(drawTurn);
+}, DRAW_MS / 2);
 setInterval(everySecond, 1000);
 setInterval(() => {
   if (!state.paused) renewDetail();

@@ -330,7 +330,7 @@ function bytesChange(event) {
     ({ offset: begin, before, after } = piece);
   } else if (first >= known) {
     return [
-      `${count(event.changed_bytes, "byte")} from offset ${first.toLocaleString("en")} of ${sizeText(event.size)}`,
+      `${count(event.changed_bytes, "byte")} from offset ${NUMBER.format(first)} of ${sizeText(event.size)}`,
     ];
   }
   const asText = [before, after].every((bytes) => !bytes || bytes.length === 0 || isText(bytes)),
@@ -364,9 +364,4 @@ function changeNodes(event, name, partsShown) {
   });
   if (parts.length > partsShown) nodes.push(` and ${parts.length - partsShown} more`);
   return nodes;
-}
-
-function changeText(event) {
-  const holder = element("span", {}, ...changeNodes(event, true, 3));
-  return holder.textContent;
 }

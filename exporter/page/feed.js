@@ -105,7 +105,9 @@ async function loadRegions() {
     next = page.next;
   } while (next && listed.size < REGIONS_MAX);
   for (const [key, entry] of state.variables) {
-    if (!next && !listed.has(key) && !(entry.last && entry.last.time_ms >= now)) state.variables.delete(key);
+    if (next || listed.has(key) || (entry.last && entry.last.time_ms >= now)) continue;
+    state.variables.delete(key);
+    state.listing++;
   }
   state.version++;
 }

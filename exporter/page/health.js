@@ -43,7 +43,7 @@ function healthFacts(status) {
   const { exact, page, none, throttled_seconds: throttled } = status.attribution,
     events = exact + page + none;
   return [
-    ["Events", status.ledger.delivered.toLocaleString("en")],
+    ["Events", NUMBER.format(status.ledger.delivered)],
     ["Proven writers", events ? `${Math.round((100 * exact) / events)} %` : "no event yet"],
     ["Watched", `${count(status.regions, "variable")}, ${sizeText(status.region_bytes)}`],
     ["Backend", status.backend],
@@ -62,10 +62,9 @@ function drawHealth() {
   const warnings = warningsOf(status);
   fill($("warnings"), warnings.join("\n"), () => warnings.map((text) => element("p", { textContent: text })));
   $("warnings").hidden = warnings.length === 0;
-  const last = Math.max(0, ...[...state.variables.values()].map((entry) => entry.lastMs));
   setText(
     $("health-line"),
-    `last change ${ageText(last, Date.now())} · ${rateText(Math.round(state.rate * 60)) || "0/min"} · ${warnings.length ? count(warnings.length, "warning") : "nothing lost"}`,
+    `last change ${ageText(state.lastMs, Date.now())} · ${rateText(Math.round(state.rate * 60)) || "0/min"} · ${warnings.length ? count(warnings.length, "warning") : "nothing lost"}`,
   );
   if ($("health").open)
     fill($("health-facts"), JSON.stringify(healthFacts(status)), () => [facts(healthFacts(status))]);

@@ -1,10 +1,11 @@
 /*
  * rows.js -- a table of any length, of which only the rows in sight are nodes.
  *
- * DESIGN. Rows have one height, the CSS variable --row of the table's body. The node of row i is number i
- * modulo the pool's size, so that scrolling by one row fills one node. One row is in the tab order; arrows move
- * it, Enter opens it. While somebody points into the table or walks in it by keyboard the list stands still:
- * what moves away from under a pointer cannot be clicked.
+ * DESIGN. Rows have one height, the CSS variable --row of the table's body. An item keeps its node while it is in
+ * sight, so that an item that comes, or moves, costs one row and not those that it pushes down. Nothing here asks
+ * the browser where things are while a list is drawn: the answer would need a layout of what was just written.
+ * One row is in the tab order; arrows move it, Enter opens it. While somebody points into the table or walks in it
+ * by keyboard the list stands still: what moves away from under a pointer cannot be clicked.
  */
 "use strict";
 
@@ -12,22 +13,24 @@ const OVERSCAN = 4,
   POINTING_MS = 3000;
 
 class Rows {
-  /* make(): a new tr; bind(tr, item): fills it; keyOf(item); open(item): it was chosen. */
-  constructor(body, { make, bind, keyOf, open }) {
+  /* make(): a new tr; bind(tr, item): fills it; open(item): it was chosen. Items are told apart by identity. */
+  constructor(body, { make, bind, open }) {
     Object.assign(this, {
       body,
       make,
       bind,
-      keyOf,
       open,
       items: [],
-      pool: [],
+      nodes: new Map(), // item in sight -> its node
+      spare: [],
       active: 0,
+      top: 0, // of the scroller: what is scrolled away, and what is seen
+      seen: 0,
       pointedAt: -Infinity,
     });
     this.scroller = body.closest(".scroll");
     this.table = body.closest("table");
-    this.scroller.addEventListener("scroll", () => this.draw(), { passive: true });
+    this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.scroller.addEventListener("pointermove", (event) => {
       if (event.pointerType === "mouse") this.pointedAt = performance.now();
     });
@@ -37,64 +40,86 @@ class Rows {
     body.addEventListener("keydown", (event) => this.key(event));
     body.addEventListener("click", (event) => this.click(event));
     new ResizeObserver(() => {
-      this.height = 0;
-      this.draw();
+      this.height = parseFloat(getComputedStyle(this.body).getPropertyValue("--row"));
+      this.seen = this.scroller.clientHeight;
+      this.scrolled();
     }).observe(this.scroller);
   }
 
+  scrolled() {
+    this.top = this.scroller.scrollTop;
+    this.draw();
+  }
+
   get held() {
-    return (
-      performance.now() - this.pointedAt < POINTING_MS || this.body.querySelector(":focus-visible") !== null
-    );
+    return performance.now() - this.pointedAt < POINTING_MS || this.walked;
+  }
+
+  get walked() {
+    return this.body.contains(document.activeElement) && document.activeElement.matches(":focus-visible");
   }
 
   show(items) {
-    const key = this.items.length ? this.keyOf(this.items[Math.min(this.active, this.items.length - 1)]) : null;
+    const item = this.items[this.active];
     this.items = items;
-    if (key !== null && (this.active >= items.length || this.keyOf(items[this.active]) !== key)) {
-      const at = this.body.contains(document.activeElement)
-        ? items.findIndex((item) => this.keyOf(item) === key)
-        : 0;
-      this.active = Math.max(0, at);
-    }
+    if (item !== items[this.active])
+      this.active = this.body.contains(document.activeElement) ? Math.max(0, items.indexOf(item)) : 0;
     this.draw();
   }
 
   /* The rows in sight: [first, end). */
   sight() {
-    this.height ||= parseFloat(getComputedStyle(this.body).getPropertyValue("--row")) || 44;
-    const top = Math.max(0, this.scroller.scrollTop - OVERSCAN * this.height);
-    const first = Math.min(Math.floor(top / this.height), Math.max(0, this.items.length - 1));
-    return [
-      first,
-      Math.min(this.items.length, first + Math.ceil(this.scroller.clientHeight / this.height) + 2 * OVERSCAN),
-    ];
+    const n = this.items.length,
+      first = Math.floor(this.top / this.height) - OVERSCAN,
+      end = Math.ceil((this.top + this.seen) / this.height) + OVERSCAN;
+    return [Math.max(0, Math.min(first, n - 1)), Math.min(n, end)];
   }
 
   draw() {
-    const [first, end] = this.sight(),
-      n = end - first;
-    while (this.pool.length < n) this.pool.push(this.make());
-    const nodes = [];
-    for (let i = first; i < end; i++) nodes.push(this.row(i));
-    this.body.style.paddingTop = `${first * this.height}px`;
-    this.body.style.paddingBottom = `${(this.items.length - end) * this.height}px`;
-    this.table.setAttribute("aria-rowcount", String(this.items.length + 1));
-    const shown = this.body.children;
-    if (shown.length === n && nodes.every((node, i) => shown[i] === node)) return;
+    if (!this.height) return; // the first look at the size is to come
+    const [first, end] = this.sight();
+    this.assign(this.items.slice(first, end));
     const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
-    this.body.replaceChildren(...nodes);
+    let next = this.body.firstChild;
+    for (let i = first; i < end; i++) {
+      const node = this.row(i);
+      if (node === next) next = next.nextSibling;
+      else this.body.insertBefore(node, next);
+    }
+    for (const node of this.spare) node.remove();
+    this.reserve(first, end);
     if (focused && focused.isConnected && document.activeElement !== focused)
       focused.focus({ preventScroll: true });
   }
 
+  /* Gives each item in sight a node: the one it has, else one of those that nobody needs any more. */
+  assign(items) {
+    const wanted = new Set(items);
+    for (const [item, node] of this.nodes) if (!wanted.has(item)) this.spare.push(node);
+    this.spare.reverse(); // in the order of the list: what fills a new list need not be moved
+    this.nodes = new Map(
+      items.map((item) => [item, this.nodes.get(item) ?? this.spare.pop() ?? this.make()]),
+    );
+  }
+
+  /* The room of the rows out of sight, and how many there are. */
+  reserve(first, end) {
+    const room = `${first * this.height} ${(this.items.length - end) * this.height} ${this.items.length}`;
+    if (this.room === room) return;
+    this.room = room;
+    this.body.style.paddingTop = `${first * this.height}px`;
+    this.body.style.paddingBottom = `${(this.items.length - end) * this.height}px`;
+    this.table.setAttribute("aria-rowcount", String(this.items.length + 1));
+  }
+
   row(i) {
-    const node = this.pool[i % this.pool.length],
-      item = this.items[i];
+    const item = this.items[i],
+      node = this.nodes.get(item),
+      tabIndex = i === this.active ? 0 : -1;
     node.item = item;
+    if (node.tabIndex !== tabIndex) node.tabIndex = tabIndex;
+    if (node.place !== i) node.setAttribute("aria-rowindex", String(i + 2));
     node.place = i;
-    node.tabIndex = i === this.active ? 0 : -1;
-    node.setAttribute("aria-rowindex", String(i + 2));
     this.bind(node, item);
     return node;
   }
@@ -136,7 +161,7 @@ class Rows {
     if (top < view.scrollTop) view.scrollTop = top;
     else if (top + this.height + head > view.scrollTop + view.clientHeight)
       view.scrollTop = top + this.height + head - view.clientHeight;
-    this.draw();
-    this.pool[this.active % this.pool.length].focus({ preventScroll: true });
+    this.scrolled();
+    this.nodes.get(this.items[this.active]).focus({ preventScroll: true });
   }
 }

@@ -11,6 +11,9 @@ const state = {
   status: null,
   live: false,
   variables: new Map(), // key -> entry
+  listing: 0, // grows when a variable comes or goes
+  changed: new Set(), // entries that may have another place in a list than when it was drawn
+  lastMs: 0, // the last change of any
   events: [], // oldest first: events, and notes {note, bad, time_ms, id}
   version: 0, // grows with every event
   missed: 0,
@@ -47,14 +50,20 @@ function variableOf(item) {
       writer: "",
     };
     state.variables.set(key, entry);
+    state.listing++;
   }
   return entry;
+}
+
+function setLastMs(entry, ms) {
+  entry.lastMs = ms;
+  state.lastMs = Math.max(state.lastMs, ms);
 }
 
 function takeLast(entry, event) {
   entry.last = event;
   entry.lastSeq = Math.max(entry.lastSeq, event.seq);
-  entry.lastMs = Math.max(entry.lastMs, event.time_ms);
+  setLastMs(entry, Math.max(entry.lastMs, event.time_ms));
   entry.writer = authorName(event);
 }
 
@@ -68,6 +77,7 @@ function takeEvent(event) {
   if (fresh || !entry.last || entry.last.seq <= event.seq) takeLast(entry, event);
   if ("new_number" in event && fresh) entry.value = event.new_number;
   entry.id = event.region_id;
+  state.changed.add(entry);
   if (event.time_ms > Date.now() - SPAN_MS) {
     entry.curve.add(event.time_ms, asNumber(event.new_number), 1, asNumber(event.old_number));
   }
@@ -96,6 +106,9 @@ function takeGap(gap) {
 
 function forget() {
   state.variables.clear();
+  state.changed.clear();
+  state.listing++;
+  state.lastMs = 0;
   state.seq = null;
   state.epoch = null;
 }
@@ -108,7 +121,8 @@ function takeRegion(region, now) {
   entry.shape = region.shape;
   entry.values = region.values;
   entry.events = region.ledger.delivered;
-  entry.lastMs = region.last_time_ms;
+  setLastMs(entry, region.last_time_ms);
+  state.changed.add(entry);
   if (region.last_seq > entry.lastSeq) entry.lastSeq = region.last_seq;
   if (region.last && (!entry.last || entry.last.seq < region.last.seq)) takeLast(entry, region.last);
   if ("value" in region) {
@@ -147,6 +161,8 @@ function everySecond() {
   for (const entry of state.variables.values()) {
     if (!entry.curve.data.length) continue;
     entry.curve.prune(now);
-    entry.rate = entry.curve.rate(now);
+    const rate = entry.curve.rate(now);
+    if (rate !== entry.rate) state.changed.add(entry);
+    entry.rate = rate;
   }
 }

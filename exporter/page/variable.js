@@ -270,7 +270,7 @@ async function drawVariableView(number) {
   const about = facts([
     ["Value", entry.value === undefined ? "" : numberText(entry.value)],
     ["Last change", entry.lastMs ? timeNode(entry.lastMs) : "never"],
-    ["Changes", entry.events.toLocaleString("en")],
+    ["Changes", NUMBER.format(entry.events)],
     ["Size", sizeText(entry.size)],
     ["Holds", kindText(last?.format ?? entry.format, entry.shape ?? [])],
     ["Values", entry.values],

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.xdist_group("browser"),
 ]
+playwright.expect.set_options(timeout=WAIT_S * 1000)
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -361,6 +362,35 @@ def test_ten_thousand_variables_are_few_nodes(watched: Callable[..., Watched], o
     expect(page.locator("#variables tr")).to_contain_text("0 → 1")
 
 
+def test_a_drawing_touches_the_rows_that_changed(
+    watched: Callable[..., Watched], open_page: Callable[..., Any]
+) -> None:
+    """Rows that others push down, or that stand still, stay as they are but for what tells the time."""
+    service = watched(100)
+    service.do("touch(0, 60)")
+    page = open_page(service)
+    first = page.locator("#variables tr").nth(0), page.locator("#rows tr").nth(0)
+    expect(first[0]).to_contain_text("item00059")
+    expect(first[1]).to_contain_text("item00059: 0 → 1")
+    page.evaluate(
+        """() => { window.touched = { variables: new Set(), rows: new Set() };
+          const see = (records) => {
+            for (const { target, addedNodes } of records) {
+              const part = target.nodeType === Node.TEXT_NODE ? target.parentElement : target;
+              if (part.closest('.c-when, .c-rate')) continue;
+              const rows = part.tagName === 'TBODY' ? addedNodes : [part.closest('tr')];
+              for (const row of rows) touched[part.closest('tbody').id].add(row);
+            }
+          };
+          for (const id in touched)
+            new MutationObserver(see).observe($(id), { childList: true, characterData: true, subtree: true }); }"""
+    )
+    service.do("touch(3, 2)")
+    expect(first[0]).to_contain_text("item00004")
+    expect(first[1]).to_contain_text("item00004: 1 → 2")
+    assert page.evaluate("[touched.variables.size, touched.rows.size]") == [2, 2]
+
+
 def test_the_slowest_frame_of_a_burst_is_not_long(
     watched: Callable[..., Watched], open_page: Callable[..., Any]
 ) -> None:
@@ -376,4 +406,4 @@ def test_the_slowest_frame_of_a_burst_is_not_long(
         service.do("touch(0, 500)")
     wait_for(lambda: page.evaluate("state.seq") >= 5000, "the events")
     drawings = 4 * (time.monotonic() - begun) + 8
-    assert page.evaluate("bound") <= drawings * page.evaluate("shown.events.pool.length")
+    assert page.evaluate("bound") <= drawings * page.evaluate("shown.events.nodes.size")
