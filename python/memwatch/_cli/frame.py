@@ -34,6 +34,10 @@ class Failure(Exception):
 class Parser(argparse.ArgumentParser):
     """One that offers what was perhaps meant."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.suggest_on_error = False  # from 3.14 on argparse has words of its own for that
+
     def error(self, message: str) -> NoReturn:
         """Exit status 2."""
         before, found, rest = message.partition("invalid choice: ")
