@@ -251,8 +251,9 @@ def test_open_prints_an_address_whose_code_is_good_once(start, shell):
     request = urllib.request.Request(f"{base}api/v1/token", headers={"Authorization": f"Memwatch-Code {code}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert len(json.load(answer)["token"]) >= 32
-    with pytest.raises(urllib.error.HTTPError, match="401"):
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         urllib.request.urlopen(request, timeout=30)
+    refused.value.close()
 
 
 def test_open_asks_which_one(start, shell):
