@@ -282,7 +282,7 @@ static int read_more(struct memwatch_recorder *recorder, int timeout_ms)
 	return n;
 }
 
-/* How much longer an event may wait for its commit; one from the future, by a clock that was set back, the whole time. */
+/* How much longer an event may wait for its commit. One from the future (a clock was set back) waits the whole time. */
 static uint64_t patience_ms(const struct memwatch_recorder *recorder, const struct memwatch_event *event)
 {
 	uint64_t now_ns = clock_ns(CLOCK_REALTIME), limit_ms = recorder->options.commit_ms;
