@@ -159,6 +159,10 @@ test-pythons: ## run the package's tests, or TESTS, on the newer CPythons of a D
 test-wheels: ## install wheel and source distribution in bare Debian 12, 13 and forky, kept in ~/.cache/memwatch
 	@scripts/test_wheels
 
+.PHONY: test-install-c
+test-install-c: ## run install-c in bare Debian 12 and 13, kept in ~/.cache/memwatch, and build C programs there
+	@scripts/test_install_c
+
 .PHONY: lint
 lint: ## check format, style and types of the C, Python and shell sources
 	@scripts/bootstrap test
