@@ -106,8 +106,8 @@ static inline struct held held_now(void)
 }
 
 /*
- * The sanitizers' own mappings and memory grow with what was touched, called (fake stacks) and freed (quarantine): neither
- * is judged there. What is lost for good the leak sanitizer finds at the end.
+ * The sanitizers' own mappings and memory grow with what was touched, called (fake stacks) and freed (quarantine):
+ * neither is judged there. What is lost for good the leak sanitizer finds at the end.
  */
 static inline void check_held(const struct held *first, const struct held *last, long spare_kib)
 {
