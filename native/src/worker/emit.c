@@ -22,6 +22,8 @@
 
 #include <string.h>
 
+enum { AGAIN_BYTES = 64 * PAGE_BYTES };
+
 /* --- what a region shows --- */
 
 static bool is_hashed(const struct region *region)
@@ -474,14 +476,51 @@ void emit_value(struct engine *engine, struct region *region, const void *value,
 	diff_end(engine, region, head);
 }
 
+static void count(struct region *region, void *n)
+{
+	(void)region;
+	++*(unsigned *)n;
+}
+
+/*
+ * A page of the region's own that was opened again since it was collected is armed once more before it is read: whoever
+ * writes next leaves a note. Not what begins in the middle of a page, where neighbours would pay for it; nor what another
+ * region has a part of, which may have been read already; nor a large region, which would take a system call for each
+ * piece.
+ */
+static void arm_again(struct engine *engine, const struct region *region)
+{
+	const struct backend *backend = engine_backend_of(engine, region->start);
+	const struct span_list *written = &engine->pass.written;
+	struct span pages = span_of(region->start, region->size_bytes), run;
+	unsigned n_regions = 0;
+	if (ring_head(&engine->ring) == engine->who.n_closed || !backend || !backend->peek ||
+	    region->start != pages.start || region->size_bytes > AGAIN_BYTES)
+		return;
+	region_overlapping(&engine->regions, pages.start, pages.end, count, &n_regions);
+	if (n_regions > 1)
+		return;
+	for (size_t i = span_list_after(written, pages.start); i < written->n && written->spans[i].start < pages.end;
+	     i++) {
+		uint64_t end = min_u64(written->spans[i].end, pages.end);
+		uint64_t at = max_u64(written->spans[i].start, pages.start);
+		for (; page_set_next(backend->pages, at, end, &run); at = run.end) {
+			engine->pass.peeked.n = 0;
+			backend->collect(run, &engine->pass.peeked);
+		}
+	}
+}
+
 /* Compares what was written of a region, and tells what came of it. */
 static void detect(struct engine *engine, struct memwatch *watcher, struct region *region, bool was_written,
 		   uint64_t old_hash)
 {
+	arm_again(engine, region);
 	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written);
 	if (!error)
 		error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.polled);
 	engine->pass.n_read = ring_head(&engine->ring);
+	who_read(&engine->who, span_of(region->start, region->size_bytes), engine->pass.n_read);
 	if (!error && !was_written && !engine->diff.n_ranges)
 		return; /* polled, and nothing new: not a detection */
 	region->detected++;

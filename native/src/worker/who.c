@@ -40,6 +40,7 @@ void who_drain(struct who *who, struct ring *ring)
 				       .thread_id = note.thread_id,
 				       .location = note.location,
 				       .told = place < who->n_told };
+		who->n_drained = place + 1;
 		if (!who_add(who, &taken))
 			atomic_fetch_add(&ring->dropped, 1);
 	}
@@ -54,6 +55,7 @@ void who_begin(struct who *who, struct ring *ring)
 void who_close_window(struct who *who)
 {
 	who->n_window = who->n;
+	who->n_closed = who->n_drained;
 }
 
 static uint32_t *head_of(const struct who *who, uint64_t address)
@@ -88,12 +90,47 @@ void who_index(struct who *who)
 	}
 }
 
-void who_told(struct who *who, struct ring *ring, const struct span_list *read, uint64_t n_read)
+void who_read(struct who *who, struct span pages, uint64_t n_noted)
+{
+	if (n_noted <= who->n_closed)
+		return;
+	struct reading reading = { pages, n_noted };
+	/* Without room the last one takes the gap along: of notes there, too, a pass is believed to have told. */
+	while (who->n_readings &&
+	       (who->n_readings == READINGS || who->readings[who->n_readings - 1].pages.end > reading.pages.start)) {
+		const struct span *last = &who->readings[--who->n_readings].pages;
+		reading.pages.start = min_u64(reading.pages.start, last->start);
+		reading.pages.end = max_u64(reading.pages.end, last->end);
+	}
+	who->readings[who->n_readings++] = reading;
+}
+
+/* How many notes the ring had been given when the page was read. */
+static uint64_t noted_before(const struct who *who, uint64_t address)
+{
+	uint32_t from = 0, to = who->n_readings;
+	while (from < to) {
+		uint32_t middle = from + (to - from) / 2;
+		if (who->readings[middle].pages.end <= address)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	bool holds = from < who->n_readings && who->readings[from].pages.start <= address;
+	return holds ? who->readings[from].n_noted : who->n_closed;
+}
+
+void who_told(struct who *who, struct ring *ring, const struct span_list *written, const struct span_list *polled,
+	      uint64_t n_read)
 {
 	who_drain(who, ring);
 	who->n_told = n_read; /* a note may wait in the ring behind one that is still being written */
-	for (uint32_t i = 0; i < who->n; i++)
-		who->notes[i].told |= who->notes[i].place < n_read && span_list_holds(read, who->notes[i].address);
+	for (uint32_t i = 0; i < who->n; i++) {
+		struct taken *note = &who->notes[i];
+		note->told |= note->place < noted_before(who, note->address) &&
+			      (span_list_holds(written, note->address) || span_list_holds(polled, note->address));
+	}
+	who->n_readings = 0;
 }
 
 void who_keep(struct who *who, uint64_t since_ns)

@@ -28,7 +28,13 @@ struct store {
 	bool reads;     /* it certainly only reads: no author */
 };
 
-enum { STORES = 256 };
+/* These pages were read when the ring had been given so many notes. */
+struct reading {
+	struct span pages;
+	uint64_t n_noted;
+};
+
+enum { STORES = 256, READINGS = 128 };
 
 struct who {
 	int32_t own_thread_id; /* the worker's: it opens pages, it is never a writer; */
@@ -39,10 +45,15 @@ struct who {
 	uint32_t n_indexed;
 	uint32_t n_collected;        /* those that were there when the pass began, which collects their pages */
 	uint32_t n_window;           /* those that were there when the window ended; what comes later proves nothing */
+	uint64_t n_drained;          /* of the ring's notes, from its first on: those that have been taken */
+	uint64_t n_closed;           /* of them, those that had been when the window ended */
 	uint64_t n_told;             /* of the ring's notes, from its first on: those that come only now are told */
 	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
 	uint32_t n_heads;            /* a power of two */
 	struct store stores[STORES]; /* by a hash of ip */
+	/* Those that may hold what came since the window ended: by address, without overlaps. */
+	struct reading readings[READINGS];
+	uint32_t n_readings;
 };
 
 void who_fini(struct who *who);
@@ -60,11 +71,15 @@ void who_index(struct who *who);
 const struct taken *who_next(const struct who *who, uint64_t address, const struct taken *before);
 /* Is it memwatch itself that wrote? */
 bool who_is_own(const struct who *who, const struct taken *note);
+/* These pages have been read, when the ring had been given `n_noted` notes. */
+void who_read(struct who *who, struct span pages, uint64_t n_noted);
 /*
- * After a pass has read all that it collected, when the ring had been given `n_read` notes: of those on these pages it
- * may have told. Drains first, since a store that was read has its note in the ring.
+ * After a pass has read all of `written` and `polled`, at last when the ring had been given `n_read` notes: of those on
+ * these pages it may have told what was there when their page was read. Drains first, since a store that was read has
+ * its note in the ring.
  */
-void who_told(struct who *who, struct ring *ring, const struct span_list *read, uint64_t n_read);
+void who_told(struct who *who, struct ring *ring, const struct span_list *written, const struct span_list *polled,
+	      uint64_t n_read);
 /*
  * After a pass: keeps the notes that may belong to the next window. Those are taken at or after `since_ns`
  * (CLOCK_REALTIME), or came when the pass had begun, which did not collect their pages for them and has not told them.

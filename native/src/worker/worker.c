@@ -222,8 +222,7 @@ static void note_early(struct engine *engine)
 static void read_done(struct engine *engine)
 {
 	note_early(engine);
-	who_told(&engine->who, &engine->ring, &engine->pass.written, engine->pass.n_read);
-	who_told(&engine->who, &engine->ring, &engine->pass.polled, engine->pass.n_read);
+	who_told(&engine->who, &engine->ring, &engine->pass.written, &engine->pass.polled, engine->pass.n_read);
 	if (!engine->pass.touch_failed)
 		engine->pass.written.n = engine->pass.polled.n = 0;
 	engine->pass.touch_failed = false;
