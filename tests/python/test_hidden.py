@@ -125,7 +125,8 @@ def test_a_hidden_value_is_nowhere(tmp_path):
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return answer.read()
             except urllib.error.HTTPError as error:
-                return error.read()
+                with error:
+                    return error.read()
 
         said = {path: get(path) for path in ("/metrics", "/api/v1/status", "/api/v1/regions", "/api/v1/events?since=0")}
         events = json.loads(said["/api/v1/events?since=0"])["events"]
