@@ -484,9 +484,9 @@ static void count(struct region *region, void *n)
 
 /*
  * A page of the region's own that was opened again since it was collected is armed once more before it is read: whoever
- * writes next leaves a note. Not what begins in the middle of a page, where neighbours would pay for it; nor what another
- * region has a part of, which may have been read already; nor a large region, which would take a system call for each
- * piece.
+ * writes next leaves a note. Not what begins in the middle of a page, where neighbours would pay for it; nor what
+ * another region has a part of, which may have been read already; nor a large region, which would take a system call
+ * for each piece.
  */
 static void arm_again(struct engine *engine, const struct region *region)
 {
