@@ -161,7 +161,7 @@ TEST(a_hit_never_explains_what_the_kernel_wrote)
 		usleep(3000);
 	}
 	int n = events_of(watcher, id, events, 1024), n_exact = 0;
-	CHECK_EQ(n, 200);
+	CHECK_OP(n, >=, 200); /* the kernel copies byte by byte, and may be seen half-way */
 	check_chain(events, n);
 	for (int i = 0; i < n; i++) {
 		bool exact = events[i]->where.attribution == MEMWATCH_ATTRIBUTION_EXACT;
