@@ -133,7 +133,7 @@ def adapter(given: object) -> None:
 def region_or_name(given: object, function: str) -> None:
     if isinstance(given, bool) or not isinstance(given, (int, str)):
         raise TypeError(f"{function}({given!r}): it takes a region's name, or the id that watch() returned")
-    if isinstance(given, int) and not 0 <= given < 1 << 32:
+    if isinstance(given, int) and not 0 <= given < 1 << 64:
         raise ValueError(f"{function}({given!r}): no watch() returns such an id")
 
 

@@ -547,6 +547,13 @@ def threads_start() -> None:
     """There are none here."""
 
 
+def signal_default(number: int) -> None:
+    """Has the signal do what the system does with it. Without the extension only the main thread may ask."""
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+
+
 def unraisable(error: BaseException, culprit: object) -> None:
     """Hands the exception to sys.unraisablehook. Pure Python cannot name the culprit."""
     _Raiser(error)

@@ -340,7 +340,7 @@ class MemoryWatcher:
         """
         _check.timeout(timeout, "flush")
         deadline = time.monotonic() + timeout
-        for adapter in list(self._adapters.values()):
+        for adapter in [each for each in self._adapters.values() if hasattr(each, "check_changes")]:
             adapter.check_changes()
         flushed = bool(_threads.aside(lambda: self._core.flush(timeout)))
         if self._dispatcher is None:

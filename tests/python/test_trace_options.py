@@ -92,7 +92,7 @@ def test_what_is_not_there_is_refused(traced):
         watch_attr(traced, Thing(), "nothing")
     with pytest.raises(ValueError, match="no item"):
         watch_item(traced, [], 0)
-    with pytest.raises(TypeError, match="has no items"):
+    with pytest.raises(TypeError, match="have no items"):
         watch_item(traced, 5, 0)
     with pytest.raises(TypeError, match="a string"):
         watch_name(traced, here(), 5)
