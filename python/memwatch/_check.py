@@ -21,8 +21,10 @@ def callback(given: object) -> None:
         return
     if not callable(given):
         raise TypeError(f"a callback is a function of the event, not {type(given).__name__}")
-    from inspect import iscoroutinefunction, signature
-
+    try:
+        from inspect import iscoroutinefunction, signature
+    except ImportError:  # who has given up his rights may no longer read Python's own files
+        return
     if iscoroutinefunction(given):
         text = f"the callback {getattr(given, '__name__', given)!s} is a coroutine function, and nobody would await it"
         raise TypeError(f"{text}: use `async for event in watcher.events()`")

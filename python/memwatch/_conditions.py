@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Callable, Optional
+
+from memwatch._typing import Any, Callable, Optional
 
 Judge = Callable[[Any], object]
 

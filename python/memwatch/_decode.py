@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import sys
 
 from memwatch import _form
@@ -10,6 +11,7 @@ from memwatch._typing import Any, Callable, Iterator, NamedTuple, Optional, Unio
 
 ELEMENTS_MAX = 64
 _BLOCK = 4096  # bytes that are compared at once
+_NUMBERS = frozenset("?bBhHiIlLqQnNefd")
 
 
 class Element(NamedTuple):
@@ -103,6 +105,8 @@ def _of_ctypes(obj: Any) -> Optional[Layout]:
 
 
 def _of_text(format: str, item_bytes: int) -> _form.Form:
+    if format in _NUMBERS and struct.calcsize(format) == item_bytes:
+        return _form.Number(_form.NATIVE, format, item_bytes)  # without what it takes to read other texts
     from memwatch._form_text import of_text
 
     return of_text(format, item_bytes)

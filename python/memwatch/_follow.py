@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
 
 from memwatch import _lifetime, _threads
 from memwatch._emit import Objects
@@ -19,6 +18,7 @@ from memwatch._entry import Again, Entry
 from memwatch._native import core
 from memwatch._polled import PolledBytes
 from memwatch._recorder import open_recorder
+from memwatch._typing import Any
 
 RECORDINGS = 64
 """Numbers that a child tries for a recording of its own."""

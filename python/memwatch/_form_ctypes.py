@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Iterator
 
 from memwatch._form import NATIVE, Array, Bits, Chars, Field, Form, Number, Pointer, Raw, Struct
+from memwatch._typing import Any, Iterator
 
 CTYPES = (ctypes.Structure, ctypes.Union, ctypes._SimpleCData, ctypes._Pointer, ctypes._CFuncPtr)  # type: ignore[attr-defined]
 _POINTERS = "zZPOX"  # char *, wchar_t *, void *, PyObject *, BSTR

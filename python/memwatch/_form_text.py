@@ -6,9 +6,9 @@ import ctypes
 import re
 import struct
 from functools import lru_cache
-from typing import Optional
 
 from memwatch._form import NATIVE, Array, Bits, Chars, Date, Field, Form, Number, Pointer, Raw, Struct
+from memwatch._typing import Optional
 
 _TOKEN = re.compile(
     r"(?P<order>[@=<>!^])?\s*(?:\((?P<shape>[\d,\s]+)\))?(?P<order2>[@=<>!^])?(?P<count>-?\d+)?"

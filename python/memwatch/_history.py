@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Union
 
 from memwatch._decode import Layout
 from memwatch._event import ChangeEvent
+from memwatch._typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Union
 
 if TYPE_CHECKING:
     from memwatch._native import core

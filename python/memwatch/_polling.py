@@ -8,13 +8,13 @@ reason `polling`. Two changes between two looks are one event; a change that is 
 from __future__ import annotations
 
 import errno
-from typing import Any, Callable, Optional
 
 from memwatch._errors import Error
 from memwatch._native import core
 from memwatch._threads import Periodic, RLock
 from memwatch._trace.values import WHOLE, Frozen, freeze, same, shown_bytes
 from memwatch._tracker import TrackerAdapter
+from memwatch._typing import Any, Callable, Optional
 
 _SHARE = 0.1  # of one core that the comparisons may use
 _INLINE = 4096  # bytes of a buffer that an event carries

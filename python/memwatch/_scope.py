@@ -21,7 +21,6 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, Optional, Union
 
 from memwatch._bound import BINDING, Bound
 from memwatch._buffers import behind_name, has_bytes_that_change, item_of, view_of, why_not
@@ -47,6 +46,7 @@ from memwatch._trace.values import (
     same_value,
     slot_attributes,
 )
+from memwatch._typing import Any, Optional, Union
 
 Globs = Union[str, Iterable[str], None]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional, Protocol
+
+from memwatch._typing import Any, Optional, Protocol
 
 
 class Emitter(Protocol):

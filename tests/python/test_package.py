@@ -150,6 +150,33 @@ def test_named_tuples_are_those_of_typing(kind):
     assert kind.__doc__ and kind.__doc__ in inspect.getdoc(kind)
 
 
+def test_numbers_need_no_more_of_python_once_it_is_imported(run_python):
+    """A process that has given up its rights may no longer read Python's own files."""
+    run = run_python("""
+import array, ctypes, sys
+import memwatch
+class Unreadable:
+    def find_spec(self, name, path=None, target=None):
+        if not name.startswith("memwatch"):
+            raise ModuleNotFoundError(f"no module named {name!r}")
+sys.meta_path.insert(0, Unreadable())
+told = []
+with memwatch.MemoryWatcher() as watcher:
+    watcher.set_callback(lambda event: told.append(str(event)))
+    things = {"buffer": memwatch.buffer(4096), "bytes": bytearray(64), "numbers": array.array("d", [0.0] * 9)}
+    things["c"] = (ctypes.c_int * 4)()
+    for name, thing in things.items():
+        watcher.watch(thing, name)
+        thing[1] = 1
+    assert watcher.flush()
+    assert len(told) == 4 and {name for name in things if name in " ".join(told)} == set(things), told
+    assert len([event.to_dict() for event in watcher.events(since=0, timeout=0)]) == 4
+    watcher.get_stats(regions=True)
+    assert watcher.value_at("numbers", seq=0) is not None and watcher.history("bytes") and watcher.unwatch("buffer")
+""")
+    assert (run.stderr, run.returncode) == ("", 0)
+
+
 def test_what_is_imported_when_it_is_asked_for(run_python):
     names = ", ".join(f"memwatch.{name}" for name in memwatch.__all__)
     run = run_python(f"import memwatch; {names}, memwatch.x")

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Optional, Protocol
 
 from memwatch._errors import Error
 from memwatch._threads import Periodic, RLock
@@ -25,6 +24,7 @@ from memwatch._trace.targets import ObjectTarget, Target, names_of_object
 from memwatch._trace.values import freeze
 from memwatch._trace.watch import Counters, Options, Watch
 from memwatch._tracker import TrackerAdapter
+from memwatch._typing import Any, Optional, Protocol
 
 _SWEEP_SHARE = 0.005
 _OPTIONS = ("track", "cmp", "copy", "deep", "when", "stack_depth")

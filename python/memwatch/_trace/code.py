@@ -14,7 +14,8 @@ import dis
 from collections.abc import Iterator
 from enum import Enum
 from types import CodeType
-from typing import NamedTuple, Optional
+
+from memwatch._typing import NamedTuple, Optional
 
 Path = tuple[str, ...]
 

@@ -13,11 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import CellType, CodeType, FrameType
-from typing import Any, Optional
 
 from memwatch._native import core
 from memwatch._trace.code import slot_names
 from memwatch._trace.values import MISSING
+from memwatch._typing import Any, Optional
 
 Location = tuple[str, str, int]
 

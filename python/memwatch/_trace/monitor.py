@@ -17,7 +17,6 @@ import errno
 import sys
 import weakref
 from types import CodeType, FrameType
-from typing import Any, Optional
 
 from memwatch._errors import Error
 from memwatch._lifetime import forked_first
@@ -26,6 +25,7 @@ from memwatch._threads import RLock
 from memwatch._trace.frames import other_frames, runs, user_frames
 from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
 from memwatch._trace.watch import Watch
+from memwatch._typing import Any, Optional
 
 _TOOL_NAME = "memwatch"
 _TOOL_IDS = (5, 4, 3, 2, 1, 0)

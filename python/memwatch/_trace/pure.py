@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import CodeType, FrameType
-from typing import Any, Optional
+
+from memwatch._typing import Any, Optional
 
 Tracer = Callable[[FrameType, str, Any], Any]
 

@@ -21,7 +21,6 @@ import sys
 import threading
 import weakref
 from types import CodeType, FrameType
-from typing import Any, Callable, Optional
 
 from memwatch._lifetime import forked_first
 from memwatch._native import core
@@ -30,6 +29,7 @@ from memwatch._trace.code import Site
 from memwatch._trace.frames import other_frames, runs, stack, user_frames
 from memwatch._trace.index import LOOK_CLOSER, Entry, Index, Pair, mentions, words_of
 from memwatch._trace.watch import Watch
+from memwatch._typing import Any, Callable, Optional
 
 Tracer = Callable[[FrameType, str, Any], Any]
 _SETTLE = object()  # the argument of an event that is ours alone

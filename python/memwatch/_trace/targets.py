@@ -11,12 +11,12 @@ from __future__ import annotations
 import weakref
 from itertools import islice
 from types import CellType, CodeType, FrameType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any, Callable, Final, Optional, Union
 
 from memwatch._native import core
 from memwatch._trace.code import Kind, Path, Site
 from memwatch._trace.frames import local_value, local_values, slot_of, slot_value
 from memwatch._trace.values import LIMIT, MISSING, class_attribute, instance_attributes
+from memwatch._typing import Any, Callable, Final, Optional, Union
 
 ELSEWHERE: Final = object()
 """What a frame's local reads as in any other frame: nothing can be said."""

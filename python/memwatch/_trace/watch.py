@@ -16,7 +16,6 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Optional
 
 from memwatch._native import core
 from memwatch._threads import RLock
@@ -38,6 +37,7 @@ from memwatch._trace.values import (
     shown_bytes,
 )
 from memwatch._tracker import Emitter
+from memwatch._typing import Any, Optional
 
 TRACKS = ("value", "binding")
 
