@@ -10,18 +10,35 @@ from tests.conftest import run_python
 
 import memwatch
 
-STORM = """
+INTERRUPTED = """
 import random, signal, sys, time
-import memwatch
 
 class Interrupt(Exception): pass
-n, armed = 0, False
+n, armed, rng = 0, False, random.Random(7)
 def handler(number, frame):
     global n
     if armed:
         n += 1
         raise Interrupt
 signal.signal(signal.SIGALRM, handler)
+
+def interrupted(call, most_s):
+    # a signal handler raises somewhere in its midst
+    global armed
+    try:
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, most_s))
+            call()
+        finally:
+            armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupt:
+        pass
+"""
+
+STORM = """
+import memwatch
 
 watcher = memwatch.MemoryWatcher()
 data, other = memwatch.buffer(4096), bytearray(64)
@@ -52,7 +69,6 @@ calls = {
     "name": name,
     "close": lambda: victim.close(),
 }
-rng = random.Random(7)
 deadline = time.monotonic() + float(sys.argv[2])
 rounds = 0
 while time.monotonic() < deadline:
@@ -60,16 +76,7 @@ while time.monotonic() < deadline:
     if sys.argv[1] == "close":
         victim = memwatch.MemoryWatcher()
         victim.set_callback(see)
-    try:
-        try:
-            armed = True
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 3e-4))
-            calls[sys.argv[1]]()
-        finally:
-            armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except Interrupt:
-        pass
+    interrupted(calls[sys.argv[1]], 3e-4)
     if sys.argv[1] == "close":
         victim.close()
 assert n > 20, (n, rounds)
@@ -86,41 +93,25 @@ print(n, rounds)
 
 @pytest.mark.parametrize("call", ["flush", "watch", "events", "stats", "callback", "name", "close"])
 def test_a_storm_of_interrupts_leaves_callbacks_alive(call):
-    result = run_python(STORM, call, "2", options=())
+    result = run_python(INTERRUPTED + STORM, call, "2", options=())
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_a_handler_that_raises_leaves_no_lock_held():
     """At each place where Python runs handlers while it enters and leaves a block."""
     code = """
-import random, signal, time
 from memwatch._threads import RLock
-class Interrupt(Exception): pass
-n, armed = 0, False
-def handler(number, frame):
-    global n
-    if armed:
-        n += 1
-        raise Interrupt
-signal.signal(signal.SIGALRM, handler)
-lock, rng, deadline = RLock(), random.Random(7), time.monotonic() + 60
+lock, deadline = RLock(), time.monotonic() + 60
+def enter_and_leave():
+    while True:
+        with lock, lock:
+            pass
 while n < 500 and time.monotonic() < deadline:
-    try:
-        try:
-            armed = True
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 1e-4))
-            while True:
-                with lock, lock:
-                    pass
-        finally:
-            armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except Interrupt:
-        pass
+    interrupted(enter_and_leave, 1e-4)
     assert not lock._is_owned(), n
 assert n > 20
 """
-    result = run_python(code, options=(), timeout=90)
+    result = run_python(INTERRUPTED + code, options=(), timeout=90)
     assert result.returncode == 0, result.stderr
 
 
