@@ -23,6 +23,7 @@ import time
 
 limit = 0
 data = bytearray(65536)
+heard = []
 lock = threading.Lock()
 
 
@@ -32,7 +33,7 @@ def change():
     data[9000] = limit % 256
 """
 PROGRAM = """
-import os, select, sys, threading, time
+import os, select, signal, sys, threading, time
 import settings
 
 first = threading.Thread(target=time.sleep, args=(0,))
@@ -47,17 +48,31 @@ def work():
         time.sleep(0.02)
 
 
+def storm():
+    while True:
+        os.kill(os.getpid(), signal.SIGTRAP)
+        os.kill(os.getpid(), signal.SIGINT)
+        settings.change()
+
+
 how = sys.argv[1]
-if how in ("lock", "select", "sleep"):
-    threading.Thread(target=work, daemon=True).start()
+if how in ("deep", "storm"):
+    for number in (signal.SIGINT, signal.SIGTRAP):
+        signal.signal(number, lambda number, frame: settings.heard.append(number))
+if how in ("lock", "select", "sleep", "storm"):
+    threading.Thread(target=storm if how == "storm" else work, daemon=True).start()
 print("ready", flush=True)
-if how == "lock":
+if how in ("lock", "storm"):
     settings.lock.acquire()
     settings.lock.acquire()
 elif how == "select":
     select.select([sys.stdin], [], [])
 elif how == "sleep":
     time.sleep(1000)
+elif how == "deep":
+    sum(range(250_000_000))  # no other Python runs meanwhile
+    print("back", flush=True)
+    work()
 elif how == "busy":
     while True:
         settings.change()
@@ -119,6 +134,11 @@ def left(pid):
     return len(os.listdir(f"/proc/{pid}/task")), sorted(os.listdir(f"/proc/{pid}/fd")), signals
 
 
+def tracer(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return int(re.search(r"^TracerPid:\s+(\d+)$", file.read(), re.M).group(1))
+
+
 @needs_a_way
 @needs_parts
 @pytest.mark.timeout(300)
@@ -136,9 +156,9 @@ def test_the_writer_is_named_and_nothing_is_left(start, shell, wait_for, how):
         lines = shell("tail", process.pid, "--once", "--json", "-n", "200", "--name", "settings.*").stdout.splitlines()
         return [(each["name"], each["where"]["function"], each["where"]["line"]) for each in map(json.loads, lines)]
 
-    wait_for(lambda: ("settings.data", "change", 13) in writers(), 60, "the writer of the memory")
+    wait_for(lambda: ("settings.data", "change", 14) in writers(), 60, "the writer of the memory")
     if how in ("often", "busy") or sys.version_info >= (3, 12):  # sys.settrace is a thread's own
-        wait_for(lambda: ("settings.limit", "change", 12) in writers(), 60, "who bound the name")
+        wait_for(lambda: ("settings.limit", "change", 13) in writers(), 60, "who bound the name")
     done = shell("detach", process.pid, "--timeout", 90)
     assert (done.returncode, done.stdout) == (0, f"process {process.pid} is left as it was\n"), done.stderr
     wait_for(lambda: left(process.pid) == before, 30, "threads, descriptors and signals as they were")
@@ -158,6 +178,41 @@ def test_it_can_be_attached_to_twice_and_again(start, shell):
     again = shell("detach", process.pid, "--timeout", 90)
     assert again.returncode == 1 and "nothing was attached" in again.stderr
     assert json.loads(shell(*attach, "settings:limit").stdout)["watched"] == ["settings.limit"]
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
+def test_a_storm_of_signals_ends_nobody(start, shell):
+    if sys.version_info >= (3, 14):
+        pytest.skip("sys.remote_exec does not reach a main thread that waits for a lock")
+    process = start("storm")
+    for _ in range(3):
+        done = shell("attach", process.pid, "--no-serve", "--timeout", 90, "--watch", "settings:data,settings:limit")
+        assert done.returncode == 0, done.stderr
+        done = shell("detach", process.pid, "--timeout", 90)
+        assert (done.returncode, process.poll()) == (0, None), done.stderr
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("ended", ["by its time", "by the user"])
+def test_a_main_thread_that_never_comes_by_is_left_as_it_was(start, shell, wait_for, environ, ended):
+    process = start("deep")
+    attach = [sys.executable, "-m", "memwatch", "attach", str(process.pid), "--no-serve", "--watch", "settings:data"]
+    attach += ["--timeout", "2" if ended == "by its time" else "90"]
+    with subprocess.Popen(attach, stderr=subprocess.PIPE, text=True, env=environ) as attaching:
+        if ended == "by the user":
+            wait_for(lambda: tracer(process.pid) != 0 or process.poll() is not None, 30, "a tracer")
+            attaching.send_signal(signal.SIGINT)
+        said = attaching.stderr.read()
+    assert attaching.returncode != 0 and ("in time" in said or ended == "by the user")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "back\n" and process.poll() is None
+    attach = ("attach", process.pid, "--no-serve", "--json", "--timeout", 90, "--watch", "settings:data,settings:heard")
+    assert json.loads(shell(*attach).stdout)["watched"] == ["settings.data", "settings.heard"]
+    assert process.poll() is None
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------

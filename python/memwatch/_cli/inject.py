@@ -26,7 +26,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from memwatch._cli.frame import Failure
 from memwatch._cli.preflight import Target
@@ -34,6 +34,8 @@ from memwatch._cli.preflight import Target
 RUN_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WAKE_S = 0.15
 ANSWER_BYTES = 1 << 20
+CALL_S = 60.0
+_CALLS, _WAITS = "memwatch: calls", "memwatch: waits"  # said by gdb
 _SEM_WAIT = (0x89, 0x189)  # operations of futex(2) that are no lock's: semaphores and conditions
 _FUTEX = 202
 _SEIZE, _INTERRUPT, _DETACH, _PEEKUSER, _POKEUSER = 0x4206, 0x4207, 17, 3, 6
@@ -46,6 +48,12 @@ SCRIPT = """\
 def _memwatch(report):
     import json, os, socket, sys
     said = {{}}
+    answer = socket.socket(socket.AF_UNIX)
+    try:
+        answer.connect(report)
+    except OSError:  # it is too late
+        answer.close()
+        return
     try:
         try:
             import memwatch
@@ -59,10 +67,10 @@ def _memwatch(report):
         said = inside.{function}({argument!r})
     except BaseException as error:
         said = {{"error": f"{{type(error).__name__}}: {{error}}"}}
-    answer = socket.socket(socket.AF_UNIX)
     try:
-        answer.connect(report)
         answer.sendall(json.dumps(said).encode())
+    except OSError:
+        pass
     finally:
         answer.close()
 
@@ -157,7 +165,12 @@ def _answer(target: Target, listener: socket.socket, deadline: float) -> dict[st
         with connection:
             connection.settimeout(max(deadline - time.monotonic(), 0.1))
             with connection.makefile("rb") as answer:
-                text = answer.read(ANSWER_BYTES)
+                try:
+                    text = answer.read(ANSWER_BYTES)
+                except TimeoutError:
+                    raise Failure(f"process {target.pid} has begun, and did not come to an end in time") from None
+        if not text:
+            raise Failure(f"process {target.pid} has ended meanwhile, or its thread")
         said: dict[str, Any] = json.loads(text)
         if "error" in said:
             raise Failure(f"in process {target.pid}: {said['error']}")
@@ -175,7 +188,7 @@ def _by_interpreter(target: Target, script: str, deadline: float) -> None:
     """By an interpreter of the same version: the process's own program."""
     code = "import sys; sys.remote_exec(int(sys.argv[1]), sys.argv[2])"
     command = [f"/proc/{target.pid}/exe", "-I", "-S", "-c", code, str(target.pid), script]
-    _run([os.path.realpath(command[0]), *command[1:]], deadline, "sys.remote_exec")
+    _run([os.path.realpath(command[0]), *command[1:]], target.pid, deadline, "sys.remote_exec")
 
 
 def wake(pid: int) -> None:
@@ -223,26 +236,51 @@ def _waits(pid: int) -> bool:
     return int(words[0]) != _FUTEX or int(words[2], 16) in _SEM_WAIT
 
 
+def _gdb_script(script: str, waits: bool) -> str:
+    """What gdb does once it has stopped the process. An error ends it, and lets go of the process.
+
+    Every signal goes on to the process, but the one of the breakpoint (`queue-signal 0`), which would end it.
+    """
+    x86 = platform.machine() == "x86_64"
+    code = f"exec(compile(open('{script}').read(),'{script}','exec'),{{'__name__':'memwatch-attach'}})"
+    run = f'call ((int(*)(const char*))PyRun_SimpleString)("{code}")'
+    still = f"$orig_rax >= 0 && ($rax == -4 || ($rax >= {_RESTARTS[0]} && $rax <= {_RESTARTS[-1]}))"  # as it is stopped
+    return f"""\
+sharedlibrary libpython
+sharedlibrary libc
+thread 1
+if {int(waits)} && {still if x86 else "1"}
+echo {_CALLS}\\n
+set $memwatch_state = ((int(*)(void))PyGILState_Ensure)()
+{run}
+call ((void(*)(int))PyGILState_Release)($memwatch_state)
+else
+echo {_CALLS}\\n
+call ((int(*)(void*,void*))Py_AddPendingCall)((void*)PyCallable_Check, (void*)0)
+tbreak *(unsigned long)&PyCallable_Check thread 1{" if $rdi == 0" if x86 else ""}
+handle SIGSTOP stop noprint nopass
+echo {_WAITS}\\n
+continue
+handle SIGSTOP nostop noprint pass
+queue-signal 0
+if $_thread == 1 && $pc == (unsigned long)&PyCallable_Check
+echo {_CALLS}\\n
+{run}
+end
+end
+detach
+"""
+
+
 def _by_gdb(target: Target, script: str, deadline: float) -> None:
-    text = f"exec(compile(open('{script}').read(),'{script}','exec'),{{'__name__':'memwatch-attach'}})"
-    if _waits(target.pid):
-        steps = [
-            "set $memwatch_state = ((int(*)(void))PyGILState_Ensure)()",
-            f'call ((int(*)(const char*))PyRun_SimpleString)("{text}")',
-            "call ((void(*)(int))PyGILState_Release)($memwatch_state)",
-        ]
-    else:
-        steps = [
-            "call ((int(*)(void*,void*))Py_AddPendingCall)((void*)PyCallable_Check, (void*)0)",
-            "tbreak PyCallable_Check thread 1",
-            "continue",
-            f'call ((int(*)(const char*))PyRun_SimpleString)("{text}")',
-        ]
+    """No signal is gdb's: the process would not come back from a call in which one came, a SIGTRAP of ours say."""
     command = ["gdb", "-batch", "-nx", "-nw", "-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
-    command += ["-ex", "set confirm off", "-ex", "handle all nostop noprint pass", "-p", str(target.pid)]
-    for step in ("sharedlibrary libpython", "sharedlibrary libc", "thread 1", *steps, "detach"):
-        command += ["-ex", step]
-    said = _run(command, deadline, "gdb")
+    command += ["-ex", "set confirm off", "-ex", "handle all nostop noprint pass"]
+    command += ["-ex", "handle SIGTRAP SIGINT nostop noprint pass", "-p", str(target.pid)]
+    with tempfile.NamedTemporaryFile("w", prefix="memwatch-", suffix=".gdb", encoding="utf-8") as steps:
+        steps.write(_gdb_script(script, _waits(target.pid)))
+        steps.flush()
+        said = _run([*command, "-x", steps.name], target.pid, deadline, "gdb")
     if "No symbol" in said or "Error in sourced" in said:
         raise Failure(f"gdb cannot call into {target.executable}: {_last_line(said)}")
 
@@ -252,20 +290,51 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else "it says nothing"
 
 
-def _run(command: list[str], deadline: float, what: str) -> str:
-    """Runs a helper of ours, and no longer than until the deadline."""
+def _run(command: list[str], pid: int, deadline: float, what: str) -> str:
+    """Runs a helper of ours that does something to a process. It ends by the deadline, unless a call of it goes on.
+
+    It has a session of its own: a Ctrl-C in the terminal is ours to answer.
+    """
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MEMWATCH"))}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, text=True
-    ) as process:
+    with tempfile.TemporaryFile() as output:
+
+        def said() -> str:
+            return os.pread(output.fileno(), ANSWER_BYTES, 0).decode(errors="replace")
+
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ, start_new_session=True
+        )
         try:
-            said, _ = process.communicate(timeout=max(deadline - time.monotonic(), 0.1))
+            process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # gdb lets go of the process when it ends
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=5)
-            process.kill()
+            _end(process, said, pid)
             raise Failure(f"{what} did not come to an end in time") from None
+        except BaseException:
+            _end(process, said, pid)
+            raise
         if process.returncode != 0:
-            raise Failure(f"{what} failed: {_last_line(said)}")
-        return said
+            raise Failure(f"{what} failed: {_last_line(said())}")
+        return said()
+
+
+def _end(process: subprocess.Popen[bytes], said: Callable[[], str], pid: int) -> None:
+    """Ends a helper that is late. gdb only takes its breakpoints out of a process that it has stopped.
+
+    And the process would not come back from a call that gdb lets go of it in: such a call is waited for.
+    """
+
+    def calls() -> bool:
+        return process.poll() is None and said().rfind(_CALLS) > said().rfind(_WAITS)
+
+    end = time.monotonic() + CALL_S
+    while calls() and time.monotonic() < end:
+        time.sleep(0.05)
+    if calls():
+        raise Failure(f"gdb, process {process.pid}, is within a call in process {pid}, and has to come to its end")
+    with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
+        if _WAITS in said():
+            os.kill(pid, signal.SIGSTOP)  # for gdb, which ends then
+            process.wait(CALL_S)
+            os.kill(pid, signal.SIGCONT)  # should gdb have been gone already
+        process.terminate()
+        process.wait(CALL_S)
