@@ -12,6 +12,7 @@ BUILD = Path(__file__).resolve().parents[2] / os.environ.get("MEMWATCH_BUILD", "
 
 PROGRAM = r"""
 #include <memwatch/memwatch.h>
+#include <atomic>
 #include <cstdio>
 #include <string>
 
@@ -24,9 +25,14 @@ template <class T> struct Box {
 static app::Box<double> box;
 static std::string unused = "the C++ library is there";
 
+static std::atomic<bool> told{false};
+
 static void on_change(const memwatch_event *event, void *)
 {
     const memwatch_where &where = event->where;
+    if (where.attribution == MEMWATCH_ATTRIBUTION_PAGE || told)
+        return;
+    told = true;
     std::printf("%s|%s|%s:%d\n", memwatch_attribution_text(where.attribution), where.symbol, where.native.function,
                 where.native.line);
 }
@@ -38,7 +44,10 @@ int main()
         memwatch_region_add(watcher, &box.value, sizeof box.value, nullptr, nullptr) < 0)
         return 1;
     memwatch_callback_set(watcher, on_change, nullptr);
-    box.set(3.5);
+    for (int i = 1; i <= 10 && !told; i++) { // a writer that loses its processor in the midst is not always known
+        box.set(i + 0.5);
+        memwatch_flush(watcher, 60000);
+    }
     memwatch_close(watcher);
 }
 """

@@ -32,6 +32,8 @@ def step(value):
     where = event.where
     if where.attribution == "exact":
         assert where.function == "write", where
+    elif where.attribution == "page":  # the processor was taken away in the midst of the write
+        assert where.page_writer.function == "write", where
     else:
         assert where.reason == "throttled", where
     return where.attribution == "exact"
