@@ -69,9 +69,9 @@ calls = {
     "name": name,
     "close": lambda: victim.close(),
 }
-deadline = time.monotonic() + float(sys.argv[2])
+begun = time.monotonic()
 rounds = 0
-while time.monotonic() < deadline:
+while (spent := time.monotonic() - begun) < float(sys.argv[2]) or (n <= 20 and spent < 60):
     rounds += 1
     if sys.argv[1] == "close":
         victim = memwatch.MemoryWatcher()
@@ -82,7 +82,7 @@ while time.monotonic() < deadline:
 assert n > 20, (n, rounds)
 for i in range(1, 21):
     data[0] = i
-    assert watcher.flush(5), i
+    assert watcher.flush(60), i
 assert seen[-20:] == list(range(1, 21)), seen[-20:]
 start = time.monotonic()
 watcher.close()
@@ -93,7 +93,7 @@ print(n, rounds)
 
 @pytest.mark.parametrize("call", ["flush", "watch", "events", "stats", "callback", "name", "close"])
 def test_a_storm_of_interrupts_leaves_callbacks_alive(call):
-    result = run_python(INTERRUPTED + STORM, call, "2", options=())
+    result = run_python(INTERRUPTED + STORM, call, "2", options=(), timeout=110)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -227,17 +227,18 @@ def test_a_close_that_was_interrupted_can_be_made_again(recorder):
 @pytest.mark.parametrize("n_watchers", [1, 3])
 def test_the_exit_waits_five_seconds_at_most_for_callbacks_that_do_not_end(n_watchers):
     code = """
-import sys, threading, memwatch
+import sys, threading, time, memwatch
 for number in range(int(sys.argv[1])):
     watcher, data, entered = memwatch.MemoryWatcher(), memwatch.buffer(4096), threading.Event()
     watcher.watch(data, "data", callback=lambda event: (entered.set(), threading.Event().wait()))
     data[0] = 1
-    assert entered.wait(10)
+    assert entered.wait(60)
+print(time.monotonic(), flush=True)  # the same clock as here
 """
-    start = time.monotonic()
     result = run_python(code, str(n_watchers), options=())
-    took = time.monotonic() - start
+    ended = time.monotonic()
     assert result.returncode == 0, result.stderr
+    took = ended - float(result.stdout)
     assert 4.5 < took < 9, took
 
 
