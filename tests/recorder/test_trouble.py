@@ -395,6 +395,7 @@ def test_the_lock_dies_with_the_process_though_its_children_live(start_writer, w
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # it is: one thread writes
 def test_children_may_use_sqlite_whenever_they_were_forked(watch, path, tmp_path, of_load):
     """A child that was forked while the recorder held a lock of SQLite's would wait for ever."""
     watched = watch(commit_ms=1)
