@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -33,6 +34,10 @@ def change():
     data[9000] = limit % 256
 """
 PROGRAM = """
+import sys
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
 import os, select, signal, sys, threading, time
 import settings
 
@@ -69,6 +74,17 @@ elif how == "select":
     select.select([sys.stdin], [], [])
 elif how == "sleep":
     time.sleep(1000)
+elif how == "gevent":
+    import gevent
+    gevent.spawn(work)
+    gevent.sleep(1000)
+elif how == "names":
+    open = exec = compile = None
+    work()
+elif how == "threads":
+    import ctypes
+    threading.Thread(target=work, daemon=True).start()
+    ctypes.CDLL(None).pthread_exit(None)
 elif how == "deep":
     sum(range(250_000_000))  # no other Python runs meanwhile
     print("back", flush=True)
@@ -197,6 +213,75 @@ def test_a_storm_of_signals_ends_nobody(start, shell):
 @needs_a_way
 @needs_parts
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["gevent", "names"])
+def test_the_programs_own_threads_and_names_do_not_matter(start, shell, wait_for, how):
+    """gevent makes a greenlet of a thread, and `from os import *` another open."""
+    if how == "gevent":
+        pytest.importorskip("gevent")
+    process = start(how)
+    before = left(process.pid)
+    for _ in range(2):
+        done = shell("attach", process.pid, "--no-serve", "--timeout", 90, "--watch", "settings:data,settings:limit")
+        assert done.returncode == 0, done.stderr
+        done = shell("detach", process.pid, "--timeout", 90)
+        assert (done.returncode, process.poll()) == (0, None), done.stderr
+    if how != "gevent":
+        wait_for(lambda: left(process.pid) == before, 30, "threads, descriptors and signals as they were")
+
+
+def changed_code(pid):
+    """Where the code in a process is not what its files hold."""
+    changed = []
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in maps:
+            found = re.match(r"(\w+)-(\w+) r-xp (\w+) \S+ \d+ +(/\S*/(?:libpython|python|libc\.)\S*)$", line)
+            if found is not None:
+                begin, end, offset = (int(found[n], 16) for n in (1, 2, 3))
+                memory.seek(begin)
+                with open(found[4], "rb") as file:
+                    file.seek(offset)
+                    code = file.read(end - begin)
+                changed += [found[4]] if memory.read(len(code)) != code else []
+    return changed
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(1200)
+def test_attach_that_is_killed_leaves_nothing(start, shell, wait_for, environ):
+    process = start("often")
+    dice = random.Random(1)
+    for _ in range(50 if os.environ.get("MEMWATCH_STRESS") else 4):
+        attach = [sys.executable, "-m", "memwatch", "attach", str(process.pid), "--no-serve", "--timeout", "90"]
+        with subprocess.Popen(
+            [*attach, "--watch", "settings:data"], stderr=subprocess.DEVNULL, env=environ
+        ) as attaching:
+            if dice.random() < 0.7:  # as soon as it is in the process
+                wait_for(lambda: tracer(process.pid) or attaching.poll() is not None, 60, "a tracer")
+            time.sleep(dice.uniform(0, 0.6))
+            attaching.send_signal(dice.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        assert process.poll() is None
+    wait_for(lambda: tracer(process.pid) == 0, 60, "no tracer")
+    done = shell("attach", process.pid, "--no-serve", "--timeout", 90, "--watch", "settings:data")
+    assert done.returncode == 0, done.stderr
+    assert shell("detach", process.pid, "--timeout", 90).returncode == 0
+    assert (changed_code(process.pid), process.poll()) == ([], None)
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
+def test_a_time_that_is_over_ends_nobody(start, shell):
+    """Whatever gdb is about at that time."""
+    process = start("often")
+    for timeout in (0.1, 0.2, 0.3, 0.4):
+        shell("attach", process.pid, "--no-serve", "--timeout", timeout, "--watch", "settings:data")
+        assert (process.poll(), tracer(process.pid), changed_code(process.pid)) == (None, 0, [])
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("ended", ["by its time", "by the user"])
 def test_a_main_thread_that_never_comes_by_is_left_as_it_was(start, shell, wait_for, environ, ended):
     process = start("deep")
@@ -231,6 +316,14 @@ def test_a_program_that_is_no_python(shell):
         done = shell("attach", process.pid, "--watch", "a:b")
         process.kill()
     assert done.returncode == 1 and "is no CPython" in done.stderr
+
+
+def test_a_process_whose_main_thread_has_ended(start, shell, wait_for):
+    process = start("threads")
+    wait_for(lambda: preflight.target_of(process.pid).status["State"][:1] == "Z", 60, "the end of the thread")
+    done = shell("attach", process.pid, "--check")
+    assert done.returncode == 1 and "goes on without its main thread" in done.stdout
+    assert process.poll() is None
 
 
 def test_a_process_that_is_stopped(start, shell):

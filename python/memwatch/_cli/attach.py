@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import contextlib
+import signal
+import sys
+from typing import Any, Iterator
 
 from memwatch._cli import arguments
 from memwatch._cli import plan as plans
@@ -17,6 +20,21 @@ def _checked(pid: int) -> Target:
         if not check.good:
             raise Failure(check.sentence)
     return target_of(pid)
+
+
+@contextlib.contextmanager
+def _orderly() -> Iterator[None]:
+    """SIGTERM and SIGHUP end us as Ctrl-C does: what is under way in the process comes to its end first."""
+
+    def end(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_checks(pid: int, as_json: bool) -> int:
@@ -35,7 +53,8 @@ def run_attach(options: argparse.Namespace) -> int:
     if options.check:
         return _print_checks(options.pid, options.json)
     plan = plans.made(options)
-    said = run_inside(_checked(options.pid), "attach", {**plan, "quiet": True}, options.timeout)
+    with _orderly():
+        said = run_inside(_checked(options.pid), "attach", {**plan, "quiet": True}, options.timeout)
     if options.json:
         print_json(said)
         return OK if said["watched"] else PROBLEM
@@ -52,7 +71,8 @@ def run_attach(options: argparse.Namespace) -> int:
 
 def run_detach(options: argparse.Namespace) -> int:
     """The status of `memwatch detach`."""
-    said = run_inside(_checked(options.pid), "detach", None, options.timeout)
+    with _orderly():
+        said = run_inside(_checked(options.pid), "detach", None, options.timeout)
     if options.json:
         print_json(said)
     elif said["was_attached"]:

@@ -5,10 +5,12 @@ One that waits in a system call is woken: for a moment it is traced, and the cal
 looks around and waits on, as it does after every signal. No signal is sent, since a signal may mean something to
 the program.
 
-Before 3.14 it is gdb. A main thread that waits in the kernel has let go of the GIL and holds no lock of the
-allocator: the lines run there. One that is busy gets a pending call, and gdb waits for the interpreter to make it:
-between two instructions nothing is half done. The lines only start a thread, so that the process is held for as
-short as can be; the thread waits until gdb has gone.
+Before 3.14 it is gdb, which stops the process, calls two or three functions in it and lets go. It sets no breakpoint of
+its own and waits for nothing, so that it is soon out again, also when we are killed meanwhile. A main thread that waits
+in the kernel has let go of the GIL and holds no lock of the allocator: the lines run there. One that is busy gets a
+pending call, which the interpreter makes between two instructions, where nothing is half done. A main thread that has
+gone to wait meanwhile is asked once more: who of the lines comes first takes the answer's place, and the others do
+nothing. All that the main thread does is to start a thread, which waits until gdb has gone.
 
 The lines are in a folder that only the process's user can enter, below its own root. It answers on a socket there.
 """
@@ -21,7 +23,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -34,8 +35,11 @@ from memwatch._cli.preflight import Target
 RUN_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WAKE_S = 0.15
 ANSWER_BYTES = 1 << 20
-CALL_S = 60.0
-_CALLS, _WAITS = "memwatch: calls", "memwatch: waits"  # said by gdb
+CALL_S, CALLS_SOON_S = 60.0, 10.0
+AGAIN_S = 2.0
+_CALLS, _SIGNAL = "memwatch: calls", "received signal"  # said by gdb
+_PAGE_BYTES = 4096
+_MAP_PRIVATE_ANONYMOUS = 0x22
 _SEM_WAIT = (0x89, 0x189)  # operations of futex(2) that are no lock's: semaphores and conditions
 _FUTEX = 202
 _SEIZE, _INTERRUPT, _DETACH, _PEEKUSER, _POKEUSER = 0x4206, 0x4207, 17, 3, 6
@@ -50,21 +54,12 @@ def _memwatch(report):
     said = {{}}
     answer = socket.socket(socket.AF_UNIX)
     try:
-        answer.connect(report)
+        answer.connect(report + ".taken")
     except OSError:  # it is too late
         answer.close()
         return
     try:
-        try:
-            import memwatch
-        except ImportError:
-            sys.path.append({package!r})
-            try:
-                import memwatch
-            finally:
-                sys.path.remove({package!r})
-        from memwatch._cli import inside
-        said = inside.{function}({argument!r})
+        said = _memwatch_inside().{function}({argument!r})
     except BaseException as error:
         said = {{"error": f"{{type(error).__name__}}: {{error}}"}}
     try:
@@ -75,15 +70,40 @@ def _memwatch(report):
         answer.close()
 
 
+def _memwatch_takes(report):
+    import os
+    try:
+        os.rename(report, report + ".taken")
+    except OSError:  # it is too late, or another was first
+        return False
+    return True
+
+
+def _memwatch_inside():
+    import sys
+    try:
+        import memwatch
+    except ImportError:
+        sys.path.append({package!r})
+        try:
+            import memwatch
+        finally:
+            sys.path.remove({package!r})
+    from memwatch._cli import inside
+    return inside
+
+
 def _memwatch_later(report):
-    import sys, time
+    import sys
     while "TracerPid:\\t0\\n" not in open("/proc/self/status").read():
-        time.sleep(0.005)
+        _memwatch_sleep(0.005)
+    if not _memwatch_takes(report):
+        return
     taken = []
     if sys.version_info < (3, 12):
         try:
             _memwatch_on_main(report, taken)
-        except (ImportError, AttributeError):
+        except BaseException:  # _memwatch says it
             pass
     if not taken:
         taken.append(False)
@@ -91,27 +111,85 @@ def _memwatch_later(report):
 
 
 def _memwatch_on_main(report, taken):
-    # sys.settrace is a thread's own: where that is how names are followed, the main thread has to set it.
+    # sys.settrace is a thread's own: where that is how names are followed, the main thread has to set it. Within a
+    # pending call Python 3.11 hangs in the first function that is traced, if another call is pending. greenlet adds one
+    # for each thread that ends: this one may not end before. And the call is to be short.
     import ctypes, time
+    _memwatch_inside()
+    done = []
 
     def run(_):
         if not taken:
             taken.append(True)
-            _memwatch(report)
+            try:
+                _memwatch(report)
+            finally:
+                done.append(True)
         return 0
 
     call = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(run)
     _memwatch_kept.append(call)
     ctypes.pythonapi.Py_AddPendingCall(call, None)
     end = time.monotonic() + 0.7
-    while not taken and time.monotonic() < end:
-        time.sleep(0.005)
+    while (taken and not done) or (not taken and time.monotonic() < end):
+        _memwatch_sleep(0.005)
 
 
 _memwatch_kept = []
 """
-AT_ONCE = "_memwatch({report!r})\n"
-ON_A_THREAD = "import _thread\n_thread.start_new_thread(_memwatch_later, ({report!r},))\n"
+AT_ONCE = "if _memwatch_takes({report!r}):\n    _memwatch({report!r})\n"
+#: What the main thread does, in the midst of whatever it does. The thread is a real one, also where gevent or eventlet
+#: have put greenlets in their place. An exception of a signal's handler that comes meanwhile is the program's.
+STARTER = """\
+def real(module, name):
+    import sys
+    monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if monkey is not None and monkey.is_module_patched(module):
+        return monkey.get_original(module, name)
+    if patcher is not None and patcher.is_monkey_patched(module.strip("_")):
+        return getattr(patcher.original(module), name)
+    return getattr(__import__(module), name)
+
+try:
+    names = {{"__name__": "memwatch-attach", "_memwatch_sleep": real("time", "sleep")}}
+    real("_thread", "start_new_thread")(exec, ({thread!r}, names))
+except KeyboardInterrupt:
+    __import__("_thread").interrupt_main()
+except BaseException as error:
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    if last.tb_frame.f_globals is not globals():
+        import ctypes, threading
+        main = ctypes.c_ulong(threading.main_thread().ident)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(main, ctypes.py_object(type(error)))
+"""
+ON_A_THREAD = """\
+try:
+    with open({script!r}) as file:
+        text = file.read()
+except OSError:  # it is too late
+    pass
+else:
+    exec(compile(text, {script!r}, "exec"))
+    _memwatch_later({report!r})
+"""
+#: The program may have names of its own for the builtins: `from os import *` brings an open. A pending call may not
+#: fail.
+RUN = """\
+try:
+    __import__("builtins").exec({code!r}, {{"__name__": "memwatch-attach"}})
+except:
+    pass
+"""
+
+
+def _lines(script: str, report: str) -> bytes:
+    """For PyRun_SimpleString."""
+    thread = ON_A_THREAD.format(script=script, report=report)
+    lines = RUN.format(code=STARTER.format(thread=thread)).encode() + b"\0"
+    assert len(lines) <= _PAGE_BYTES
+    return lines
 
 
 @contextlib.contextmanager
@@ -141,26 +219,37 @@ def run_inside(target: Target, function: str, argument: Any, timeout_s: float) -
         listener.listen(1)
         listener.settimeout(0.05)
         text = SCRIPT.format(package=RUN_PACKAGE, function=function, argument=argument)
-        text += (AT_ONCE if target.method == "remote_exec" else ON_A_THREAD).format(report=report)
+        if target.method == "remote_exec":
+            text += AT_ONCE.format(report=report)
         with open(script, "w", encoding="utf-8") as file:
             file.write(text)
         _hand_over(target, folder)
         deadline = time.monotonic() + timeout_s
-        (_by_interpreter if target.method == "remote_exec" else _by_gdb)(target, script, deadline)
-        return _answer(target, listener, deadline)
+        if target.method == "remote_exec":
+            _by_interpreter(target, script, deadline)
+            return _answer(target, listener, deadline, lambda: wake(target.pid))
+        lines = _lines(script, report)
+        waits = _waits(target.pid)
+        _by_gdb(target, lines, waits, deadline)
+
+        def ask_again() -> None:
+            if os.path.exists(report) and _waits(target.pid):  # gdb and an import of theirs do not go together
+                _by_gdb(target, lines, True, deadline)
+
+        return _answer(target, listener, deadline, ask_again)
 
 
-def _answer(target: Target, listener: socket.socket, deadline: float) -> dict[str, Any]:
-    wake_at = time.monotonic() + WAKE_S
+def _answer(target: Target, listener: socket.socket, deadline: float, ask_again: Callable[[], None]) -> dict[str, Any]:
+    again_at = time.monotonic() + (WAKE_S if target.method == "remote_exec" else AGAIN_S)
     while time.monotonic() < deadline:
         try:
             connection, _ = listener.accept()
         except TimeoutError:
-            if target.method == "remote_exec" and time.monotonic() >= wake_at:
-                wake(target.pid)
-                wake_at = time.monotonic() + 1.0
             if not os.path.exists(f"/proc/{target.pid}"):
                 raise Failure(f"process {target.pid} has ended meanwhile") from None
+            if time.monotonic() >= again_at:
+                ask_again()
+                again_at = time.monotonic() + AGAIN_S
             continue
         with connection:
             connection.settimeout(max(deadline - time.monotonic(), 0.1))
@@ -219,70 +308,81 @@ def wake(pid: int) -> None:
 
 
 def _waits(pid: int) -> bool:
-    """Whether the main thread waits in the kernel, where it holds no lock: three looks see the same call."""
+    """Whether the main thread waits in the kernel, where it holds no lock: three looks see the same call.
+
+    A thread that waits for the GIL waits for a condition, and wakes up often; we would take the GIL in its midst.
+    """
     seen = set()
     for _ in range(3):
         try:
             with open(f"/proc/{pid}/task/{pid}/syscall", encoding="ascii") as file:
-                seen.add(file.read().strip())
+                call = file.read().strip()
+            with open(f"/proc/{pid}/task/{pid}/status", encoding="utf-8", errors="replace") as file:
+                waits = next((line for line in file if line.startswith("voluntary_ctxt_switches")), "")
         except OSError:
             return False
+        seen.add((call, waits if call.startswith(f"{_FUTEX} ") else ""))
         time.sleep(0.03)
     if len(seen) > 1:
         return False
-    words = seen.pop().split()
+    words = seen.pop()[0].split()
     if words[0] in ("running", "-1"):
         return False
     return int(words[0]) != _FUTEX or int(words[2], 16) in _SEM_WAIT
 
 
-def _gdb_script(script: str, waits: bool) -> str:
-    """What gdb does once it has stopped the process. An error ends it, and lets go of the process.
-
-    Every signal goes on to the process, but the one of the breakpoint (`queue-signal 0`), which would end it.
-    """
-    x86 = platform.machine() == "x86_64"
-    code = f"exec(compile(open('{script}').read(),'{script}','exec'),{{'__name__':'memwatch-attach'}})"
-    run = f'call ((int(*)(const char*))PyRun_SimpleString)("{code}")'
-    still = f"$orig_rax >= 0 && ($rax == -4 || ($rax >= {_RESTARTS[0]} && $rax <= {_RESTARTS[-1]}))"  # as it is stopped
+def _gdb_script(calls: str) -> str:
+    """What gdb does. An error ends it, and lets go of the process: so does a file of calls that is no more."""
     return f"""\
 sharedlibrary libpython
 sharedlibrary libc
 thread 1
-if {int(waits)} && {still if x86 else "1"}
-echo {_CALLS}\\n
-set $memwatch_state = ((int(*)(void))PyGILState_Ensure)()
-{run}
-call ((void(*)(int))PyGILState_Release)($memwatch_state)
-else
-echo {_CALLS}\\n
-call ((int(*)(void*,void*))Py_AddPendingCall)((void*)PyCallable_Check, (void*)0)
-tbreak *(unsigned long)&PyCallable_Check thread 1{" if $rdi == 0" if x86 else ""}
-handle SIGSTOP stop noprint nopass
-echo {_WAITS}\\n
-continue
-handle SIGSTOP nostop noprint pass
-queue-signal 0
-if $_thread == 1 && $pc == (unsigned long)&PyCallable_Check
-echo {_CALLS}\\n
-{run}
-end
-end
+source {calls}
 detach
 """
 
 
-def _by_gdb(target: Target, script: str, deadline: float) -> None:
+def _gdb_calls(lines: str, waits: bool) -> str:
+    """What gdb calls in the process.
+
+    The lines come into a page of their own: where gdb would put them, malloc, the thread may just be.
+    """
+    x86 = platform.machine() == "x86_64"
+    still = f"$orig_rax >= 0 && ($rax == -4 || ($rax >= {_RESTARTS[0]} && $rax <= {_RESTARTS[-1]}))"  # as it is stopped
+    prototype = "unsigned long(*)(void*,unsigned long,int,int,int,long)"
+    mmap = f"(({prototype})mmap)((void*)0,{_PAGE_BYTES},3,{_MAP_PRIVATE_ANONYMOUS},-1,0)"
+    return f"""\
+echo {_CALLS}\\n
+set $memwatch_lines = {mmap}
+restore {lines} binary $memwatch_lines
+if {int(waits)} && {still if x86 else "1"}
+set $memwatch_state = ((int(*)(void))PyGILState_Ensure)()
+call ((int(*)(const char*))PyRun_SimpleString)((char*)$memwatch_lines)
+call ((void(*)(int))PyGILState_Release)($memwatch_state)
+else
+call ((int(*)(void*,void*))Py_AddPendingCall)((void*)PyRun_SimpleString, (void*)$memwatch_lines)
+end
+"""
+
+
+def _by_gdb(target: Target, lines: bytes, waits: bool, deadline: float) -> None:
     """No signal is gdb's: the process would not come back from a call in which one came, a SIGTRAP of ours say."""
     command = ["gdb", "-batch", "-nx", "-nw", "-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
-    command += ["-ex", "set confirm off", "-ex", "handle all nostop noprint pass"]
-    command += ["-ex", "handle SIGTRAP SIGINT nostop noprint pass", "-p", str(target.pid)]
-    with tempfile.NamedTemporaryFile("w", prefix="memwatch-", suffix=".gdb", encoding="utf-8") as steps:
-        steps.write(_gdb_script(script, _waits(target.pid)))
-        steps.flush()
-        said = _run([*command, "-x", steps.name], target.pid, deadline, "gdb")
+    command += ["-ex", "set confirm off", "-ex", "handle all nostop print pass"]
+    command += ["-ex", "handle SIGTRAP SIGINT nostop print pass", "-p", str(target.pid)]
+    with tempfile.TemporaryDirectory(prefix="memwatch-") as own:  # in the other one its user may have put links
+        steps, calls = f"{own}/steps.gdb", f"{own}/calls.gdb"
+        with open(f"{own}/lines", "wb") as file:
+            file.write(lines)
+        with open(steps, "w", encoding="utf-8") as file:
+            file.write(_gdb_script(calls))
+        with open(calls, "w", encoding="utf-8") as file:
+            file.write(_gdb_calls(f"{own}/lines", waits))
+        said = _run([*command, "-x", steps], target.pid, deadline, "gdb", calls)
     if "No symbol" in said or "Error in sourced" in said:
         raise Failure(f"gdb cannot call into {target.executable}: {_last_line(said)}")
+    if waits and _SIGNAL in said:
+        wake(target.pid)  # the call that it waits in goes on as if there had been none
 
 
 def _last_line(text: str) -> str:
@@ -290,7 +390,7 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else "it says nothing"
 
 
-def _run(command: list[str], pid: int, deadline: float, what: str) -> str:
+def _run(command: list[str], pid: int, deadline: float, what: str, calls: str = "") -> str:
     """Runs a helper of ours that does something to a process. It ends by the deadline, unless a call of it goes on.
 
     It has a session of its own: a Ctrl-C in the terminal is ours to answer.
@@ -307,34 +407,35 @@ def _run(command: list[str], pid: int, deadline: float, what: str) -> str:
         try:
             process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            _end(process, said, pid)
+            _end(process, said, pid, calls)
             raise Failure(f"{what} did not come to an end in time") from None
         except BaseException:
-            _end(process, said, pid)
+            _end(process, said, pid, calls)
             raise
         if process.returncode != 0:
             raise Failure(f"{what} failed: {_last_line(said())}")
         return said()
 
 
-def _end(process: subprocess.Popen[bytes], said: Callable[[], str], pid: int) -> None:
-    """Ends a helper that is late. gdb only takes its breakpoints out of a process that it has stopped.
+def _end(process: subprocess.Popen[bytes], said: Callable[[], str], pid: int, calls: str) -> None:
+    """Ends a helper that is late. The process would not come back from a call that gdb lets go of it in.
 
-    And the process would not come back from a call that gdb lets go of it in: such a call is waited for.
+    Without its file of calls gdb begins none. One that it has opened already is waited for.
     """
 
-    def calls() -> bool:
-        return process.poll() is None and said().rfind(_CALLS) > said().rfind(_WAITS)
+    def ends_within(seconds: float, or_calls: bool) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if process.poll() is not None or (or_calls and _CALLS in said()):
+                return True
+            time.sleep(0.05)
+        return False
 
-    end = time.monotonic() + CALL_S
-    while calls() and time.monotonic() < end:
-        time.sleep(0.05)
-    if calls():
-        raise Failure(f"gdb, process {process.pid}, is within a call in process {pid}, and has to come to its end")
-    with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
-        if _WAITS in said():
-            os.kill(pid, signal.SIGSTOP)  # for gdb, which ends then
-            process.wait(CALL_S)
-            os.kill(pid, signal.SIGCONT)  # should gdb have been gone already
+    if calls:
+        os.unlink(calls)
+        ends_within(CALLS_SOON_S, or_calls=True)
+        if _CALLS in said() and not ends_within(CALL_S, or_calls=False):
+            raise Failure(f"gdb, process {process.pid}, is within a call in process {pid}, and has to come to its end")
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.terminate()
         process.wait(CALL_S)

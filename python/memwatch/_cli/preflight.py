@@ -166,7 +166,9 @@ def checks(pid: int) -> Iterator[Check]:
         return
     state = target.status.get("State", "?")
     if state[:1] in "ZX":
-        yield Check(False, f"process {pid} has ended and waits for its parent")
+        alone = int(target.status.get("Threads", "1")) <= 1
+        what = "has ended and waits for its parent" if alone else "goes on without its main thread, which has ended"
+        yield Check(False, f"process {pid} {what}")
         return
     if state[:1] == "T":
         yield Check(False, f"process {pid} is stopped: kill -CONT {pid}")
