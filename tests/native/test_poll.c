@@ -302,6 +302,47 @@ TEST(polled_memory_is_told_without_a_flush)
 	memwatch_close(watcher);
 }
 
+/* Read many at a time: what changed, and what is gone, is told all the same, and nothing else. */
+TEST(small_polled_regions_each_have_their_own_fate)
+{
+	enum { N = 300, GAP = 1364, SIZE = 12 }; /* three a page, and a fourth across its end */
+	struct memwatch_options options;
+	memwatch *watcher;
+	uint64_t ids[N], seen = 0;
+	memwatch_options_init(&options);
+	options.backend = "poll";
+	options.poll_budget = 0.5;
+	OK(memwatch_open(&options, &watcher));
+	uint8_t *memory = map_pages(101);
+	for (int i = 0; i < N; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "small%d", i);
+		ids[i] = add_region(watcher, memory + PAGE + i * GAP, SIZE, name);
+	}
+	for (int i = 0; i < N; i += 7) {
+		poke(memory + PAGE + i * GAP + i % SIZE, (uint8_t)(i + 1));
+		OK(memwatch_events_wait(watcher, seen++, PATIENCE_MS));
+		const struct memwatch_event *event = last_event(watcher, ids[i]);
+		CHECK_EQ(event->seq, seen);
+		CHECK_EQ(event->changes[0].offset, i % SIZE);
+		CHECK_EQ(event->new_value[i % SIZE], (uint8_t)(i + 1));
+		memwatch_event_unref(event);
+	}
+	munmap(memory, 2 * PAGE);
+	for (int i = 0; i < 4; i++)
+		OK(memwatch_events_wait(watcher, seen++, PATIENCE_MS));
+	for (int i = 0; i < 5; i++)
+		CHECK_EQ(has_lost(watcher, ids[i]), i < 4);
+	poke(memory + PAGE + 100 * GAP, 99);
+	OK(memwatch_events_wait(watcher, seen++, PATIENCE_MS));
+	const struct memwatch_event *event = last_event(watcher, ids[100]);
+	CHECK_EQ(event->new_value[0], 99);
+	memwatch_event_unref(event);
+	CHECK_EQ(stats_of(watcher).events_newest, seen);
+	check_ledgers(watcher);
+	memwatch_close(watcher);
+}
+
 TEST(much_polled_memory_is_worth_a_word_in_the_note)
 {
 	struct memwatch_region_options region_options;

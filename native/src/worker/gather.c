@@ -2,8 +2,8 @@
  * gather.c -- DESIGN: memory that the watcher's user has promised to keep is compared where it lies. All other memory
  * may vanish in the middle of a look, so the kernel copies it: the written spans of a region are listed until a buffer
  * that fits into the CPU's cache is full, read with one system call, and compared there. The buffer is one huge page,
- * once it pays: the kernel looks up each page that it copies to, and that is half of the price. Runs under the engine's
- * lock.
+ * once it pays: the kernel looks up each page that it copies to, and that is half of the price. Small regions that are
+ * polled are read many at a time, since most hold what they held. Runs under the engine's lock.
  *
  * Loss: none. Memory that is gone, and a kernel that does not read for us, are two answers.
  */
@@ -19,6 +19,9 @@
 #endif
 
 #define HUGE_BYTES ((size_t)2 << 20)
+
+enum { SMALL_BYTES = 1 << 10 };
+_Static_assert(SMALL_BYTES *GATHER_PIECES <= GATHER_BYTES && GATHER_PIECES <= 64, "gather_equal's buffer and bits");
 
 /* Under ThreadSanitizer even a read that may race is read through the kernel. */
 #if defined(__SANITIZE_THREAD__)
@@ -132,6 +135,27 @@ static void compare_directly(struct diff *diff, const struct region *region, str
 	if (next)
 		diff_expect((const uint8_t *)(uintptr_t)next->start, region->shadow + (next->start - region->start));
 	diff_bytes(diff, memory, region->shadow, offset, (size_t)(span.end - span.start));
+}
+
+bool gather_is_small(const struct region *region)
+{
+	return region->size_bytes <= SMALL_BYTES &&
+	       !(region->flags & (MEMWATCH_REGION_HASHED | MEMWATCH_REGION_PINNED));
+}
+
+uint64_t gather_equal(struct gather *gather, struct region *const *regions, size_t n)
+{
+	struct iovec pieces[GATHER_PIECES];
+	uint64_t equal = 0;
+	size_t size_bytes = 0;
+	for (size_t i = 0; i < n; size_bytes += regions[i++]->size_bytes)
+		pieces[i] = (struct iovec){ (void *)(uintptr_t)regions[i]->start, regions[i]->size_bytes };
+	if (memory_gather(gather->buffer, pieces, n) != (ssize_t)size_bytes)
+		return 0;
+	const uint8_t *bytes = gather->buffer;
+	for (size_t i = 0; i < n; bytes += regions[i++]->size_bytes)
+		equal |= (uint64_t)(memcmp(bytes, regions[i]->shadow, regions[i]->size_bytes) == 0) << i;
+	return equal;
 }
 
 int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *spans)

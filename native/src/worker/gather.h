@@ -28,4 +28,11 @@ void gather_fini(struct gather *gather);
  */
 int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *spans);
 
+/*
+ * Reads up to GATHER_PIECES small regions with one system call. A bit for each that holds what its shadow holds; none
+ * where some of the memory is gone, or the kernel does not read for us.
+ */
+uint64_t gather_equal(struct gather *gather, struct region *const *regions, size_t n);
+bool gather_is_small(const struct region *region);
+
 #endif

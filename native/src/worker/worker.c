@@ -187,6 +187,26 @@ static void announce(struct engine *engine)
 	}
 }
 
+/* Of regions that are only polled: those that hold what they held are done. */
+static void skip_equal(struct engine *engine)
+{
+	struct region *small[GATHER_PIECES];
+	size_t n = 0;
+	for (size_t i = 0; i < engine->pass.touched.n; i++) {
+		struct region *region = region_by_ticket(&engine->regions, engine->pass.touched.tickets[i]);
+		if (region && (region->flags & (REGION_PENDING | REGION_WRITTEN | REGION_LOST)) == REGION_PENDING &&
+		    !region->point && gather_is_small(region))
+			small[n++] = region;
+		if (n < GATHER_PIECES && i + 1 < engine->pass.touched.n)
+			continue;
+		uint64_t equal = n > 1 ? gather_equal(&engine->gather, small, n) : 0;
+		for (; equal; equal &= equal - 1)
+			small[__builtin_ctzll(equal)]->flags &= (uint8_t)~REGION_PENDING;
+		n = 0;
+	}
+	engine->pass.n_read = ring_head(&engine->ring);
+}
+
 static void emit_touched(struct engine *engine)
 {
 	for (size_t i = 0; i < engine->pass.touched.n; i++) {
@@ -319,6 +339,7 @@ static void compare_polled(struct engine *engine)
 	memset(engine->pass.names, 0, sizeof engine->pass.names);
 	who_index(&engine->who);
 	touch_spans(engine);
+	skip_equal(engine);
 	emit_touched(engine);
 	read_done(engine);
 	atomic_fetch_add(&engine->n_passes, 1);
