@@ -150,6 +150,8 @@ int typed_check_numbers(const struct memwatch_region_options *options)
 	if (kind == MEMWATCH_NUMBER_NONE && (options->when || options->metric))
 		return error_set(-EINVAL, "`%s` needs a region of numbers: give its format",
 				 options->when ? "when" : "metric");
+	if (options->when == MEMWATCH_WHEN_ANY_NAN && kind != MEMWATCH_NUMBER_DOUBLE)
+		return error_set(-EINVAL, "`when`: no element of format \"%s\" can become NaN", options->format);
 	if (options->when && options->flags & MEMWATCH_REGION_HASHED)
 		return error_set(-EINVAL, "`when` needs old values, which a hashed shadow does not keep");
 	if (options->max_rate != 0 && !(options->max_rate >= RATE_MIN && options->max_rate <= RATE_MAX))

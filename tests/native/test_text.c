@@ -88,6 +88,20 @@ TEST(bounds_that_no_condition_looks_at)
 	OK(memwatch_close(watcher));
 }
 
+TEST(a_condition_that_whole_numbers_never_meet)
+{
+	memwatch *watcher = open_backend("auto");
+	struct memwatch_region_options options;
+	memwatch_region_options_init(&options);
+	options.format = "i";
+	options.when = MEMWATCH_WHEN_ANY_NAN;
+	FAILS(memwatch_region_add(watcher, weights, sizeof weights, &options, NULL), EINVAL);
+	CHECK(strstr(memwatch_error(), "can become NaN"));
+	options.format = "f";
+	OK(memwatch_region_add(watcher, weights, sizeof weights, &options, NULL));
+	OK(memwatch_close(watcher));
+}
+
 #define REFUSED_EXTERNAL(member, given)                                                                                \
 	do {                                                                                                           \
 		memwatch_region_options_init(&options);                                                                \

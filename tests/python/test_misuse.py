@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +32,7 @@ CASES: list[tuple[type[Exception], str, Misuse]] = [
     (TypeError, "values=5: it is one of", lambda w: w.watch(bytearray(8), values=5)),  # type: ignore[arg-type]
     (ValueError, r"when=\('gt', 1\): this bytearray holds bytes", lambda w: w.watch(bytearray(8), when=("gt", 1))),
     (ValueError, "the lower limit comes first", lambda w: w.watch(bytearray(8), when=("outside", 5, 1))),
+    (ValueError, "can become NaN", lambda w: w.watch(array.array("i", [1]), when="any_nan")),
     (ValueError, '"any_nan" finds it', lambda w: w.watch(bytearray(8), when=("gt", float("nan")))),
     (TypeError, "max_rate='x': it is a number", lambda w: w.watch(bytearray(8), max_rate="x")),  # type: ignore[arg-type]
     (ValueError, "metric=True: this bytearray holds bytes", lambda w: w.watch(bytearray(8), metric=True)),

@@ -93,7 +93,7 @@ enum {
  */
 enum memwatch_when {
 	MEMWATCH_WHEN_CHANGED, /* always */
-	MEMWATCH_WHEN_ANY_NAN, /* one became NaN */
+	MEMWATCH_WHEN_ANY_NAN, /* one became NaN; floating-point numbers only */
 	MEMWATCH_WHEN_GT,      /* one is > low */
 	MEMWATCH_WHEN_GE,
 	MEMWATCH_WHEN_LT, /* one is < low */
