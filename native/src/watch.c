@@ -152,6 +152,9 @@ static int enter_memory(struct engine *engine, struct memwatch *watcher, struct 
 		arm_drop_unwatched(engine, span_of(region->start, region->size_bytes));
 		return error;
 	}
+	/* In this order: of a note before either the store may have run before the shadow was read. */
+	region->added_ns = time_realtime_ns();
+	who_added(&engine->who, &engine->ring);
 	region_insert(&engine->regions, region);
 	edge_came(engine, region);
 	return 0;

@@ -95,6 +95,75 @@ TEST(a_thread_of_memwatchs_own_is_no_writer)
 	memwatch_close(watcher);
 }
 
+static __attribute__((noinline, noclone)) void write_before(uint8_t *place, uint8_t value)
+{
+	__asm__ volatile("# else the compiler makes one function of both");
+	poke(place, value);
+}
+
+static __attribute__((noinline, noclone)) void write_after(uint8_t *place, uint8_t value)
+{
+	poke(place, value);
+}
+
+static void check_not_before(memwatch *watcher, uint64_t id)
+{
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK(event);
+	if (event->where.attribution == MEMWATCH_ATTRIBUTION_EXACT)
+		CHECK(strcmp(event->where.symbol, "write_after") == 0);
+	memwatch_event_unref(event);
+}
+
+/* The page is open since a write to another region that lies there too: that write's note is no author of it. */
+BACKEND_TEST(who_wrote_before_a_region_was_there_is_not_its_author)
+{
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend(backend);
+	add_unlent(watcher, memory, PAGE, "page");
+	for (uint8_t i = 1; i <= 40; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "part%d", i);
+		write_before(memory + 100, (uint8_t)(2 * i));
+		uint64_t id = add_unlent(watcher, memory + 50, 200, name);
+		write_after(memory + 100, (uint8_t)(2 * i + 1));
+		check_not_before(watcher, id);
+		OK(memwatch_region_remove(watcher, id));
+	}
+	memwatch_close(watcher);
+}
+
+/* The mapping goes, and another one has its addresses, all within a window. */
+BACKEND_TEST(who_wrote_to_memory_that_is_gone_is_not_its_successors_author)
+{
+	memwatch *watcher = open_backend(backend);
+	for (int i = 0; i < 40; i++) {
+		char name[16];
+		uint8_t *memory = map_pages(4);
+		snprintf(name, sizeof name, "gone%d", i);
+		add_unlent(watcher, memory, 4 * PAGE, name);
+		write_before(memory + 100, 1);
+		CHECK(mmap(memory, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		      memory);
+		snprintf(name, sizeof name, "come%d", i);
+		uint64_t id = add_unlent(watcher, memory, 4 * PAGE, name);
+		write_after(memory + 100, 2);
+		check_not_before(watcher, id);
+	}
+	memwatch_close(watcher);
+}
+
+/* What the self-test of a backend wrote, where the region's memory lies now. */
+BACKEND_TEST(the_self_test_is_nobodys_author)
+{
+	memwatch *watcher = open_backend(backend);
+	uint8_t *memory = map_pages(1);
+	uint64_t id = add_unlent(watcher, memory, PAGE, "memory");
+	write_after(memory, 1);
+	check_not_before(watcher, id);
+	memwatch_close(watcher);
+}
+
 /* Two lines that take turns, each write told before the next, while somebody else makes the passes. */
 TEST(two_lines_that_take_turns)
 {

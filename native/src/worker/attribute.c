@@ -113,7 +113,7 @@ static const struct taken *ask(struct engine *engine, const struct region *regio
 {
 	const struct taken *note = guard_holds(region) ? guard_find(engine, region) : NULL;
 	if (!note)
-		return who_find(&engine->who, region->start, &engine->diff, ret_attribution, ret_own);
+		return who_find(&engine->who, region, &engine->diff, ret_attribution, ret_own);
 	*ret_attribution = MEMWATCH_ATTRIBUTION_EXACT;
 	return note;
 }

@@ -46,6 +46,11 @@ void who_drain(struct who *who, struct ring *ring)
 	}
 }
 
+void who_added(struct who *who, const struct ring *ring)
+{
+	who->n_added = ring_head(ring);
+}
+
 void who_begin(struct who *who, struct ring *ring)
 {
 	who_drain(who, ring);
@@ -171,7 +176,7 @@ static const struct store *store_at(struct who *who, uint64_t ip)
 
 struct question {
 	struct who *who;
-	uint64_t start;
+	const struct region *region;
 	const struct diff *diff;
 	bool own;
 	const struct taken *exact, *page;
@@ -183,12 +188,21 @@ struct question {
  */
 static bool overlaps(const struct question *q, const struct taken *note, const struct store *store, uint32_t i)
 {
-	uint64_t from = q->start + q->diff->ranges[i].offset, to = from + q->diff->ranges[i].size_bytes;
+	uint64_t from = q->region->start + q->diff->ranges[i].offset, to = from + q->diff->ranges[i].size_bytes;
 	uint64_t width = store && store->width && store->width != STORE_REP ? store->width : 1;
 	uint64_t before = note->address == page_floor(note->address) ? width - 1 : 0;
 	if (i == MEMWATCH_CHANGES_MAX - 1)
 		return false;
 	return note->address - before < to && note->address + width > from;
+}
+
+/*
+ * Had the region's first value been read when the note was taken? The clock alone would not do: it may go back. Where
+ * it does between note and region, in one window, the answer is wrong.
+ */
+static bool is_younger(const struct who *who, const struct region *region, const struct taken *note)
+{
+	return note->place >= who->n_added || note->time_ns > region->added_ns;
 }
 
 /* A note of this window alone, of a store that has run, and that no late signal told of. */
@@ -204,7 +218,8 @@ static void consider(struct question *q, const struct taken *note, uint32_t rang
 		return;
 	if (who_is_own(q->who, note)) {
 		q->own = true;
-	} else if (may_prove(q->who, note) && overlaps(q, note, store, range)) {
+	} else if (may_prove(q->who, note) && is_younger(q->who, q->region, note) &&
+		   overlaps(q, note, store, range)) {
 		if (!q->exact || note->time_ns < q->exact->time_ns)
 			q->exact = note;
 	} else if (!q->page || note->time_ns < q->page->time_ns) {
@@ -221,16 +236,16 @@ static void ask_page(const struct who *who, struct question *q, uint64_t page, u
 static void ask_note(struct question *q, const struct taken *note)
 {
 	for (uint32_t i = 0; i < q->diff->n_ranges; i++) {
-		struct span pages = span_of(q->start + q->diff->ranges[i].offset, q->diff->ranges[i].size_bytes);
+		struct span pages = span_of(q->region->start + q->diff->ranges[i].offset, q->diff->ranges[i].size_bytes);
 		if (note->address >= pages.start && note->address < pages.end)
 			consider(q, note, i);
 	}
 }
 
-const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
+const struct taken *who_find(struct who *who, const struct region *region, const struct diff *diff,
 			     enum memwatch_attribution *ret_attribution, bool *ret_own)
 {
-	struct question q = { .who = who, .start = start, .diff = diff };
+	struct question q = { .who = who, .region = region, .diff = diff };
 	uint64_t n_pages = 0;
 	for (uint32_t i = 0; i < diff->n_ranges; i++)
 		n_pages += diff->ranges[i].size_bytes / PAGE_BYTES + 1;
@@ -239,7 +254,7 @@ const struct taken *who_find(struct who *who, uint64_t start, const struct diff 
 			ask_note(&q, &who->notes[i]);
 	} else {
 		for (uint32_t i = 0; i < diff->n_ranges; i++) {
-			struct span pages = span_of(start + diff->ranges[i].offset, diff->ranges[i].size_bytes);
+			struct span pages = span_of(region->start + diff->ranges[i].offset, diff->ranges[i].size_bytes);
 			for (uint64_t page = pages.start; page < pages.end; page += PAGE_BYTES)
 				ask_page(who, &q, page, i);
 		}

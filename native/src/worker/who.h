@@ -4,6 +4,7 @@
 #ifndef WHO_H
 #define WHO_H
 
+#include "../base/region.h"
 #include "../base/ring.h"
 #include "diff.h"
 
@@ -48,6 +49,7 @@ struct who {
 	uint64_t n_drained;          /* of the ring's notes, from its first on: those that have been taken */
 	uint64_t n_closed;           /* of them, those that had been when the window ended */
 	uint64_t n_told;             /* of the ring's notes, from its first on: those that come only now are told */
+	uint64_t n_added;            /* of them, those that had been when a region was added last */
 	uint32_t *heads;             /* hash of pages to index + 1 of the first note */
 	uint32_t n_heads;            /* a power of two */
 	struct store stores[STORES]; /* by a hash of ip */
@@ -61,6 +63,8 @@ void who_fini(struct who *who);
 void who_drain(struct who *who, struct ring *ring);
 /* Begins a pass: drains, and what is there then has its pages collected. */
 void who_begin(struct who *who, struct ring *ring);
+/* A region is there from now on: what has been noted so far is older than it. */
+void who_added(struct who *who, const struct ring *ring);
 /* Takes a note otherwise. Without memory it is lost; false. */
 bool who_add(struct who *who, const struct taken *note);
 /* What has been drained is the window. */
@@ -87,11 +91,11 @@ void who_told(struct who *who, struct ring *ring, const struct span_list *writte
 void who_keep(struct who *who, uint64_t since_ns);
 
 /*
- * The note that explains a change in a region that starts at `start`: one of the window whose store overlaps the
+ * The note that explains a change in the region: one of the window, and of the region's life, whose store overlaps the
  * changed bytes and that no pass has told (exact), else the first on a page of theirs (page), else NULL; then `ret_own`
  * says whether memwatch itself opened the page.
  */
-const struct taken *who_find(struct who *who, uint64_t start, const struct diff *diff,
+const struct taken *who_find(struct who *who, const struct region *region, const struct diff *diff,
 			     enum memwatch_attribution *ret_attribution, bool *ret_own);
 
 #endif
