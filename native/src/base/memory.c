@@ -153,7 +153,7 @@ bool memory_is_shared(uint64_t start, uint64_t size_bytes)
 	struct mapping_query query = { .size = sizeof query,
 				       .flags = MAPPING_SHARED | MAPPING_OR_NEXT,
 				       .address = page_floor(start) };
-	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	int error = ioctl(fd, MAPPING_QUERY, &query) < 0 ? errno : 0;

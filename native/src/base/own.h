@@ -10,4 +10,20 @@
 /* Does the calling thread? Signal-safe. */
 bool own_thread(void);
 
+/*
+ * Has the calling thread what the C library keeps for each? One that was made by clone(2) alone may not: errno and all
+ * that is _Thread_local are a crash there. Signal-safe.
+ */
+bool own_has_storage(void);
+
+/* For what such a thread may run: a stack protector reads from there as well. */
+#if defined(__has_attribute)
+#if __has_attribute(no_stack_protector)
+#define OWN_WITHOUT_STORAGE __attribute__((no_stack_protector))
+#endif
+#endif
+#ifndef OWN_WITHOUT_STORAGE
+#define OWN_WITHOUT_STORAGE
+#endif
+
 #endif

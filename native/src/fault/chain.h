@@ -12,6 +12,8 @@
 #ifndef CHAIN_H
 #define CHAIN_H
 
+#include "../base/own.h"
+
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,12 +41,18 @@ struct chain {
 	_Atomic uint64_t touched_ns; /* CLOCK_MONOTONIC: when somebody was about to replace it; handlers; 0: settled */
 };
 
-/* Makes the handlers of all places out of `handler(place, info, context)`, and the chain `name` of them. */
+/*
+ * Makes the handlers of all places out of `handler(place, info, context)`, and the chain `name` of them. Threads that
+ * have no storage run `bare_handler` instead.
+ */
 #define CHAIN_HANDLER(handler, n)                                                                                      \
-	static void handler##_##n(int signal, siginfo_t *info, void *context)                                          \
+	OWN_WITHOUT_STORAGE static void handler##_##n(int signal, siginfo_t *info, void *context)                      \
 	{                                                                                                              \
 		(void)signal;                                                                                          \
-		handler(n, info, context);                                                                             \
+		if (own_has_storage())                                                                                 \
+			handler(n, info, context);                                                                     \
+		else                                                                                                   \
+			bare_##handler(n, info, context);                                                              \
 	}
 #define CHAIN_DEFINE(name, signal_number, handler)                                                                     \
 	CHAIN_HANDLER(handler, 0)                                                                                      \

@@ -39,6 +39,7 @@ static _Atomic uint64_t n_changes;               /* how often pages were about t
 static struct span signal_stacks[SIGNAL_STACKS]; /* under the engine's lock, with their count: the latest seen */
 static size_t n_signal_stacks;
 static void on_segv(int place, siginfo_t *info, void *context);
+static void bare_on_segv(int place, siginfo_t *info, void *context);
 CHAIN_DEFINE(chain, SIGSEGV, on_segv);
 
 static bool is_write(const void *context)
@@ -119,6 +120,15 @@ static bool try_again(uint64_t address, uint64_t now)
 	tried_address = address;
 	tried_at = now;
 	return !tried && page_set_has(&former_pages, address);
+}
+
+/* Of a thread without storage: its page is opened, and no more. */
+OWN_WITHOUT_STORAGE static void bare_on_segv(int place, siginfo_t *info, void *context)
+{
+	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+	bool ours = info->si_code == SEGV_ACCERR && is_write(context) && page_set_has(&pages, address);
+	if (!ours || !open_page(address))
+		chain_pass(&chain, place, info, context);
 }
 
 static void on_segv(int place, siginfo_t *info, void *context)

@@ -44,6 +44,7 @@ struct perf_siginfo {
 };
 
 static void on_trap(int place, siginfo_t *info, void *context);
+static void bare_on_trap(int place, siginfo_t *info, void *context);
 CHAIN_DEFINE(chain, SIGTRAP, on_trap);
 
 /* Written by trap_kind_add, once each; read by handlers. */
@@ -60,7 +61,7 @@ void trap_kind_add(const struct trap_kind *kind)
 	}
 }
 
-static const struct trap_kind *kind_of(const siginfo_t *info, uint64_t data)
+OWN_WITHOUT_STORAGE static const struct trap_kind *kind_of(const siginfo_t *info, uint64_t data)
 {
 	const struct trap_kind *kind;
 	for (int i = 0; info->si_code == TRAP_PERF && i < KINDS_MAX && (kind = atomic_load(&kinds[i])); i++)
@@ -84,6 +85,14 @@ static void on_trap(int place, siginfo_t *info, void *context)
 		chain_pass(&chain, place, info, context);
 	}
 	errno = error;
+}
+
+/* A thread without storage is no known author, and its steps are none of ours. */
+OWN_WITHOUT_STORAGE static void bare_on_trap(int place, siginfo_t *info, void *context)
+{
+	const struct perf_siginfo *perf = (const struct perf_siginfo *)info;
+	if (!kind_of(info, perf->data))
+		chain_pass(&chain, place, info, context);
 }
 
 /* Every set of events that was ever attached; written under the lock, read by handlers. */

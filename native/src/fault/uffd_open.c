@@ -82,7 +82,7 @@ static int open_uffd(struct descriptor *ret_uffd, char *note, size_t note_size)
 static int open_pagemap(struct descriptor *ret_pagemap, char *note, size_t note_size)
 {
 	struct scan scan = { .size = sizeof scan };
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = open("/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC);
 	int error = descriptor_adopt(fd < 0 ? -errno : fd, DESCRIPTOR_FILE, ret_pagemap);
 	if (error == -EACCES || error == -EPERM)
 		snprintf(note, note_size,

@@ -283,10 +283,10 @@ static Dwfl_Module *report_object(Dwfl *dwfl, const struct object *object)
 {
 	/* The executable is opened through the kernel, so that its file may have been moved or removed. */
 	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	ssize_t n = readlink("/proc/thread-self/exe", self, sizeof self - 1);
 	self[n < 0 ? 0 : n] = '\0';
 	bool executable = strcmp(object->path, self) == 0;
-	int fd = keep_file(open(executable ? "/proc/self/exe" : object->path, O_RDONLY | O_CLOEXEC));
+	int fd = keep_file(open(executable ? "/proc/thread-self/exe" : object->path, O_RDONLY | O_CLOEXEC));
 	if (fd < 0) {
 		session.fell_short = true;
 		return NULL;
