@@ -218,8 +218,7 @@ static void consider(struct question *q, const struct taken *note, uint32_t rang
 		return;
 	if (who_is_own(q->who, note)) {
 		q->own = true;
-	} else if (may_prove(q->who, note) && is_younger(q->who, q->region, note) &&
-		   overlaps(q, note, store, range)) {
+	} else if (may_prove(q->who, note) && is_younger(q->who, q->region, note) && overlaps(q, note, store, range)) {
 		if (!q->exact || note->time_ns < q->exact->time_ns)
 			q->exact = note;
 	} else if (!q->page || note->time_ns < q->page->time_ns) {
@@ -236,7 +235,8 @@ static void ask_page(const struct who *who, struct question *q, uint64_t page, u
 static void ask_note(struct question *q, const struct taken *note)
 {
 	for (uint32_t i = 0; i < q->diff->n_ranges; i++) {
-		struct span pages = span_of(q->region->start + q->diff->ranges[i].offset, q->diff->ranges[i].size_bytes);
+		struct span pages =
+			span_of(q->region->start + q->diff->ranges[i].offset, q->diff->ranges[i].size_bytes);
 		if (note->address >= pages.start && note->address < pages.end)
 			consider(q, note, i);
 	}
