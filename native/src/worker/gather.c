@@ -20,8 +20,8 @@
 
 #define HUGE_BYTES ((size_t)2 << 20)
 
-enum { SMALL_BYTES = 1 << 10 };
-_Static_assert(SMALL_BYTES *GATHER_PIECES <= GATHER_BYTES && GATHER_PIECES <= 64, "gather_equal's buffer and bits");
+enum { SMALL_BYTES = GATHER_BYTES / GATHER_PIECES / 2 };
+_Static_assert(GATHER_PIECES <= 64, "gather_equal has a bit for each");
 
 /* Under ThreadSanitizer even a read that may race is read through the kernel. */
 #if defined(__SANITIZE_THREAD__)
