@@ -161,10 +161,20 @@ static int threads_start(struct engine *engine)
 	return error;
 }
 
+/* A thread that was joined is counted for a moment yet: until it cannot be found any more. */
+static void await_end(pid_t thread_id)
+{
+	const struct timespec pause = { .tv_nsec = 50000 };
+	uint64_t deadline_ns = time_monotonic_ns() + NS_PER_S;
+	while (syscall(SYS_tgkill, getpid(), thread_id, 0) == 0 && time_monotonic_ns() < deadline_ns)
+		nanosleep(&pause, NULL);
+}
+
 static void threads_stop(struct engine *engine)
 {
-	worker_stop(engine);
-	resolver_stop(engine->resolver);
+	pid_t worker = worker_stop(engine), resolver = resolver_stop(engine->resolver);
+	await_end(worker);
+	await_end(resolver);
 }
 
 static int engine_begin(const struct memwatch_options *options)
@@ -206,24 +216,12 @@ static void engine_end(struct engine *engine)
 	the_engine = NULL;
 }
 
-/* A thread that was joined is counted for a moment yet: until it cannot be found any more. */
-static void await_end(pid_t thread_id)
-{
-	const struct timespec pause = { .tv_nsec = 50000 };
-	uint64_t deadline_ns = time_monotonic_ns() + NS_PER_S;
-	while (syscall(SYS_tgkill, getpid(), thread_id, 0) == 0 && time_monotonic_ns() < deadline_ns)
-		nanosleep(&pause, NULL);
-}
-
 void memwatch_threads_stop(void)
 {
 	pthread_mutex_lock(&life_lock);
 	if (the_engine && !worker_rests) {
-		pid_t worker = the_engine->who.own_thread_id, resolver = resolver_thread(the_engine->resolver);
 		threads_stop(the_engine);
 		worker_rests = true;
-		await_end(worker);
-		await_end(resolver);
 	}
 	pthread_mutex_unlock(&life_lock);
 }

@@ -5,6 +5,8 @@
 #include <memwatch/reader.h>
 #include <memwatch/recorder.h>
 
+#include <sys/stat.h>
+
 /* --- every call, with a watcher that is none --- */
 
 static uint8_t place[4096];
@@ -174,6 +176,20 @@ TEST(calls_that_need_no_watcher)
 	memwatch_frame_hook_set(NULL);
 	memwatch_threads_stop();
 	OK(memwatch_threads_start());
+}
+
+/* A fork right after a stop, and that right after a start: Python would warn of threads that it counts. */
+TEST(threads_that_were_stopped_are_counted_no_more)
+{
+	memwatch *watcher = open_backend("auto");
+	for (int i = 0; i < 5000; i++) {
+		struct stat tasks;
+		memwatch_threads_stop();
+		OK(stat("/proc/self/task", &tasks));
+		CHECK_EQ(tasks.st_nlink, 2 + 1); /* itself, its parent, and the thread that asks */
+		OK(memwatch_threads_start());
+	}
+	OK(memwatch_close(watcher));
 }
 
 TEST(a_thread_that_serves_posts_an_event_while_ours_are_stopped)

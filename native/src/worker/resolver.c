@@ -195,14 +195,14 @@ int resolver_start(struct resolver *resolver)
 	return thread_start(&resolver->thread, "memwatch-names", run, resolver);
 }
 
-void resolver_stop(struct resolver *resolver)
+pid_t resolver_stop(struct resolver *resolver)
 {
 	pthread_mutex_lock(&resolver->lock);
 	resolver->stopping = true;
 	pthread_cond_signal(&resolver->wanted);
 	pthread_mutex_unlock(&resolver->lock);
 	pthread_join(resolver->thread, NULL);
-	atomic_store(&resolver->thread_id, 0);
+	return atomic_exchange(&resolver->thread_id, 0);
 }
 
 int32_t resolver_thread(const struct resolver *resolver)

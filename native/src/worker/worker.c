@@ -577,11 +577,12 @@ int worker_start(struct engine *engine)
 	return thread_start(&engine->thread, "memwatch", run, engine);
 }
 
-void worker_stop(struct engine *engine)
+pid_t worker_stop(struct engine *engine)
 {
 	pthread_mutex_lock(&engine->request_lock);
 	engine->stopping = true;
 	pthread_mutex_unlock(&engine->request_lock);
 	ring_kick(&engine->ring);
 	pthread_join(engine->thread, NULL);
+	return engine->who.own_thread_id;
 }
