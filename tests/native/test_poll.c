@@ -315,7 +315,7 @@ TEST(small_polled_regions_each_have_their_own_fate)
 	OK(memwatch_open(&options, &watcher));
 	uint8_t *memory = map_pages(101);
 	for (int i = 0; i < N; i++) {
-		char name[16];
+		char name[24];
 		snprintf(name, sizeof name, "small%d", i);
 		ids[i] = add_region(watcher, memory + PAGE + i * GAP, SIZE, name);
 	}
