@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -115,22 +116,23 @@ def run(python: str, suite: str, log: Path | None) -> Outcome | None:
         if log is not None:
             environment["PYTHONPATH"] = f"{HERE}:{ROOT / 'python'}"
             environment["MEMWATCH_ARMED_LOG"] = str(log)
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=LIMIT_S + 60,
-            )
-        except subprocess.TimeoutExpired as late:
-            return Outcome(-1, tests_of(report), str(late))
-        return Outcome(done.returncode, tests_of(report), done.stdout)
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=LIMIT_S + 60)
+            except subprocess.TimeoutExpired as late:
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+                return Outcome(-1, tests_of(report), str(late))
+        return Outcome(process.returncode, tests_of(report), output)
 
 
 def watched(log: Path) -> tuple[int, int]:
@@ -155,8 +157,9 @@ def compare(python: str, suite: str) -> bool:
         if plain.tests.get(name) != armed.tests.get(name) and name not in COUNT_OBJECTS
     }
     same = not differ and plain.tests.keys() == armed.tests.keys() and bool(plain.tests) and n_windows > 0
+    verdict = "same" if same else "DIFFERS" if plain.tests else "proves nothing, without us neither"
     print(
-        f"{python}: {suite}: {'same' if same else 'DIFFERS'}, {len(plain.tests)} tests, status {plain.status} and "
+        f"{python}: {suite}: {verdict}, {len(plain.tests)} tests, status {plain.status} and "
         f"{armed.status}, {n_processes} processes armed, {n_windows} windows",
         flush=True,
     )
