@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 30.0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs ignore it, and all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(condition, limit_s=LIMIT_S, what="the condition"):
