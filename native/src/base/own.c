@@ -28,11 +28,17 @@ bool own_thread(void)
 #endif
 #define GET_FS 0x1003 /* arch_prctl(2) */
 
-/* By the instruction where the kernel allows it, since Linux 5.9. */
+static _Atomic bool reads_by_instruction; /* the kernel allows it, since Linux 5.9 */
+
+void own_prepare(void)
+{
+	reads_by_instruction = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+}
+
 OWN_WITHOUT_STORAGE static const uint64_t *thread_pointer(void)
 {
 	const uint64_t *pointer = NULL;
-	if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) {
+	if (reads_by_instruction) {
 		__asm__ volatile("rdfsbase %0" : "=r"(pointer));
 	} else {
 		long result = SYS_arch_prctl;
@@ -50,6 +56,10 @@ OWN_WITHOUT_STORAGE bool own_has_storage(void)
 
 #elif defined(__aarch64__)
 
+void own_prepare(void)
+{
+}
+
 OWN_WITHOUT_STORAGE bool own_has_storage(void)
 {
 	uint64_t pointer;
@@ -58,6 +68,10 @@ OWN_WITHOUT_STORAGE bool own_has_storage(void)
 }
 
 #else
+
+void own_prepare(void)
+{
+}
 
 OWN_WITHOUT_STORAGE bool own_has_storage(void)
 {

@@ -12,8 +12,9 @@ bool own_thread(void);
 
 /*
  * Has the calling thread what the C library keeps for each? One that was made by clone(2) alone may not: errno and all
- * that is _Thread_local are a crash there. Signal-safe.
+ * that is _Thread_local are a crash there. Signal-safe. own_prepare goes before, outside of handlers.
  */
+void own_prepare(void);
 bool own_has_storage(void);
 
 /* For what such a thread may run: a stack protector reads from there as well. */

@@ -79,7 +79,7 @@ static void fill_mask(sigset_t *ret_mask)
 int chain_install(struct chain *chain)
 {
 	struct sigaction ours = { .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK }, old;
-	(void)own_has_storage(); /* binds what it calls */
+	own_prepare();
 	int error = action_now(chain, &old);
 	if (error)
 		return error;
