@@ -19,7 +19,7 @@ int resolver_open(unsigned depth, struct resolver **ret_resolver);
 /* `resolver` may be NULL; its thread does not run. */
 void resolver_close(struct resolver *resolver);
 int resolver_start(struct resolver *resolver);
-/* Ends its thread, once all that it was asked for has its names. Blocks. */
+/* Ends its thread, once all that it was asked for has its names; the thread's id. Blocks. */
 pid_t resolver_stop(struct resolver *resolver);
 /* As gettid(2) gives it, 0: none runs. */
 int32_t resolver_thread(const struct resolver *resolver);

@@ -7,7 +7,7 @@
 #include "engine.h"
 
 int worker_start(struct engine *engine);
-pid_t worker_stop(struct engine *engine); /* the id of the thread that has ended, as of resolver_stop */
+pid_t worker_stop(struct engine *engine); /* the id that its thread had */
 
 /* Has a full pass look at everything, and waits for it. 0 or -ETIMEDOUT. Blocks; not with the lock. */
 int worker_flush(struct engine *engine, uint64_t deadline_ns);
