@@ -257,10 +257,12 @@ $(B)/flags: FORCE
 .PHONY: FORCE
 FORCE:
 
+# Handlers run in threads without the C library's storage, too, which is where a stack protector reads.
 $(B)/obj/native/%.o: native/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(say) CC $<
-	$(Q)$(CC) $(C_FLAGS) $(C_INCLUDE) -Inative/src -c -o $@ $<
+	$(Q)$(CC) $(C_FLAGS) $(if $(filter native/src/fault/% native/src/base/%,$<),-fno-stack-protector) \
+		$(C_INCLUDE) -Inative/src -c -o $@ $<
 
 $(B)/obj/exporter/%.o: exporter/%.c $(B)/flags $(if $(PAGE),$(B)/exporter_page.h)
 	@mkdir -p $(@D)

@@ -158,6 +158,17 @@ def test_the_frame_hook_reaches_signal_safe_functions_only(tree: Path) -> None:
     assert (reached_names & foreign) - ALLOWED - OF_PYTHON - {"_GLOBAL_OFFSET_TABLE_"} == set()
 
 
+def test_what_handlers_run_has_no_stack_protector(tmp_path: Path) -> None:
+    """It reads from the C library's storage, which not every thread has; distributions build with it."""
+    handlers, other = [tmp_path / "obj/native/src" / name for name in ("fault/mprotect.o", "watch.o")]
+    options = [f"B={tmp_path}", "CFLAGS=-O2 -fstack-protector-all"]
+    subprocess.run(["make", "-s", *options, str(handlers), str(other)], cwd=ROOT, capture_output=True, check=True)
+    wants = [
+        subprocess.run(["nm", "-u", path], capture_output=True, text=True, check=True) for path in (handlers, other)
+    ]
+    assert ["__stack_chk_fail" in each.stdout for each in wants] == [False, True]
+
+
 def test_the_walk_sees_what_it_must_see() -> None:
     """It would find an unsafe function: outside the handlers there are some."""
     openers = [key for key in functions() if key[1] == "memwatch_open"]

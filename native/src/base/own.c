@@ -35,7 +35,7 @@ void own_prepare(void)
 	reads_by_instruction = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
-OWN_WITHOUT_STORAGE static const uint64_t *thread_pointer(void)
+static const uint64_t *thread_pointer(void)
 {
 	const uint64_t *pointer = NULL;
 	if (reads_by_instruction) {
@@ -48,7 +48,7 @@ OWN_WITHOUT_STORAGE static const uint64_t *thread_pointer(void)
 }
 
 /* What the C library keeps begins with its own address, as the processor's ABI demands. */
-OWN_WITHOUT_STORAGE bool own_has_storage(void)
+bool own_has_storage(void)
 {
 	const uint64_t *pointer = thread_pointer();
 	return pointer && *pointer == (uintptr_t)pointer;
@@ -60,7 +60,7 @@ void own_prepare(void)
 {
 }
 
-OWN_WITHOUT_STORAGE bool own_has_storage(void)
+bool own_has_storage(void)
 {
 	uint64_t pointer;
 	__asm__ volatile("mrs %0, tpidr_el0" : "=r"(pointer));
@@ -73,7 +73,7 @@ void own_prepare(void)
 {
 }
 
-OWN_WITHOUT_STORAGE bool own_has_storage(void)
+bool own_has_storage(void)
 {
 	return true;
 }

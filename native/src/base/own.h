@@ -17,14 +17,4 @@ bool own_thread(void);
 void own_prepare(void);
 bool own_has_storage(void);
 
-/* For what such a thread may run: a stack protector reads from there as well. */
-#if defined(__has_attribute)
-#if __has_attribute(no_stack_protector)
-#define OWN_WITHOUT_STORAGE __attribute__((no_stack_protector))
-#endif
-#endif
-#ifndef OWN_WITHOUT_STORAGE
-#define OWN_WITHOUT_STORAGE
-#endif
-
 #endif

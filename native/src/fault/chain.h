@@ -46,7 +46,7 @@ struct chain {
  * have no storage run `bare_handler` instead.
  */
 #define CHAIN_HANDLER(handler, n)                                                                                      \
-	OWN_WITHOUT_STORAGE static void handler##_##n(int signal, siginfo_t *info, void *context)                      \
+	static void handler##_##n(int signal, siginfo_t *info, void *context)                                          \
 	{                                                                                                              \
 		(void)signal;                                                                                          \
 		if (own_has_storage())                                                                                 \

@@ -123,7 +123,7 @@ static bool try_again(uint64_t address, uint64_t now)
 }
 
 /* Of a thread without storage: its page is opened, and no more. */
-OWN_WITHOUT_STORAGE static void bare_on_segv(int place, siginfo_t *info, void *context)
+static void bare_on_segv(int place, siginfo_t *info, void *context)
 {
 	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
 	bool ours = info->si_code == SEGV_ACCERR && is_write(context) && page_set_has(&pages, address);

@@ -61,7 +61,7 @@ void trap_kind_add(const struct trap_kind *kind)
 	}
 }
 
-OWN_WITHOUT_STORAGE static const struct trap_kind *kind_of(const siginfo_t *info, uint64_t data)
+static const struct trap_kind *kind_of(const siginfo_t *info, uint64_t data)
 {
 	const struct trap_kind *kind;
 	for (int i = 0; info->si_code == TRAP_PERF && i < KINDS_MAX && (kind = atomic_load(&kinds[i])); i++)
@@ -88,7 +88,7 @@ static void on_trap(int place, siginfo_t *info, void *context)
 }
 
 /* A thread without storage is no known author, and its steps are none of ours. */
-OWN_WITHOUT_STORAGE static void bare_on_trap(int place, siginfo_t *info, void *context)
+static void bare_on_trap(int place, siginfo_t *info, void *context)
 {
 	const struct perf_siginfo *perf = (const struct perf_siginfo *)info;
 	if (!kind_of(info, perf->data))
