@@ -107,6 +107,7 @@ static int rules_new(const struct memwatch_region_options *options, struct regio
 static int fill_shadow(struct engine *engine, struct region *region)
 {
 	struct span whole = { region->start, region_end(region) };
+	struct span_list all = { .spans = &whole, .n = 1 }, none = { 0 };
 	if (!(region->flags & MEMWATCH_REGION_HASHED)) {
 		int error = memory_copy(region->shadow, region->start, region->size_bytes);
 		if (!error || error == -EFAULT || !(region->flags & MEMWATCH_REGION_PINNED))
@@ -115,7 +116,7 @@ static int fill_shadow(struct engine *engine, struct region *region)
 		return 0;
 	}
 	diff_reset(&engine->diff, 0);
-	return gather_diff(&engine->gather, &engine->diff, region, &(struct span_list){ .spans = &whole, .n = 1 });
+	return gather_diff(&engine->gather, &engine->diff, region, &all, &none);
 }
 
 static int unreadable(const struct region *region, int error)

@@ -8,12 +8,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static uint8_t *map_shared(int fd)
+static uint8_t *map_shared_pages(size_t n_pages, int fd)
 {
 	int flags = MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0);
-	uint8_t *memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	uint8_t *memory = mmap(NULL, n_pages * PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
 	CHECK(memory != MAP_FAILED);
 	return memory;
+}
+
+static uint8_t *map_shared(int fd)
+{
+	return map_shared_pages(1, fd);
 }
 
 static int anonymous_file(void)
@@ -113,6 +118,65 @@ TEST(an_author_has_not_written_what_others_have)
 	CHECK_TEXT(event->where.symbol, "write_here");
 	CHECK_TEXT(event->backend, "uffd");
 	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+enum { BUSY_PAGES = 64 };
+
+static _Atomic bool enough;
+
+static void *write_all_the_time(void *memory)
+{
+	for (uint8_t value = 1; !enough; value++)
+		for (size_t page = 0; page < BUSY_PAGES; page++)
+			*((volatile uint8_t *)memory + page * PAGE) = value;
+	return NULL;
+}
+
+/* Brings `mirror` from before the event to after it; what is listed is in order, and each byte once. */
+static void apply(const struct memwatch_event *event, uint8_t *mirror)
+{
+	uint64_t end = 0, run[2];
+	for (uint32_t i = 0; i < event->n_changes; i++) {
+		CHECK(!i || event->changes[i].offset > end);
+		end = event->changes[i].offset + event->changes[i].size_bytes;
+		CHECK_OP(end, <=, event->size_bytes);
+	}
+	CHECK(event->patch);
+	end = 0;
+	for (uint64_t at = 0; at < event->patch_bytes; at += sizeof run + run[1]) {
+		memcpy(run, event->patch + at, sizeof run);
+		CHECK_OP(run[0], >=, end);
+		end = run[0] + run[1];
+		CHECK_EQ(memcmp(mirror + run[0], event->patch_old + at + sizeof run, run[1]), 0);
+		memcpy(mirror + run[0], event->patch + at + sizeof run, run[1]);
+	}
+}
+
+/* Such pages are armed and polled: what a pass finds of both is one value, told in order. */
+TEST(a_shared_page_is_compared_once_in_a_pass)
+{
+	static uint8_t mirror[BUSY_PAGES * PAGE];
+	uint8_t *memory = map_shared_pages(BUSY_PAGES, -1);
+	struct memwatch_options options;
+	struct memwatch_cursor cursor = { .next = 0 };
+	const struct memwatch_event *event;
+	pthread_t writer;
+	memwatch_options_init(&options);
+	options.patches = 1;
+	memwatch *watcher = open_with(&options);
+	add_region(watcher, memory, sizeof mirror, "a");
+	CHECK_EQ(pthread_create(&writer, NULL, write_all_the_time, memory), 0);
+	for (unsigned n = 0; n < 100;) {
+		flush(watcher);
+		for (; memwatch_events_read(watcher, cursor.next, &event, 1, &cursor) == 1; n++) {
+			apply(event, mirror);
+			memwatch_event_unref(event);
+		}
+	}
+	enough = true;
+	pthread_join(writer, NULL);
+	check_ledgers(watcher);
 	memwatch_close(watcher);
 }
 

@@ -299,11 +299,11 @@ struct memwatch_event {
 	char storage_key_new[MEMWATCH_KEY_SIZE];
 	uint64_t old_hash, new_hash; /* policy HASH only */
 	uint64_t changed_bytes;      /* how many bytes differ */
-	uint32_t n_changes;          /* ranges listed; when there were more, the last one spans the rest */
+	uint32_t n_changes;          /* ranges listed, in order; when there were more, the last one spans the rest */
 	const struct memwatch_range *changes;
 	/*
 	 * With options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and that many
-	 * bytes. More may be listed than changed. NULL otherwise, or when there was no room.
+	 * bytes, in order. More may be listed than changed. NULL otherwise, or when there was no room.
 	 */
 	const uint8_t *patch;
 	const uint8_t *patch_old; /* the same runs with the bytes that they had before; NULL when `patch` is */

@@ -516,9 +516,7 @@ static void detect(struct engine *engine, struct memwatch *watcher, struct regio
 		   uint64_t old_hash)
 {
 	arm_again(engine, region);
-	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written);
-	if (!error)
-		error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.polled);
+	int error = gather_diff(&engine->gather, &engine->diff, region, &engine->pass.written, &engine->pass.polled);
 	engine->pass.n_read = ring_head(&engine->ring);
 	who_read(&engine->who, span_of(region->start, region->size_bytes), engine->pass.n_read);
 	if (!error && !was_written && !engine->diff.n_ranges)

@@ -158,18 +158,47 @@ uint64_t gather_equal(struct gather *gather, struct region *const *regions, size
 	return equal;
 }
 
-int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *spans)
+/* The pieces of a region that are in one list or the other, in order; what is in both comes once. */
+struct pieces {
+	const struct span_list *lists[2];
+	size_t next[2];
+	uint64_t at, end;
+};
+
+static bool next_piece(struct pieces *pieces, struct span *ret_piece)
+{
+	const struct span *first = NULL;
+	for (unsigned l = 0; l < 2 && pieces->at < pieces->end; l++) {
+		const struct span_list *list = pieces->lists[l];
+		size_t *i = &pieces->next[l];
+		while (*i < list->n && list->spans[*i].end <= pieces->at)
+			++*i;
+		if (*i < list->n && (!first || list->spans[*i].start < first->start))
+			first = &list->spans[*i];
+	}
+	if (!first || first->start >= pieces->end)
+		return false;
+	*ret_piece = (struct span){ max_u64(first->start, pieces->at), min_u64(first->end, pieces->end) };
+	pieces->at = ret_piece->end;
+	return true;
+}
+
+int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *written,
+		const struct span_list *polled)
 {
 	bool direct = MAY_READ_DIRECTLY && region->flags & MEMWATCH_REGION_PINNED;
-	uint64_t end = region_end(region);
+	struct pieces pieces = { { written, polled },
+				 { span_list_after(written, region->start), span_list_after(polled, region->start) },
+				 region->start,
+				 region_end(region) };
+	struct span piece, next;
 	int error = 0;
-	for (size_t i = span_list_after(spans, region->start); i < spans->n && spans->spans[i].start < end; i++) {
-		struct span span = { max_u64(spans->spans[i].start, region->start), min_u64(spans->spans[i].end, end) };
-		bool more = i + 1 < spans->n && spans->spans[i + 1].start < end;
+	for (bool more = next_piece(&pieces, &piece); more; piece = next) {
+		more = next_piece(&pieces, &next);
 		if (direct)
-			compare_directly(diff, region, span, more ? &spans->spans[i + 1] : NULL);
+			compare_directly(diff, region, piece, more ? &next : NULL);
 		else
-			error = add(gather, diff, region, span.start, span.end);
+			error = add(gather, diff, region, piece.start, piece.end);
 		if (error)
 			return error;
 	}

@@ -23,10 +23,12 @@ int gather_init(struct gather *gather);
 void gather_fini(struct gather *gather);
 
 /*
- * Compares what the spans hold of a region with its shadow. 0, -EFAULT when some of the memory is gone, or what the
- * kernel says when it does not read for us: a part may have been compared then, and the rest is not known.
+ * Compares what the sorted lists hold of a region with its shadow, in order and each byte once: a page may be both
+ * written and polled. 0, -EFAULT when some of the memory is gone, or what the kernel says when it does not read for
+ * us: a part may have been compared then, and the rest is not known.
  */
-int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *spans);
+int gather_diff(struct gather *gather, struct diff *diff, struct region *region, const struct span_list *written,
+		const struct span_list *polled);
 
 /*
  * Reads up to GATHER_PIECES small regions with one system call. A bit for each that holds what its shadow holds; none
