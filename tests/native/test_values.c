@@ -159,6 +159,31 @@ TEST(a_patch_has_both_sides)
 	memwatch_close(watcher);
 }
 
+/* A packed structure's numbers begin anywhere: pages, and with them what is compared, may begin within one. */
+TEST(a_condition_reads_whole_elements_wherever_they_lie)
+{
+	struct memwatch_region_options region;
+	uint8_t *memory = map_pages(3), *start = memory + 2;
+	const uint64_t wanted = 1000, other = 1000 << 16;
+	memwatch *watcher = open_unhurried();
+	memwatch_region_options_init(&region);
+	region.format = "Q";
+	region.when = MEMWATCH_WHEN_EQ;
+	region.low = 1000;
+	OK(memwatch_region_add(watcher, start, 1000 * sizeof wanted, &region, NULL));
+	for (uint64_t seq = 0, element = 509; element < 515; element++, seq++) {
+		memcpy(start + element * 8, &wanted, sizeof wanted); /* element 511 lies on two pages */
+		const struct memwatch_event *event = only_event(watcher, seq);
+		CHECK_EQ(event->changes[0].offset / 8, element);
+		memwatch_event_unref(event);
+	}
+	memcpy(start + 511 * 8, &other, sizeof other);
+	memcpy(start + 600 * 8, &other, sizeof other);
+	CHECK_EQ(newest(watcher), 6);
+	CHECK_EQ(stats_of(watcher).ledger.filtered, 1);
+	memwatch_close(watcher);
+}
+
 /* What a condition kept back is in no event, so the next event's patch alone would be wrong. */
 TEST(a_patch_that_would_leave_a_hole_is_not_told)
 {

@@ -1,7 +1,9 @@
 /*
- * when.c -- DESIGN: the diff keeps old bytes in blocks of 64 from the region's start, and an element's size divides 64,
- * so that each run holds whole elements, old beside new. Without old bytes (no memory) the change passes: better one
- * event too many.
+ * when.c -- DESIGN: the diff keeps old bytes in runs of blocks of 64, which begin at the region's start or at a page.
+ * Where the region's start is no multiple of an element's size, a run may begin and end in the middle of an element:
+ * what is not in the run is as it was. No element is in two runs. Runs that touch are one, and a block that lies
+ * between two is longer than an element, but for the short one before a page, and that begins with an element. Without
+ * old bytes (no memory) the change passes: better one event too many.
  */
 #include "when.h"
 
@@ -9,6 +11,8 @@
 
 #include <math.h>
 #include <string.h>
+
+enum { ITEM_MAX = sizeof(long double) }; /* of a number */
 
 struct element {
 	double old, now;
@@ -32,17 +36,29 @@ static bool judge(const struct region_rules *rules, struct element e)
 	return true;
 }
 
-/* The elements of one run that changed. */
+/* The element at `offset` as it was before the run's bytes, `old`, were overwritten. */
+static void element_before(const struct region *region, const struct undo_run *run, const uint8_t *old, uint64_t offset,
+			   size_t n, uint8_t *ret_before)
+{
+	uint64_t from = max_u64(offset, run->offset), to = min_u64(offset + n, run->offset + run->size_bytes);
+	memcpy(ret_before, region->shadow + offset, n);
+	memcpy(ret_before + (from - offset), old + (from - run->offset), to - from);
+}
+
+/* The elements that changed of those that one run has a part of. */
 static bool any_in_run(const struct region *region, struct number number, const struct undo_run *run,
 		       const uint8_t *old)
 {
+	uint8_t before[ITEM_MAX];
 	uint32_t item = number.item_bytes;
-	const uint8_t *now = region->shadow + run->offset;
-	for (uint64_t i = 0; i + item <= run->size_bytes; i += item)
-		if (memcmp(old + i, now + i, item) != 0 &&
+	for (uint64_t at = run->offset / item * item; at < run->offset + run->size_bytes; at += item) {
+		const uint8_t *now = region->shadow + at;
+		element_before(region, run, old, at, item, before);
+		if (memcmp(before, now, item) != 0 &&
 		    judge(region->meta->rules,
-			  (struct element){ number_double(number, old + i), number_double(number, now + i) }))
+			  (struct element){ number_double(number, before), number_double(number, now) }))
 			return true;
+	}
 	return false;
 }
 
