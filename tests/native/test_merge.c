@@ -124,3 +124,58 @@ TEST(there_and_back_is_unchanged)
 	memwatch_event_unref(event);
 	memwatch_close(watcher);
 }
+
+/* So it is where nothing but hashes is told. */
+TEST(there_and_back_is_unchanged_by_its_hash)
+{
+	struct memwatch_region_options options;
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id;
+	memwatch_region_options_init(&options);
+	options.values = MEMWATCH_VALUES_HASH;
+	options.max_rate = 0.01;
+	OK(memwatch_region_add(watcher, memory, 100, &options, &id));
+	for (uint8_t i = 0; i < 3; i++) { /* the first goes out by itself */
+		poke(memory + 10, i % 2 ? 2 : 1);
+		let_pass(watcher, id, i + 1U);
+	}
+	CHECK_EQ(newest(watcher), 1);
+	CHECK_EQ(info_of(watcher, id).ledger.unchanged, info_of(watcher, id).ledger.detected - 2);
+	check_ledgers(watcher);
+	memwatch_close(watcher);
+}
+
+/* While an event is held back a change comes that `when` filters: the event's version is what the event tells. */
+TEST(a_version_is_what_its_event_tells)
+{
+	static const uint8_t values[] = { 101, 102, 5, 6 };
+	struct memwatch_region_options options;
+	uint8_t *memory = map_pages(1), version = 0;
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id;
+	memwatch_region_options_init(&options);
+	options.format = "B";
+	options.when = MEMWATCH_WHEN_GT;
+	options.low = 100;
+	options.max_rate = 0.01;
+	OK(memwatch_region_add(watcher, memory, 1, &options, &id));
+	for (unsigned i = 0; i < 4; i++) {
+		poke(memory, values[i]);
+		let_pass(watcher, id, i + 1);
+	}
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK_EQ(event->seq, 2);
+	CHECK_EQ(event->new_value[0], 102);
+	OK(memwatch_version_read(watcher, id, 2, &version, 1));
+	CHECK_EQ(version, 102);
+	OK(memwatch_version_read(watcher, id, 1, &version, 1));
+	CHECK_EQ(version, 101);
+	OK(memwatch_version_read(watcher, id, 0, &version, 1));
+	CHECK_EQ(version, 0);
+	OK(memwatch_region_read(watcher, id, &version, 1));
+	CHECK_EQ(version, 6);
+	check_ledgers(watcher);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}

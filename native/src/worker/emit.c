@@ -255,6 +255,16 @@ static void drop_partial_patch(const struct region *region, struct event *event)
 	event->shown.patch_bytes = 0;
 }
 
+/* How many changes came after the one that an event tells: those that were filtered while it was held. */
+static uint64_t take_behind(const struct region *region)
+{
+	struct region_rules *rules = region_rules(region);
+	uint64_t n = rules ? rules->n_behind : 0;
+	if (n)
+		rules->n_behind = 0;
+	return n;
+}
+
 /* The event goes to the sinks. Only holders of the engine's lock append, so its seq is known before. */
 void emit_append(struct memwatch *watcher, struct region *region, struct event *event)
 {
@@ -267,7 +277,7 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 		event->shown.old_excerpt = event->shown.new_excerpt = NULL;
 	resolver_name(watcher->engine->resolver, event);
 	if (region->start)
-		history_name(&watcher->history, region, event);
+		history_name(&watcher->history, region, event, take_behind(region));
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
 	meta->last_seq = event->shown.seq;
 	meta->last_time_ns = event->shown.time_ns;
@@ -280,6 +290,13 @@ void emit_append(struct memwatch *watcher, struct region *region, struct event *
 
 /* --- max_rate --- */
 
+/* Has what was merged been changed back? */
+static bool is_back(const struct memwatch_event *merged)
+{
+	bool same_hash = merged->old_hash && merged->old_hash == merged->new_hash;
+	return merged->merged && (same_hash || (merged->old_value && !merged->n_changes));
+}
+
 void emit_held(struct engine *engine, struct region *region)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
@@ -291,13 +308,15 @@ void emit_held(struct engine *engine, struct region *region)
 	rules->due_ns = time_monotonic_ns() + rules->interval_ns;
 	region->meta->coalesced--;
 	watcher->ledger.coalesced--;
-	if (event->shown.merged && event->shown.old_value && !event->shown.n_changes) { /* and back again */
+	if (is_back(&event->shown)) {
+		rules->n_behind = 0;
 		region->unchanged++;
 		watcher->ledger.unchanged++;
 		memwatch_event_unref(&event->shown);
 		return;
 	}
 	emit_append(watcher, region, event);
+	rules->n_behind = 0;
 }
 
 /* Puts an event where an earlier one may wait; it then tells both changes. */
@@ -317,6 +336,7 @@ static void hold(struct engine *engine, struct memwatch *watcher, struct region 
 		return;
 	}
 	rules->held = event;
+	rules->n_behind = 0;
 	region->meta->coalesced++;
 	watcher->ledger.coalesced++;
 }
@@ -392,6 +412,8 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 static void emit_filtered(struct engine *engine, struct memwatch *watcher, struct region *region)
 {
 	keep_version(engine, watcher, region);
+	if (region->meta->rules->held)
+		region->meta->rules->n_behind++;
 	region->meta->filtered++;
 	watcher->ledger.filtered++;
 }

@@ -109,10 +109,12 @@ void history_add(struct history *history, struct region *region, struct diff *di
 	shrink(history, region->meta);
 }
 
-void history_name(struct history *history, struct region *region, struct event *event)
+void history_name(struct history *history, struct region *region, struct event *event, uint64_t n_behind)
 {
 	struct undo *undo = region->meta->newest_undo;
-	region->meta->unreported = 0;
+	region->meta->unreported = n_behind;
+	for (; n_behind && undo; n_behind--, undo = undo->region_older)
+		undo->seq = undo->before_seq = event->shown.seq;
 	if (!undo || undo->event)
 		return;
 	memwatch_event_ref(&event->shown);

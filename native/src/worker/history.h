@@ -28,8 +28,11 @@ struct history {
 void history_add(struct history *history, struct region *region, struct diff *diff);
 /* Evicts until `n_bytes` more fit into the budget. */
 void history_make_room(struct history *history, size_t n_bytes);
-/* The region's newest record is what `event` tells; to be called before region->meta->last_seq becomes the event's. */
-void history_name(struct history *history, struct region *region, struct event *event);
+/*
+ * The region's newest record but for `n_behind` is what `event` tells; to be called before region->meta->last_seq
+ * becomes the event's.
+ */
+void history_name(struct history *history, struct region *region, struct event *event, uint64_t n_behind);
 /* Forgets a region's versions. */
 void history_forget(struct history *history, struct region *region);
 void history_fini(struct history *history);
