@@ -59,3 +59,19 @@ def test_summaries_of_arrays(code: str) -> None:
         watcher.watch(array, name="array", metric=True)
         for family, expected in (("min", 1), ("max", 6), ("mean", 3), ("nan", 0)):
             assert values(server, f"memwatch_variable_{family}") == {"array": expected}
+
+
+@pytest.mark.parametrize("preview", [0, 4, 256])
+@pytest.mark.parametrize("inline", [0, 4, 4096])
+def test_a_number_is_decoded_from_its_own_bytes_however_few_are_shown(preview: int, inline: int) -> None:
+    with MemoryWatcher(preview_size=preview, inline_threshold=inline) as watcher, watcher.serve(port=0) as server:
+        number = np.array([1.5])
+        hidden = np.array([1.5])
+        watcher.watch(number, name="number")
+        watcher.watch(hidden, name="hidden", values="preview")
+        number[0] = hidden[0] = 2.5
+        watcher.flush()
+        said = events(server)
+        assert (said["number"]["old_number"], said["number"]["new_number"]) == (1.5, 2.5)
+        shown = (1.5, 2.5) if preview >= 8 else (None, None)
+        assert (said["hidden"].get("old_number"), said["hidden"].get("new_number")) == shown

@@ -220,6 +220,20 @@ static void json_elements(struct text *text, const struct memwatch_event *event,
 	text_char(text, ']');
 }
 
+/* Both sides of an event's only item: of what is known, or of the excerpt, whose runs are whole items. */
+static bool only_item(const struct memwatch_event *event, struct known_bytes *known)
+{
+	uint64_t run[2]; /* offset and size */
+	if (known->n_bytes >= event->item_bytes)
+		return true;
+	if (event->excerpt_bytes < sizeof run + event->item_bytes)
+		return false;
+	memcpy(run, event->old_excerpt, sizeof run);
+	known->old_bytes = event->old_excerpt + sizeof run;
+	known->new_bytes = event->new_excerpt + sizeof run;
+	return run[0] == 0 && run[1] >= event->item_bytes;
+}
+
 static void json_decoded(struct text *text, const struct memwatch_event *event)
 {
 	static const uint8_t zeros[16];
@@ -233,13 +247,15 @@ static void json_decoded(struct text *text, const struct memwatch_event *event)
 	}
 	struct known_bytes known = known_bytes(event);
 	if (event->item_bytes == 0 || event->item_bytes > sizeof zeros ||
-	    (known.n_bytes < event->item_bytes && !event->excerpt_bytes) ||
 	    !memwatch_number_read(event->format, event->item_bytes, zeros, &value))
 		return;
 	if (event->size_bytes != event->item_bytes) {
-		json_elements(text, event, &known);
+		if (known.n_bytes >= event->item_bytes || event->excerpt_bytes)
+			json_elements(text, event, &known);
 		return;
 	}
+	if (!only_item(event, &known))
+		return;
 	json_key(text, "old_number");
 	json_number(text, event, known.old_bytes);
 	json_key(text, "new_number");
