@@ -391,9 +391,11 @@ class Hub:
 
     async def _events(self, request: Request) -> Reply:
         wish = _wish(request)
-        if self.stream.n_clients >= STREAMS:
-            return Reply(503, _JSON, b'{"error": "All places for streams are taken."}\n', {"Retry-After": "5"})
         await self.workers.refresh()
+        if request.method != "HEAD":
+            await self.stream.join(wish)
+        if self.stream.n_clients >= STREAMS:  # behind the last await: none can come in between
+            return Reply(503, _JSON, b'{"error": "All places for streams are taken."}\n', {"Retry-After": "5"})
         lines = NDJSON in (request.headers.one("accept") or "")
         kind = NDJSON if lines else "text/event-stream"
         return Reply(200, kind, self.stream.pieces(wish, lines=lines), {"X-Accel-Buffering": "no"})
@@ -438,9 +440,10 @@ def _wish(request: Request) -> Wish:
         raise Refusal(400, f"There is no parameter {sorted(unknown)[0]}: since, epoch, name, service, worker.")
     since, epoch = query.get("since", ["latest"])[0], query.get("epoch", [None])[0]
     last = request.headers.one("last-event-id")
-    if last is not None and "-" in last:
-        epoch, _, since = last.partition("-")
-    if since != "latest" and not since.isdecimal():
+    if last:  # one that cannot be read is another log's: a browser that is refused comes never again
+        known = re.fullmatch(r"([0-9a-f]{16})-([0-9]{1,19})", last)
+        epoch, since = known.groups() if known else ("", "0")
+    if since != "latest" and not re.fullmatch(r"[0-9]{1,19}", since):
         raise Refusal(400, "since is a number that the stream gave, or latest.")
     at = None if since == "latest" else int(since)
     return Wish(at, epoch, query.get("name", []), query.get("service", []), query.get("worker", []))
