@@ -234,7 +234,8 @@ class History:
         if run is not None:
             self._check_run(run)
         with self._file.moment():
-            found = [each for each in self._reader.variables("WHERE name = ?", name) if run is None or each.run == run]
+            named = self._reader.variables("WHERE name = CAST(? AS TEXT)", name.encode("utf-8", "surrogateescape"))
+            found = [each for each in named if run is None or each.run == run]
             if not found:
                 raise KeyError(f'no region named "{name}" is recorded')
             variable, until = self._find(found, seq, None if time is None else time_ns(time))

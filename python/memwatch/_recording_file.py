@@ -38,6 +38,8 @@ class RecordingFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._moment = threading.RLock()
+        self._moments = 0  # that this thread is inside
         self._pid = os.getpid()
         self._copy: Optional[tempfile.TemporaryDirectory[str]] = None
         self._connection: Optional[sqlite3.Connection] = None
@@ -108,12 +110,17 @@ class RecordingFile:
 
     @contextlib.contextmanager
     def moment(self) -> Iterator[None]:
-        """Queries in here see the same commit."""
-        self.rows("BEGIN")
-        try:
-            yield
-        finally:
-            self.rows("COMMIT")
+        """Queries in here see the same commit. One thread at a time, as often inside as it likes."""
+        with self._moment:
+            if not self._moments:
+                self.rows("BEGIN")
+            self._moments += 1
+            try:
+                yield
+            finally:
+                self._moments -= 1
+                if not self._moments:
+                    self.rows("COMMIT")
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file."""
@@ -185,9 +192,15 @@ def _close(file: int) -> None:
             os.close(file)
 
 
+def _text(data: bytes) -> str:
+    """Names of regions and of threads have any bytes."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 def _connect(path: str, mode: str) -> sqlite3.Connection:
     uri = f"{Path(os.path.abspath(path)).as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text
     try:
         for pragma in ("trusted_schema=OFF", "mmap_size=0", "query_only=ON", "cell_size_check=ON"):
             connection.execute(f"PRAGMA {pragma}")

@@ -282,7 +282,8 @@ class Reader:
         self.file = file
         self._event = _EVENT.format(libc_function="libc_function" if file.version > 1 else "NULL")
         self._variables: dict[int, Variable] = {}
-        self._values: dict[int, tuple[int, bytearray]] = {}  # by variable: as it was after that event
+        # by run and variable, a number that comes again: as it was after that event
+        self._values: dict[tuple[int, int], tuple[int, bytearray]] = {}
         self._lock = threading.RLock()
 
     def variables(self, condition: str = "", *parameters: Any) -> list[Variable]:
@@ -321,11 +322,20 @@ class Reader:
             raise Error(
                 errno.EACCES, f'the policy of "{variable.name}" is {variable.values}: its values are not recorded'
             )
+        with self.file.moment(), self._lock:
+            return self._value(variable, until)
+
+    def _value(self, variable: Variable, until: int) -> Optional[bytes]:
+        known = self.variables(
+            "WHERE variable = ? AND run = ? AND region_id = ?", variable.variable, variable.run, variable.region_id
+        )
+        if not known:
+            raise KeyError(f'"{variable.name}" has left the recording')
+        variable = known[0]  # events may have left since it was read
         if until < variable.floor:
             oldest = variable.floor - variable.seq_offset
             raise KeyError(f'no value of "{variable.name}" that old is kept; the oldest is after event {oldest}')
-        with self._lock:
-            return self._whole(variable, until) if variable.whole else self._patched(variable, until)
+        return self._whole(variable, until) if variable.whole else self._patched(variable, until)
 
     def _unknown(self, variable: Variable, until: int) -> KeyError:
         return KeyError(
@@ -357,7 +367,7 @@ class Reader:
     def _base(self, variable: Variable, until: int) -> tuple[int, Optional[bytes]]:
         """The newest whole value up to an event, and after which it is. The first is as old as the watch."""
         base = self.file.row(
-            "SELECT id, value FROM bases WHERE variable = ? AND id <= ? ORDER BY id DESC LIMIT 1",
+            "SELECT id, value FROM bases WHERE variable = ? AND id <= ? ORDER BY id DESC, base DESC LIMIT 1",
             variable.variable,
             until,
         ) or self.file.row("SELECT id, value FROM bases WHERE variable = ? ORDER BY id LIMIT 1", variable.variable)
@@ -369,9 +379,10 @@ class Reader:
 
     def _patched(self, variable: Variable, until: int) -> bytes:
         base_id, base = self._base(variable, until)
-        if base is None or self._lost_between(variable, max(base_id, variable.floor), until):
+        if base is None or self._lost_between(variable, base_id, until):
             raise self._unknown(variable, until)
-        at, value = self._values.get(variable.variable, (-1, bytearray()))
+        key = variable.run, variable.variable
+        at, value = self._values.get(key, (-1, bytearray()))
         if not base_id <= at <= until or at < variable.kept_id:
             at, value = base_id, bytearray(base)
         patches = self.file.rows(
@@ -382,8 +393,8 @@ class Reader:
             if not isinstance(new, bytes) or not 0 <= offset <= len(value) - len(new):
                 raise Error(errno.EBADMSG, f'the recording is damaged: a change of "{variable.name}" does not fit')
             value[offset : offset + len(new)] = new
-        self._values.pop(variable.variable, None)
-        self._values[variable.variable] = (max(at, min(until, variable.last_id)), value)
+        self._values.pop(key, None)
+        self._values[key] = (max(at, min(until, variable.last_id)), value)
         while len(self._values) > KEPT_VALUES:
             del self._values[next(iter(self._values))]
         return bytes(value)
