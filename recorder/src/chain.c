@@ -50,15 +50,13 @@ static uint64_t base_max_bytes(const struct run *run)
 	return share < BASE_MAX_BYTES ? share : BASE_MAX_BYTES;
 }
 
-/* Whether the file may take `n` more bytes of bases; older runs make room. */
-static bool base_fits(struct run *run, uint64_t n)
+/* Whether the file may take `n` more bytes of bases; older runs make room. 1, or 0. */
+static int base_fits(struct run *run, uint64_t n)
 {
-	if (n > base_max_bytes(run))
-		return false;
-	while (run->now.bases_bytes + n > run->max_bytes / 8 * BASES_EIGHTHS)
-		if (evict_oldest_run(run) != 1)
-			return false;
-	return true;
+	int fits = n <= base_max_bytes(run);
+	while (fits > 0 && run->now.bases_bytes + n > run->max_bytes / 8 * BASES_EIGHTHS)
+		fits = evict_oldest_run(run);
+	return fits;
 }
 
 /* The value after event `id`; NULL: it is not known. */
@@ -208,7 +206,9 @@ static int take_anew(struct run *run, struct known *variable, const struct memwa
 {
 	int64_t id = run_id_of(run, event->seq);
 	uint64_t seq = 0, n = event->size_bytes;
-	bool fits = base_fits(run, n);
+	int fits = base_fits(run, n);
+	if (fits < 0)
+		return fits;
 	const uint8_t *value = fits ? new_value(run, event) : NULL;
 	bool is_news = value || variable->now.chain != CHAIN_LOST;
 	int error = is_news ? put_base(run, variable, id, value, n) : 0;
@@ -218,25 +218,31 @@ static int take_anew(struct run *run, struct known *variable, const struct memwa
 	return seq > event->seq ? put_base(run, variable, run_id_of(run, seq), now, n) : 0;
 }
 
-/* A first event, or the first after a gap: the value before it, if that can be had. False: it has to be taken anew. */
-static bool begin(struct run *run, struct known *variable, const struct memwatch_event *event, int *ret_error)
+/*
+ * A first event, or one whose value before is not known from what the file has: it has had that since its last event,
+ * or since the gap. 1; 0 when it cannot be had: then it has to be taken anew.
+ */
+static int begin(struct run *run, struct known *variable, const struct memwatch_event *event)
 {
 	int64_t first = run_id_of(run, event->seq) - 1, gap = run_id_of(run, run->now.gap_seq);
-	const uint8_t *value = base_fits(run, event->size_bytes) ? old_value(run, event) : NULL;
-	int64_t id = variable->now.chain == CHAIN_NONE ? first : gap;
-	if (value)
-		*ret_error = put_base(run, variable, id < first ? id : first, value, event->size_bytes);
-	return value != NULL;
+	int64_t last = variable->now.last_id, id = gap > last ? gap : last;
+	int fits = base_fits(run, event->size_bytes);
+	const uint8_t *value = fits > 0 ? old_value(run, event) : NULL;
+	if (!value)
+		return fits < 0 ? fits : 0;
+	if (variable->now.chain == CHAIN_NONE || id > first)
+		id = first;
+	int error = put_base(run, variable, id, value, event->size_bytes);
+	return error ? error : 1;
 }
 
 static int add_patched(struct run *run, struct known *variable, const struct memwatch_event *event,
 		       struct chain_cells *cells)
 {
 	bool goes_on = variable->now.chain == CHAIN_KNOWN && run_id_of(run, run->now.gap_seq) <= variable->now.last_id;
-	int error = 0;
-	bool begun = goes_on || begin(run, variable, event, &error);
-	if (error)
-		return error;
+	int begun = goes_on ? 1 : begin(run, variable, event), error = 0;
+	if (begun < 0)
+		return begun;
 	if (has_patch(run, event)) {
 		error = put_event_patch(run, event, cells);
 	} else {

@@ -33,7 +33,14 @@ struct db_prepared {
 
 /* --- errors --- */
 
-static int errno_of(int result)
+/* Somebody emptied the file, or put another in its place. */
+static bool tables_are_gone(const struct db *db)
+{
+	static const char said[] = "no such table";
+	return strncmp(sqlite3_errmsg(db->handle), said, sizeof said - 1) == 0;
+}
+
+static int errno_of(const struct db *db, int result)
 {
 	int cause = recorder_vfs_errno();
 	switch (result & 0xff) {
@@ -44,19 +51,23 @@ static int errno_of(int result)
 	case SQLITE_NOTADB: return EBADMSG;
 	case SQLITE_NOMEM: return ENOMEM;
 	case SQLITE_READONLY: return result == SQLITE_READONLY_DBMOVED ? ESTALE : EROFS;
-	case SQLITE_ERROR: return ESTALE; /* the tables are gone: somebody emptied the file */
-	default: return cause ? cause : EIO;
+	case SQLITE_IOERR: return result == SQLITE_IOERR_NOMEM ? ENOMEM : cause ? cause : EIO;
+	case SQLITE_CANTOPEN: return cause ? cause : EIO;
+	case SQLITE_ERROR: return tables_are_gone(db) ? ESTALE : EINVAL;
+	default: return EINVAL; /* a constraint, too big, out of range, misuse: no error of the file */
 	}
 }
 
 int db_error(const struct db *db, int result)
 {
-	int error = errno_of(result);
+	int error = errno_of(db, result);
 	switch (error) {
 	case EBUSY: return recorder_error_set(-error, "%s is being read by another process", db->path);
 	case EBADMSG: return recorder_error_set(-error, "%s is damaged", db->path);
 	case ESTALE: return recorder_error_set(-error, "%s was moved away or emptied", db->path);
 	case ENOBUFS: return recorder_error_set(-error, "%s may not grow: it needs a larger max_bytes", db->path);
+	case ENOMEM: return recorder_error_set(-error, "no memory to record");
+	case EINVAL: return recorder_error_set(-error, "SQLite refuses it: %s", sqlite3_errmsg(db->handle));
 	default: return recorder_error_set(-error, "%s cannot be written: %s", db->path, strerror(error));
 	}
 }
@@ -83,19 +94,21 @@ sqlite3_stmt *db_statement(struct db *db, const char *sql)
 	return statement;
 }
 
-static void bind_all(sqlite3_stmt *statement, const char *types, va_list arguments)
+static int bind_all(sqlite3_stmt *statement, const char *types, va_list arguments)
 {
-	for (int i = 1; *types; types++, i++) {
+	int result = SQLITE_OK;
+	for (int i = 1; *types && !result; types++, i++) {
 		if (*types == 'i') {
-			sqlite3_bind_int64(statement, i, va_arg(arguments, int64_t));
+			result = sqlite3_bind_int64(statement, i, va_arg(arguments, int64_t));
 		} else if (*types == 't') {
 			const char *text = va_arg(arguments, const char *);
-			sqlite3_bind_text(statement, i, text && *text ? text : NULL, -1, SQLITE_STATIC);
+			result = sqlite3_bind_text(statement, i, text && *text ? text : NULL, -1, SQLITE_STATIC);
 		} else {
 			const void *bytes = va_arg(arguments, const void *);
-			sqlite3_bind_blob64(statement, i, bytes, va_arg(arguments, size_t), SQLITE_STATIC);
+			result = sqlite3_bind_blob64(statement, i, bytes, va_arg(arguments, size_t), SQLITE_STATIC);
 		}
 	}
+	return result;
 }
 
 /* Steps to the first row: SQLITE_ROW or SQLITE_DONE, else an error. */
@@ -103,8 +116,8 @@ static int first_step(struct db *db, sqlite3_stmt *statement, const char *types,
 {
 	if (!statement)
 		return sqlite3_extended_errcode(db->handle);
-	bind_all(statement, types, arguments);
-	return sqlite3_step(statement);
+	int result = bind_all(statement, types, arguments);
+	return result ? result : sqlite3_step(statement);
 }
 
 int db_run(struct db *db, const char *sql, const char *types, ...)
@@ -116,8 +129,9 @@ int db_run(struct db *db, const char *sql, const char *types, ...)
 	va_end(arguments);
 	while (result == SQLITE_ROW)
 		result = sqlite3_step(statement);
+	int error = result == SQLITE_DONE ? 0 : db_error(db, result);
 	sqlite3_reset(statement);
-	return result == SQLITE_DONE ? 0 : db_error(db, result);
+	return error;
 }
 
 int db_ask(struct db *db, int64_t *ret_value, const char *sql, const char *types, ...)
@@ -130,8 +144,9 @@ int db_ask(struct db *db, int64_t *ret_value, const char *sql, const char *types
 	bool found = result == SQLITE_ROW && sqlite3_column_type(statement, 0) != SQLITE_NULL;
 	if (found)
 		*ret_value = sqlite3_column_int64(statement, 0);
+	int error = result == SQLITE_ROW || result == SQLITE_DONE ? 0 : db_error(db, result);
 	sqlite3_reset(statement);
-	return result == SQLITE_ROW || result == SQLITE_DONE ? found : db_error(db, result);
+	return error ? error : found;
 }
 
 int db_script(struct db *db, const char *sql, int64_t number)
@@ -242,7 +257,7 @@ static int open_handle(struct db *db)
 	int result = sqlite3_open_v2(db->path, &db->handle, flags, vfs);
 	if (!result)
 		return 0;
-	int error = recorder_vfs_errno() ? recorder_vfs_errno() : EIO;
+	int cause = recorder_vfs_errno(), error = cause ? cause : EIO;
 	const char *refusal = recorder_vfs_refusal();
 	if (result == SQLITE_NOMEM)
 		return recorder_error_set(-ENOMEM, "no memory for a recorder");

@@ -1,7 +1,8 @@
 /*
  * db.h -- a recording's file: its tables, and the statements that the recorder has for them. One thread, inside
  * recorder_vfs_enter and _leave. Errors are -errno with their sentence: -EBADMSG damaged, -EPROTO no recording, -ESTALE
- * moved away, -ENOBUFS it may not grow, -ENOSPC the disk is full, -EBUSY another process reads or records.
+ * moved away, -ENOBUFS it may not grow, -ENOSPC the disk is full, -EBUSY another process reads or records, -EINVAL
+ * SQLite refuses what it was given.
  */
 #ifndef RECORDER_DB_H
 #define RECORDER_DB_H

@@ -26,7 +26,9 @@ static int fold_into(struct fold *fold, int64_t base, int64_t offset, const void
 	else if (!fold->blob)
 		result = sqlite3_blob_open(fold->run->db.handle, "main", "bases", "value", base, 1, &fold->blob);
 	fold->base = base;
-	return result ? result : sqlite3_blob_write(fold->blob, bytes, n, (int)offset);
+	if (!result)
+		result = sqlite3_blob_write(fold->blob, bytes, n, (int)offset);
+	return result == SQLITE_ERROR ? SQLITE_CORRUPT : result; /* it does not fit: ours do */
 }
 
 static int fold_patches(struct run *run, int64_t until)
@@ -42,17 +44,17 @@ static int fold_patches(struct run *run, int64_t until)
 	while (!result && (result = sqlite3_step(patches)) == SQLITE_ROW)
 		result = fold_into(&fold, sqlite3_column_int64(patches, 0), sqlite3_column_int64(patches, 1),
 				   sqlite3_column_blob(patches, 2), sqlite3_column_bytes(patches, 2));
+	int error = result == SQLITE_DONE ? 0 : db_error(&run->db, result);
 	sqlite3_reset(patches);
 	sqlite3_blob_close(fold.blob);
-	return result == SQLITE_DONE ? 0 : db_error(&run->db, result);
+	return error;
 }
 
 /* --- events --- */
 
-static const char drop_old_bases[] =
-	"DELETE FROM bases WHERE id <= ?1 AND EXISTS "
-	"  (SELECT 1 FROM bases AS later WHERE later.variable = bases.variable AND later.id > bases.id "
-	"  AND later.id <= ?1)";
+static const char drop_old_bases[] = "DELETE FROM bases WHERE id <= ?1 AND EXISTS "
+				     "  (SELECT 1 FROM bases AS later WHERE later.variable = bases.variable "
+				     "  AND (later.id, later.base) > (bases.id, bases.base) AND later.id <= ?1)";
 
 /* After folding: the values of rows that carry them whole, what the runs say, and then the events. */
 static const char drop_events[] =
@@ -68,14 +70,21 @@ static const char drop_events[] =
 	"DELETE FROM details WHERE id <= ?1;"
 	"DELETE FROM changes WHERE id <= ?1";
 
-/* Older runs whose last event went, and whatever belonged to what is gone. */
-static const char drop_orphans[] = "DELETE FROM runs WHERE newest_id <= ?1 AND run < (SELECT max(run) FROM runs);"
-				   "DELETE FROM losses WHERE run NOT IN (SELECT run FROM runs);"
-				   "DELETE FROM variables WHERE run NOT IN (SELECT run FROM runs);"
-				   "DELETE FROM bases WHERE variable NOT IN (SELECT variable FROM variables);"
-				   "DELETE FROM writers WHERE last_id <= ?1;"
-				   "DELETE FROM frames WHERE location NOT IN (SELECT location FROM writers);"
-				   "DELETE FROM locations WHERE location NOT IN (SELECT location FROM writers)";
+/*
+ * Older runs whose last event went, and whatever belonged to what is gone. Of the gaps before an event that is kept the
+ * last one tells which values are not known.
+ */
+static const char drop_orphans[] =
+	"DELETE FROM runs WHERE newest_id <= ?1 AND run < (SELECT max(run) FROM runs);"
+	"DELETE FROM losses WHERE run NOT IN (SELECT run FROM runs);"
+	"DELETE FROM losses WHERE (SELECT last_seq FROM losses AS next WHERE next.run = losses.run "
+	"  AND next.first_seq > losses.first_seq ORDER BY next.first_seq LIMIT 1) "
+	"  <= ?1 - (SELECT seq_offset FROM runs WHERE runs.run = losses.run);"
+	"DELETE FROM variables WHERE run NOT IN (SELECT run FROM runs);"
+	"DELETE FROM bases WHERE variable NOT IN (SELECT variable FROM variables);"
+	"DELETE FROM writers WHERE last_id <= ?1;"
+	"DELETE FROM frames WHERE location NOT IN (SELECT location FROM writers);"
+	"DELETE FROM locations WHERE location NOT IN (SELECT location FROM writers)";
 
 /* Variables of this run without events are kept as long as they are watched. */
 static int drop_unwatched(struct run *run, int64_t until)
@@ -96,8 +105,10 @@ static int drop_unwatched(struct run *run, int64_t until)
 				       sqlite3_column_int64(variables, 0));
 		}
 	}
+	if (!error && result != SQLITE_DONE)
+		error = db_error(&run->db, result);
 	sqlite3_reset(variables);
-	return error || result == SQLITE_DONE ? error : db_error(&run->db, result);
+	return error;
 }
 
 int evict_count_bases(struct run *run)
@@ -127,13 +138,15 @@ static int evict(struct run *run, int64_t until)
 	return error ? error : evict_count_bases(run);
 }
 
-/* The last event of the share that goes first; 0: nothing may go. */
-static int64_t oldest_share(struct run *run)
+/* Evicts the share of the events that goes first. 1, 0 when none may go. */
+static int evict_oldest_share(struct run *run)
 {
 	int64_t oldest = 0, newest = run_id_of(run, run->committed.last_seq);
-	if (db_ask(&run->db, &oldest, "SELECT min(id) FROM changes", "") <= 0 || oldest >= newest)
-		return 0;
-	return oldest + (newest - oldest) / SHARES;
+	int found = db_ask(&run->db, &oldest, "SELECT min(id) FROM changes", "");
+	if (found <= 0 || oldest >= newest)
+		return found < 0 ? found : 0;
+	int error = evict(run, oldest + (newest - oldest) / SHARES);
+	return error ? error : 1;
 }
 
 int evict_oldest_run(struct run *run)
@@ -159,14 +172,13 @@ int evict_until(struct run *run, unsigned percent)
 {
 	static const char pages_used[] =
 		"SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count";
-	int64_t limit = (int64_t)(run->max_bytes / DB_PAGE_BYTES * percent / 100), used = 0, until = 0;
-	int error;
-	while ((error = db_ask(&run->db, &used, pages_used, "")) > 0 && used > limit) {
-		until = oldest_share(run);
-		error = until ? evict(run, until) : evict_oldest_run(run);
-		if (error < 0 || (!until && !error))
-			break;
+	int64_t limit = (int64_t)(run->max_bytes / DB_PAGE_BYTES * percent / 100), used = 0;
+	int went = 1, error = 0;
+	while (went > 0 && (error = db_ask(&run->db, &used, pages_used, "")) > 0 && used > limit) {
+		went = evict_oldest_share(run);
+		if (!went)
+			went = evict_oldest_run(run);
 	}
 	run->used_bytes = (uint64_t)used * DB_PAGE_BYTES;
-	return error < 0 ? error : 0;
+	return went < 0 ? went : error < 0 ? error : 0;
 }

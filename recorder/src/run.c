@@ -267,7 +267,7 @@ static int writer_of(struct run *run, const struct memwatch_event *event, int64_
 /* --- the event's row --- */
 
 /* NaNs have no number in SQLite: "nan", and behind it the bytes of one that is not everybody's. */
-static void bind_nan(sqlite3_stmt *row, int column, const struct memwatch_event *event, const uint8_t *item)
+static int bind_nan(sqlite3_stmt *row, int column, const struct memwatch_event *event, const uint8_t *item)
 {
 	static const char *const usual[] = { "7e00", "7fc00000", "7ff8000000000000" };
 	char text[32] = "nan:";
@@ -278,31 +278,26 @@ static void bind_nan(sqlite3_stmt *row, int column, const struct memwatch_event 
 	for (size_t i = 0; i < 3; i++)
 		if (strcmp(text + 4, usual[i]) == 0)
 			text[3] = 0;
-	sqlite3_bind_text(row, column, text, -1, SQLITE_TRANSIENT);
+	return sqlite3_bind_text(row, column, text, -1, SQLITE_TRANSIENT);
 }
 
-static void bind_number(sqlite3_stmt *row, int column, const struct memwatch_event *event, const uint8_t *item)
+static int bind_number(sqlite3_stmt *row, int column, const struct memwatch_event *event, const uint8_t *item)
 {
 	union memwatch_number_value value;
 	char text[24];
 	switch (memwatch_number_read(event->format, event->item_bytes, item, &value)) {
-	case MEMWATCH_NUMBER_INT: sqlite3_bind_int64(row, column, value.as_int); break;
+	case MEMWATCH_NUMBER_INT: return sqlite3_bind_int64(row, column, value.as_int);
 	case MEMWATCH_NUMBER_UINT:
-		if (value.as_uint <= INT64_MAX) {
-			sqlite3_bind_int64(row, column, (int64_t)value.as_uint);
-		} else {
-			snprintf(text, sizeof text, "%llu", (unsigned long long)value.as_uint);
-			sqlite3_bind_text(row, column, text, -1, SQLITE_TRANSIENT);
-		}
-		break;
+		if (value.as_uint <= INT64_MAX)
+			return sqlite3_bind_int64(row, column, (int64_t)value.as_uint);
+		snprintf(text, sizeof text, "%llu", (unsigned long long)value.as_uint);
+		return sqlite3_bind_text(row, column, text, -1, SQLITE_TRANSIENT);
 	case MEMWATCH_NUMBER_DOUBLE:
-		if (isnan(value.as_double))
-			bind_nan(row, column, event, item);
-		else
-			sqlite3_bind_double(row, column, value.as_double);
-		break;
-	case MEMWATCH_NUMBER_NONE: sqlite3_bind_null(row, column); break;
+		return isnan(value.as_double) ? bind_nan(row, column, event, item)
+					      : sqlite3_bind_double(row, column, value.as_double);
+	case MEMWATCH_NUMBER_NONE: break;
 	}
+	return sqlite3_bind_null(row, column);
 }
 
 /* What adapters show, nearly always. */
@@ -314,17 +309,15 @@ static bool is_text(const uint8_t *bytes, size_t n)
 	return i == n;
 }
 
-static void bind_value(sqlite3_stmt *row, int column, const struct chain_cells *cells,
-		       const struct memwatch_event *event, const uint8_t *value, size_t n)
+static int bind_value(sqlite3_stmt *row, int column, const struct chain_cells *cells,
+		      const struct memwatch_event *event, const uint8_t *value, size_t n)
 {
 	if (!value)
-		sqlite3_bind_null(row, column);
-	else if (cells->are_numbers)
-		bind_number(row, column, event, value);
-	else if (is_text(value, n))
-		sqlite3_bind_text64(row, column, (const char *)value, n, SQLITE_STATIC, SQLITE_UTF8);
-	else
-		sqlite3_bind_blob64(row, column, value, n, SQLITE_STATIC);
+		return sqlite3_bind_null(row, column);
+	if (cells->are_numbers)
+		return bind_number(row, column, event, value);
+	return is_text(value, n) ? sqlite3_bind_text64(row, column, (const char *)value, n, SQLITE_STATIC, SQLITE_UTF8)
+				 : sqlite3_bind_blob64(row, column, value, n, SQLITE_STATIC);
 }
 
 static int add_change(struct run *run, const struct memwatch_event *event, int64_t id, int64_t variable, int64_t writer,
@@ -332,10 +325,12 @@ static int add_change(struct run *run, const struct memwatch_event *event, int64
 {
 	static const char insert[] = "INSERT INTO changes VALUES(?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?)";
 	sqlite3_stmt *row = db_statement(&run->db, insert);
-	if (!row)
-		return db_error(&run->db, sqlite3_extended_errcode(run->db.handle));
-	bind_value(row, 9, cells, event, cells->before, cells->before_bytes);
-	bind_value(row, 10, cells, event, cells->after, cells->after_bytes);
+	int result = row ? bind_value(row, 9, cells, event, cells->before, cells->before_bytes)
+			 : sqlite3_extended_errcode(run->db.handle);
+	if (!result)
+		result = bind_value(row, 10, cells, event, cells->after, cells->after_bytes);
+	if (result)
+		return db_error(&run->db, result);
 	return db_run(&run->db, insert, "iiiiiiii", id, variable, writer, (int64_t)event->time_ns,
 		      (int64_t)(event->detected_ns - event->time_ns), (int64_t)writer_told(event)->fault_address,
 		      (int64_t)event->kind, (int64_t)event->merged);
@@ -396,6 +391,13 @@ int run_add(struct run *run, const struct memwatch_event *event)
 	run->now.last_seq = event->seq;
 	run->now.events_written++;
 	return 0;
+}
+
+int run_miss(struct run *run, uint64_t seq)
+{
+	int error = note_gap(run, seq + 1);
+	run->now.last_seq = seq;
+	return error;
 }
 
 /* --- transactions --- */

@@ -10,6 +10,8 @@
 int run_begin(struct run *run, uint32_t keep_runs);
 /* In a transaction: records one event. */
 int run_add(struct run *run, const struct memwatch_event *event);
+/* In a transaction: counts what came up to that one as missed. */
+int run_miss(struct run *run, uint64_t seq);
 /* In a transaction, before its commit: makes room and brings the run's own row up to date. */
 int run_end(struct run *run, unsigned percent);
 /* After the transaction: it happened, or did not. */

@@ -58,7 +58,9 @@ void recorder_vfs_leave(void)
 
 int recorder_vfs_errno(void)
 {
-	return failed_errno;
+	int error = failed_errno;
+	failed_errno = 0;
+	return error;
 }
 
 const char *recorder_vfs_refusal(void)

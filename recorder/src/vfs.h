@@ -16,7 +16,7 @@ const char *recorder_vfs_name(void);
 void recorder_vfs_enter(void);
 void recorder_vfs_leave(void);
 
-/* The errno of this thread's last system call that failed in here. */
+/* The errno of this thread's last system call that failed in here, told once; 0: none since. */
 int recorder_vfs_errno(void);
 /* Why the last file could not be opened, when it was not the system who refused; else NULL. */
 const char *recorder_vfs_refusal(void);

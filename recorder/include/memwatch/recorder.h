@@ -23,6 +23,7 @@
  * TROUBLE (a full disk, a path that cannot be written, a file that another process records to, that was shortened or
  * removed) never reaches the watched program: it is counted and told by memwatch_recorder_stats_get, and tried again
  * every second. Meanwhile the watcher's log keeps the events, as far as it reaches; what left it is counted as missed.
+ * So is an event that cannot be recorded though the file can be written: an error that names it, and the others go on.
  * A file that is no recording is never changed; a recording that is damaged is moved aside, to `path`.damaged.
  *
  * LIMITS      A region's values can be told when it has at most an eighth of `max_bytes` (and 64 MiB); of a larger one
