@@ -491,8 +491,8 @@ def test_labels_are_put_in_where_samples_begin():
 
 def test_what_the_dead_counted_is_added():
     kept = {}
-    merge.keep(kept, SCRAPE)
-    merge.keep(kept, SCRAPE)
+    merge.keep(kept, merge.counts([(SCRAPE, False)]))
+    merge.keep(kept, merge.counts([(SCRAPE, False)]))
     text = merge.merged([merge.Place(b'worker="0"', SCRAPE, kept), merge.Place(b'worker="1"', b"", kept)], b"", False)
     for line in (b'total{worker="0"} 15', b'total{worker="1"} 10', b'sum{worker="0"} 0.75', b'le="0.1"} 3', b'y"} 9'):
         assert line in text
@@ -502,14 +502,15 @@ def test_what_the_dead_counted_is_added():
 @pytest.mark.parametrize("text", [b"", b"\n", b"garbage", b"# TYPE x", b"# TYPE x counter\nx nonsense\n", b"\0\xff"])
 def test_what_is_no_scrape_breaks_nothing(text):
     merge.merged([merge.Place(b'worker="0"', text, {})], b"", False)
-    merge.keep({}, text)
+    merge.keep({}, merge.counts([(text, False)]))
 
 
 def test_names_without_end_are_bounded(monkeypatch):
     monkeypatch.setattr(merge, "KEPT_MAX", 3)
     kept = {}
     for n in range(10):
-        merge.keep(kept, b'# TYPE x_total counter\n# HELP x_total X.\nx_total{variable="%d"} 1\n' % n)
+        scrape = b'# TYPE x_total counter\n# HELP x_total X.\nx_total{variable="%d"} 1\n' % n
+        merge.keep(kept, merge.counts([(scrape, False)]))
     assert sum(kept[b"x_total"].values()) == 10
     assert len(kept[b"x_total"]) == 4
 

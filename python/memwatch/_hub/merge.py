@@ -86,20 +86,37 @@ def never_falls(block: Block) -> bool:
     return block.kind in (b"counter", b"histogram")
 
 
-def keep(kept: Kept, scrape: bytes, times: int = 1) -> None:
-    """Adds the counters of a worker that is gone. Format 0.0.4. `times` -1: it was not, after all."""
-    for block in blocks(scrape):
-        if not never_falls(block):
-            continue
-        family = kept.setdefault(block.name, {})
-        for line in block.samples[1:].split(b"\n"):
-            sample, _, text = line.rpartition(b" ")
-            value = number(text)
-            if not sample or value is None:
-                continue
+def counts(scrapes: Iterable[tuple[bytes, bool]]) -> Kept:
+    """The counters of one worker by its last scrapes: of each number the highest, which is the newest. Each scrape is
+    its text and whether that is OpenMetrics."""
+    found: Kept = {}
+    for scrape, openmetrics in scrapes:
+        for block in blocks(scrape):
+            if never_falls(block):
+                _take_highest(found.setdefault(_counted(block, openmetrics), {}), block)
+    return found
+
+
+def _take_highest(family: dict[bytes, Number], block: Block) -> None:
+    for line in block.samples[1:].split(b"\n"):
+        sample, _, text = line.rpartition(b" ")
+        value = number(text)
+        if sample and value is not None:
+            family[sample] = max(value, family.get(sample, value))
+
+
+def keep(kept: Kept, more: Kept, times: int = 1) -> Kept:
+    """Adds the counters of a worker that is gone; what went where. `times` -1, of that: it was not, after all."""
+    done: Kept = {}
+    for name, numbers in more.items():
+        family = kept.setdefault(name, {})
+        to = done.setdefault(name, {})
+        for sample, value in numbers.items():
             if sample not in family and len(family) >= KEPT_MAX:
-                sample = block.name + b"{" + OVERFLOW + b"}"
+                sample = name + b"{" + OVERFLOW + b"}"
             family[sample] = family.get(sample, 0) + times * value
+            to[sample] = to.get(sample, 0) + value
+    return done
 
 
 def added(block: Block, kept: dict[bytes, Number]) -> Block:

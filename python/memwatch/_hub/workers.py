@@ -2,8 +2,9 @@
 
 DESIGN  A place is a service and a worker: what labels say. Who brings no worker's name gets the lowest number that is
 free, so that a server that replaces its workers day and night has as many places as it has workers at a time, and not
-as many as it ever had. What the last scrape of a worker counted is added to its place when it is gone. So everybody is
-asked every second, also when nobody asks the hub: what a worker counts after its last scrape dies with it.
+as many as it ever had. What a worker had counted when it was last asked, in whichever format, is added to its place
+when it is gone. So everybody is asked every second, also when nobody asks the hub: what a worker counts after its last
+scrape dies with it.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ class Workers:
         self.workers: dict[str, Worker] = {}
         self.n_ended: dict[str, int] = {}
         """By service."""
-        self._buried: dict[str, tuple[Place, bytes]] = {}
-        """By epoch: the newest that ended, and what was kept of them."""
+        self._buried: dict[str, tuple[Worker, merge.Kept]] = {}
+        """By epoch: the newest that ended, and what was added to their places."""
+        self._last_named: dict[str, Found] = {}
+        """By address: what an exporter elsewhere said of itself."""
         self._lock = asyncio.Lock()
 
     # --- who is there -------------------------------------------------------------------------------------------------
@@ -72,40 +75,51 @@ class Workers:
         """Looks who has come and who is gone."""
         async with self._lock:
             found = {each.epoch: each for each in files.candidates(self._directories)}
-            for each in self._urls:
-                named = await self._named(each)
+            for named in await asyncio.gather(*map(self._named, self._urls)):
                 if named is not None:
                     found[named.epoch] = named
             for key in [key for key in self.workers if key not in found]:
                 self._ended(key)
             new = [each for key, each in found.items() if key not in self.workers]
             answers = await asyncio.gather(*(self._knock(each) for each in new))
-            for each, answered in sorted(zip(new, answers), key=lambda pair: _age(pair[0])):
-                if answered and each.epoch not in self.workers:
-                    self._begun(each)
+            for each, scrape in sorted(zip(new, answers), key=lambda pair: _age(pair[0])):
+                if scrape is not None and each.epoch not in self.workers:
+                    self._begun(each, scrape)
 
-    async def _knock(self, found: Found) -> bool:
+    async def _knock(self, found: Found) -> Optional[bytes]:
+        """Its first scrape, empty when it has none now; None: it does not answer."""
         upstream = Upstream(found)
         try:
-            await upstream.scrape(PLAIN, values=True)
+            status, text = await upstream.scrape(PLAIN, values=True)
         except (Gone, Late):
-            return False
+            return None
         finally:
             upstream.close()
-        return True
+        return text if status == 200 else b""
 
     async def _named(self, found: Found) -> Optional[Found]:
-        """What an exporter that was named by its address says of itself; None when it does not answer."""
-        upstream = Upstream(found)
+        """What an exporter that was named by its address says of itself, or said when it does not answer now; None:
+        nobody is there."""
         try:
-            connection, answer = await upstream.get("/api/v1/status", {})
-            try:
-                said = json.loads(await asyncio.wait_for(answer.whole(), 3.0)) if answer.status == 200 else {}
-                epoch = connection.epoch
-            finally:
-                connection.close()
-        except (TimeoutError, Gone, Late, ValueError, OSError, EOFError):
-            return None
+            self._last_named[found.url] = await self._asked(found)
+        except Gone:
+            self._last_named.pop(found.url, None)
+        except (TimeoutError, Late, ValueError, OSError, EOFError):
+            pass
+        return self._last_named.get(found.url)
+
+    async def _asked(self, found: Found) -> Found:
+        connection, answer = await Upstream(found).get("/api/v1/status", {})
+        try:
+            said = json.loads(await asyncio.wait_for(answer.whole(), 3.0)) if answer.status == 200 else {}
+            epoch = connection.epoch
+        finally:
+            connection.close()
+        if not isinstance(said, dict):
+            raise ValueError("that is no status")
+        last = self._last_named.get(found.url)
+        if not said and last is not None and last.epoch == epoch:
+            return last  # as where all its connections are taken
         labels = said.get("labels") or {}
         return found._replace(
             service=said.get("service") or found.service,
@@ -115,19 +129,26 @@ class Workers:
             said={"pid": said.get("pid") or 0, "labels": labels, "epoch": epoch},
         )
 
-    def _begun(self, found: Found) -> None:
-        place = self._free_place(found)
-        worker = Worker(found, place)
-        place.holder = worker
+    def _begun(self, found: Found, scrape: bytes) -> None:
+        worker = Worker(found, self._free_place(found))
+        self._dig_up(worker)
+        if scrape:
+            worker.scrapes[PLAIN, True] = scrape
+        worker.place.holder = worker
         self.workers[found.epoch] = worker
 
+    def _dig_up(self, worker: Worker) -> None:
+        """One that was taken for dead, as where its file could not be read for a while, is not counted twice."""
+        before, counts = self._buried.pop(worker.key, (None, {}))
+        if before is not None and before.place is worker.place:
+            worker.scrapes = before.scrapes
+            merge.keep(worker.place.kept, counts, -1)
+
     def _free_place(self, found: Found) -> Place:
-        """The place of its own name, or the first number that is free. One that was taken for dead, as where its file
-        could not be read for a while, has its own again."""
-        place, scrape = self._buried.pop(found.epoch, (None, b""))
-        if place is not None and place.holder is None:
-            merge.keep(place.kept, scrape, -1)
-            return place
+        """The one that it had; else that of its own name, or the first number that is free."""
+        before, _ = self._buried.get(found.epoch, (None, {}))
+        if before is not None and before.place.holder is None:
+            return before.place
         service = found.service or "unknown"
         number = 0
         name = found.worker or "0"
@@ -143,9 +164,8 @@ class Workers:
     def _ended(self, key: str) -> None:
         worker = self.workers.pop(key)
         worker.upstream.close()
-        scrape = worker.scrapes.get((PLAIN, True), b"")
-        merge.keep(worker.place.kept, scrape)
-        self._buried[key] = worker.place, scrape
+        counts = merge.counts((text, accept == OPENMETRICS) for (accept, _), text in worker.scrapes.items())
+        self._buried[key] = worker, merge.keep(worker.place.kept, counts)
         for oldest in list(self._buried)[:-BURIED_MAX]:
             del self._buried[oldest]
         worker.place.holder = None
@@ -167,8 +187,9 @@ class Workers:
         except Late:
             worker.up = False
             return
-        worker.up = True
-        worker.scrapes[accept, values] = text if status == 200 else b""
+        worker.up = status == 200
+        if worker.up:
+            worker.scrapes[accept, values] = text
 
     def merged(self, accept: str, *, values: bool, own: bytes) -> bytes:
         """One scrape of what all of them said last."""
