@@ -39,10 +39,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:$|,|;(?!\s*q=0(?:\.0*)?\s*(?:$|,)))", re.IGNORECASE)
 _NAME, _ODD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\r\n\0]")
 _JSON = "application/json; charset=utf-8"
 _PASSED_ON = ("accept", "last-event-id", "if-none-match")
-_PASSED_BACK = ("content-type", "etag", "retry-after", "allow", "x-accel-buffering")
+_PASSED_BACK = ("content-type", "content-length", "etag", "retry-after", "allow", "x-accel-buffering")
 
 
 class Request(NamedTuple):
@@ -53,6 +54,7 @@ class Request(NamedTuple):
     query: str
     headers: Headers
     peer: Any
+    version: str = "HTTP/1.1"
 
 
 class Reply(NamedTuple):
@@ -181,8 +183,7 @@ class Hub:
             reply = _error(504, "The worker does not answer now.")
         except Gone:
             reply = _error(502, "The worker is gone.")
-        keep = (request.headers.one("connection") or "").lower() != "close" and isinstance(reply.body, bytes)
-        keep = keep and reply.status < 400
+        keep = keeps(request) and isinstance(reply.body, bytes) and reply.status < 400
         if self.access.may_scrape(request.headers, request.peer):
             await self._send(writer, _zipped(reply, request), request.method, keep)
         else:
@@ -341,7 +342,7 @@ class Hub:
             return Reply(status, accept.replace(";", "; ") + "; charset=utf-8", text)
         headers = {key: value for key in _PASSED_ON if (value := request.headers.one(key)) is not None}
         path = f"/api/v1/{rest}" + (f"?{request.query}" if request.query else "")
-        connection, answer = await worker.upstream.get(path, headers)
+        connection, answer = await worker.upstream.get(path, headers, _wait_s(request))
         back = {
             key.title(): value
             for key, value in answer.headers.items()
@@ -429,7 +430,13 @@ def parse(head: bytes, peer: Any) -> Request:
         raise Refusal(400, "The address is not as it must be.") from None
     if not split.path.startswith("/") or (split.netloc and split.netloc != headers.one("host")):
         raise Refusal(400, "The address names another host than the Host header, or no path.")
-    return Request(method, split.path, split.query, headers, peer)
+    return Request(method, split.path, split.query, headers, peer, parts[2])
+
+
+def keeps(request: Request) -> bool:
+    """Whether the client may send another request on this connection."""
+    words = [word.strip().lower() for line in request.headers.get("connection", []) for word in line.split(",")]
+    return "close" not in words and (request.version != "HTTP/1.0" or "keep-alive" in words)
 
 
 def _wish(request: Request) -> Wish:
@@ -447,6 +454,12 @@ def _wish(request: Request) -> Wish:
         raise Refusal(400, "since is a number that the stream gave, or latest.")
     at = None if since == "latest" else int(since)
     return Wish(at, epoch, query.get("name", []), query.get("service", []), query.get("worker", []))
+
+
+def _wait_s(request: Request) -> float:
+    """How long a worker is asked to wait for an event: what is no such number it refuses at once."""
+    wait = parse_qs(request.query).get("wait", [""])[0]
+    return float(wait) if re.fullmatch(r"[0-9]{1,2}(\.[0-9]*)?", wait) else 0.0
 
 
 def _wants_openmetrics(accept: str) -> bool:
@@ -482,7 +495,7 @@ def _page(name: str, kind: str) -> Reply:
 
 def _zipped(reply: Reply, request: Request) -> Reply:
     """The same, compressed, where that was asked for and is worth it."""
-    asked = "gzip" in (request.headers.one("accept-encoding") or "")
+    asked = _GZIP.search(request.headers.one("accept-encoding") or "")
     if not asked or not isinstance(reply.body, bytes) or len(reply.body) < GZIP_BYTES or reply.status != 200:
         return reply
     return reply._replace(body=gzip.compress(reply.body, 1), headers={**reply.headers, "Content-Encoding": "gzip"})

@@ -44,7 +44,7 @@ class Answer:
         """In pieces, as they come."""
         length = self.headers.get("content-length")
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            while size := int((await self._reader.readline()).split(b";")[0] or b"0", 16):
+            while size := int((await self._reader.readuntil(b"\n")).split(b";")[0], 16):
                 yield await self._reader.readexactly(size)
                 await self._reader.readexactly(2)
             await self._reader.readline()
@@ -111,14 +111,14 @@ class Connection:
                 found.host, found.port, ssl=_tls(found), limit=1 << 20
             )
 
-    async def ask(self, path: str, headers: Headers, *, token: bool) -> Answer:
-        """Sends a GET. An error of the connection closes it."""
+    async def ask(self, path: str, headers: Headers, *, token: bool, wait_s: float = 0.0) -> Answer:
+        """Sends a GET, whose answer may wait for so long. An error of the connection closes it."""
         if self._writer is None:
             await self.open()
         if token and self._found.token:
             headers = {**headers, "Authorization": f"Bearer {self._found.token}"}
         try:
-            return await asyncio.wait_for(self._ask("GET", path, headers), ASK_S)
+            return await asyncio.wait_for(self._ask("GET", path, headers), ASK_S + wait_s)
         except BaseException:
             self.close()
             raise
@@ -174,12 +174,13 @@ class Upstream:
                     raise
         raise AssertionError
 
-    async def get(self, path: str, headers: Headers) -> tuple[Connection, Answer]:
-        """An answer on a connection of its own, which the caller closes."""
+    async def get(self, path: str, headers: Headers, wait_s: float = 0.0) -> tuple[Connection, Answer]:
+        """An answer on a connection of its own, which the caller closes. It was asked to wait for so long."""
         connection = Connection(self.found)
         try:
             await connection.open()
-            return connection, await connection.ask(path, {**headers, "Connection": "close"}, token=True)
+            headers = {**headers, "Connection": "close"}
+            return connection, await connection.ask(path, headers, token=True, wait_s=wait_s)
         except TimeoutError:
             connection.close()
             raise Late from None
