@@ -270,3 +270,71 @@ TEST(without_any_way_to_read_nothing_is_lost)
 	change_is_told(watcher, kept_id, kept, 7);
 	memwatch_close(watcher);
 }
+
+enum { MANY_PAGES = 256 }; /* more than is read at once */
+
+static atomic_bool enough;
+
+/* Now there are descriptors for a pipe, and now there are none. */
+static void *toggle_descriptors(void *arg)
+{
+	const struct rlimit *all = arg, none = { 0, all->rlim_max };
+	while (!atomic_load(&enough)) {
+		CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+		sched_yield();
+		CHECK(setrlimit(RLIMIT_NOFILE, all) == 0);
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* Applies what events tell; each begins with what the one before it left. */
+static void follow(memwatch *watcher, struct memwatch_cursor *cursor, uint8_t *mirror)
+{
+	const struct memwatch_event *event;
+	uint64_t run[2];
+	for (; memwatch_events_read(watcher, cursor->next, &event, 1, cursor) == 1; memwatch_event_unref(event)) {
+		CHECK_EQ(event->kind, MEMWATCH_EVENT_CHANGE);
+		CHECK(event->patch);
+		for (uint64_t at = 0; at < event->patch_bytes; at += sizeof run + run[1]) {
+			memcpy(run, event->patch + at, sizeof run);
+			CHECK(memcmp(mirror + run[0], event->patch_old + at + sizeof run, run[1]) == 0);
+			memcpy(mirror + run[0], event->patch + at + sizeof run, run[1]);
+		}
+	}
+}
+
+/* Reading is refused in the middle of a region: what was read of it by then is told, and what was not later. */
+TEST(what_was_read_before_a_refusal_is_told)
+{
+	static const int copies[] = { SYS_process_vm_readv, SYS_process_vm_writev };
+	static uint8_t mirror[MANY_PAGES * PAGE], loaded[MANY_PAGES * PAGE];
+	uint8_t *memory = map_pages(MANY_PAGES);
+	struct memwatch_options options;
+	struct memwatch_cursor cursor = { .next = 0 };
+	struct rlimit limit;
+	pthread_t toggler;
+	memwatch_options_init(&options);
+	options.patches = 1;
+	memwatch *watcher = open_with(&options);
+	uint64_t id = add_region(watcher, memory, sizeof mirror, "large");
+	FILTER_ALL(copies, SECCOMP_RET_ERRNO | EPERM);
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	CHECK(pthread_create(&toggler, NULL, toggle_descriptors, &limit) == 0);
+	for (uint64_t n = 0; stats_of(watcher).dropped_by[MEMWATCH_DROP_UNREADABLE] + cursor.next < 200; n++) {
+		for (unsigned page = 0; page < MANY_PAGES; page++)
+			poke(memory + page * PAGE + n % 7, (uint8_t)harness_random());
+		flush(watcher);
+		follow(watcher, &cursor, mirror);
+	}
+	atomic_store(&enough, true);
+	pthread_join(toggler, NULL);
+	flush(watcher);
+	follow(watcher, &cursor, mirror);
+	CHECK(memcmp(mirror, memory, sizeof mirror) == 0);
+	OK(memwatch_version_read(watcher, id, 0, loaded, sizeof loaded));
+	for (size_t i = 0; i < sizeof loaded; i++)
+		CHECK_EQ(loaded[i], 0);
+	check_ledgers(watcher);
+	memwatch_close(watcher);
+}

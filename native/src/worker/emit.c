@@ -545,13 +545,14 @@ static void detect(struct engine *engine, struct memwatch *watcher, struct regio
 		return; /* polled, and nothing new: not a detection */
 	region->detected++;
 	watcher->ledger.detected++;
-	if (error && error != -EFAULT) { /* the kernel does not read for us: the next pass tries again */
-		engine->pass.touch_failed = true;
+	bool refused = error && error != -EFAULT; /* the kernel does not read for us: the next pass tries again */
+	engine->pass.touch_failed |= refused;
+	if (refused && !engine->diff.n_ranges) {
 		emit_drop(watcher, region, MEMWATCH_DROP_UNREADABLE);
-	} else if (error) {
+	} else if (error == -EFAULT) {
 		emit_drop(watcher, region, MEMWATCH_DROP_VANISHED);
 		emit_lost(engine, region);
-	} else {
+	} else { /* of what was refused, too, that which was read before */
 		uint64_t cpu_ns = was_written ? 0 : time_cpu_ns(); /* what is polled has a budget */
 		judge(engine, watcher, region, old_hash, &(struct author){ .by_notes = true });
 		if (guard_holds(region))
