@@ -16,6 +16,7 @@
 #include "base/structs.h"
 #include "worker/emit.h"
 #include "worker/guard.h"
+#include "worker/held.h"
 #include "worker/precise.h"
 #include "worker/resolver.h"
 #include "worker/worker.h"
@@ -281,7 +282,7 @@ static void leave(struct engine *engine, struct memwatch *watcher, struct region
 	struct span span = span_of(region->start, region->size_bytes);
 	precise_remove(engine, region);
 	guard_remove(engine, region);
-	emit_held(engine, region);
+	held_release(engine, region);
 	if (region->start && !(region->flags & REGION_LOST))
 		region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);

@@ -179,3 +179,66 @@ TEST(a_version_is_what_its_event_tells)
 	memwatch_event_unref(event);
 	memwatch_close(watcher);
 }
+
+static uint64_t add_judged(memwatch *watcher, void *address, size_t size_bytes)
+{
+	struct memwatch_region_options options;
+	uint64_t id;
+	memwatch_region_options_init(&options);
+	options.format = "B";
+	options.when = MEMWATCH_WHEN_GT;
+	options.low = 100;
+	options.max_rate = 0.01;
+	OK(memwatch_region_add(watcher, address, size_bytes, &options, &id));
+	return id;
+}
+
+/* What was filtered between two changes that become one event is on the way from its old value to the new one. */
+TEST(a_merged_event_tells_what_was_filtered_on_the_way)
+{
+	static const uint8_t writes[][2] = { { 10, 101 }, { 20, 102 }, { 30, 5 }, { 31, 6 }, { 40, 103 }, { 50, 7 } };
+	uint8_t *memory = map_pages(4);
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id = add_judged(watcher, memory, 4 * PAGE);
+	for (unsigned i = 0; i < 6; i++) {
+		poke(memory + writes[i][0], writes[i][1]);
+		let_pass(watcher, id, i + 1);
+	}
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK_EQ(event->seq, 2);
+	CHECK_EQ(event->n_changes, 3);
+	CHECK_EQ(event->changes[1].offset, 30);
+	CHECK_EQ(event->changes[1].size_bytes, 2);
+	CHECK_EQ(event->changed_bytes, 4);
+	CHECK_EQ(event->new_preview[30], 5);
+	CHECK_EQ(event->new_preview[50], 0);
+	check_ledgers(watcher);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}
+
+/* The last of too many ranges spans bytes that did not change. */
+TEST(merged_bytes_are_not_more_than_changed)
+{
+	static uint8_t mask[4 * PAGE];
+	uint8_t *memory = map_pages(4);
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id = add_limited(watcher, memory, 4 * PAGE), n = 0;
+	poke(memory, 1);
+	memwatch_event_unref(last_event(watcher, id));
+	for (unsigned i = 1; i <= 100; i++) {
+		poke(memory + 2 * i, 3);
+		mask[2 * i] = 1;
+	}
+	let_pass(watcher, id, 2);
+	memset(memory + 66, 9, 60);
+	memset(mask + 66, 1, 60);
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK_OP(event->merged, >=, 1);
+	for (unsigned i = 0; i < sizeof mask; i++)
+		n += mask[i];
+	CHECK_OP(event->changed_bytes, <=, n);
+	CHECK_OP(event->changed_bytes, >=, 100);
+	memwatch_event_unref(event);
+	memwatch_close(watcher);
+}

@@ -298,8 +298,9 @@ struct memwatch_event {
 	char storage_key_old[MEMWATCH_KEY_SIZE]; /* "" up to the inline threshold, or when no history is kept */
 	char storage_key_new[MEMWATCH_KEY_SIZE];
 	uint64_t old_hash, new_hash; /* policy HASH only */
-	uint64_t changed_bytes;      /* how many bytes differ */
-	uint32_t n_changes;          /* ranges listed, in order; when there were more, the last one spans the rest */
+	/* how many bytes differ; of a merged event without values, how many changed, or that many at least */
+	uint64_t changed_bytes;
+	uint32_t n_changes; /* ranges listed, in order; when there were more, the last one spans the rest */
 	const struct memwatch_range *changes;
 	/*
 	 * With options.patches, policy FULL: the new bytes, in runs of two uint64_t (offset and size) and that many

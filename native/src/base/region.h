@@ -23,7 +23,8 @@ enum {
 struct region_rules {
 	uint64_t history_budget;      /* 0: none of its own */
 	struct event *held;           /* max_rate: the event that waits, it counts as coalesced meanwhile */
-	uint64_t n_behind;            /* changes since, which `when` has filtered: the event does not tell them */
+	struct event *behind;         /* the ranges of changes since, which `when` has filtered; NULL: none are known */
+	uint64_t n_behind;            /* how many these are: the event that waits does not tell them */
 	uint64_t interval_ns, due_ns; /* max_rate: between events; when the next may go (CLOCK_MONOTONIC) */
 	double low, high;             /* of `when` */
 	enum memwatch_when when;

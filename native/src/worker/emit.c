@@ -2,10 +2,6 @@
  * emit.c -- DESIGN: one region's part of a pass: diff, condition, event, history, ledger. Runs on the worker under the
  * engine's lock. What the region's policy hides is never put into the event.
  *
- * With max_rate an event that comes too early is held: the next one replaces it, tells what it told (merge.c) and
- * counts it as merged; when its time has come, or at a flush, it goes out. A held event counts as coalesced until it
- * does.
- *
  * Loss: without memory for the event the detection is `dropped` (no_memory); the shadow is up to date all the same, so
  * that the next event is right.
  */
@@ -13,10 +9,10 @@
 #include "emit.h"
 
 #include "attribute.h"
+#include "deliver.h"
 #include "excerpt.h"
 #include "guard.h"
-#include "merge.h"
-#include "resolver.h"
+#include "held.h"
 #include "when.h"
 #include "../base/memory.h"
 
@@ -157,16 +153,6 @@ static size_t excerpt_side_bytes(const struct memwatch *watcher, const struct re
 				  : watcher->engine->pass.excerpt.n_bytes;
 }
 
-static void set_excerpt(struct event *event, const struct excerpt *excerpt)
-{
-	struct memwatch_event *shown = &event->shown;
-	if (!shown->old_excerpt || !shown->new_excerpt)
-		return;
-	memcpy((uint8_t *)(uintptr_t)shown->old_excerpt, excerpt->old, excerpt->n_bytes);
-	memcpy((uint8_t *)(uintptr_t)shown->new_excerpt, excerpt->now, excerpt->n_bytes);
-	shown->excerpt_bytes = excerpt->n_bytes;
-}
-
 static void find_excerpt(struct engine *engine, const struct memwatch *watcher, const struct region *region)
 {
 	uint64_t item_bytes = region_layout(&engine->regions, region)->number.item_bytes;
@@ -183,18 +169,7 @@ static void fill_excerpt(struct engine *engine, const struct memwatch *watcher, 
 		return;
 	event->shown.old_excerpt = event_room(event, n_bytes);
 	event->shown.new_excerpt = event_room(event, n_bytes);
-	set_excerpt(event, &engine->pass.excerpt);
-}
-
-static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event)
-{
-	struct memwatch_event *shown = &event->shown;
-	if (region->values != MEMWATCH_VALUES_FULL || is_inline(watcher, region) || is_hashed(region) ||
-	    !watcher->history.budget)
-		return;
-	if (history_has(region, region_last_seq(region)))
-		history_key(shown->region_id, region_last_seq(region), shown->storage_key_old);
-	history_key(shown->region_id, shown->seq, shown->storage_key_new);
+	excerpt_set(&engine->pass.excerpt, event);
 }
 
 static size_t room_for(const struct memwatch *watcher, const struct region *region)
@@ -245,133 +220,12 @@ void emit_drop(struct memwatch *watcher, struct region *region, enum memwatch_dr
 	watcher->dropped_by[reason]++;
 }
 
-/* A patch is no good when changes before it were told by no event: they were filtered, merged, or found no memory. */
-static void drop_partial_patch(const struct region *region, struct event *event)
-{
-	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
-	if (region->meta->unreported <= 1)
-		return;
-	event->shown.patch = event->shown.patch_old = NULL;
-	event->shown.patch_bytes = 0;
-}
-
-/* How many changes came after the one that an event tells: those that were filtered while it was held. */
-static uint64_t take_behind(const struct region *region)
-{
-	struct region_rules *rules = region_rules(region);
-	uint64_t n = rules ? rules->n_behind : 0;
-	if (n)
-		rules->n_behind = 0;
-	return n;
-}
-
-/* The event goes to the sinks. Only holders of the engine's lock append, so its seq is known before. */
-void emit_append(struct memwatch *watcher, struct region *region, struct event *event)
-{
-	struct region_meta *meta = region->meta;
-	event->shown.seq = watcher->log->newest + 1;
-	if (event->shown.kind == MEMWATCH_EVENT_CHANGE && region->start)
-		fill_keys(watcher, region, event);
-	drop_partial_patch(region, event);
-	if (!event->shown.excerpt_bytes)
-		event->shown.old_excerpt = event->shown.new_excerpt = NULL;
-	resolver_name(watcher->engine->resolver, event);
-	if (region->start)
-		history_name(&watcher->history, region, event, take_behind(region));
-	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
-	meta->last_seq = event->shown.seq;
-	meta->last_time_ns = event->shown.time_ns;
-	meta->delivered++;
-	watcher->ledger.delivered++;
-	watcher->attribution_by[event->shown.where.attribution]++;
-	watcher->reason_by[event->shown.where.reason]++;
-	log_append(watcher->log, event);
-}
-
-/* --- max_rate --- */
-
-/* Has what was merged been changed back? */
-static bool is_back(const struct memwatch_event *merged)
-{
-	bool same_hash = merged->old_hash && merged->old_hash == merged->new_hash;
-	return merged->merged && (same_hash || (merged->old_value && !merged->n_changes));
-}
-
-void emit_held(struct engine *engine, struct region *region)
-{
-	struct memwatch *watcher = engine->watchers[region->watcher];
-	struct region_rules *rules = region_rules(region);
-	struct event *event = rules ? rules->held : NULL;
-	if (!event)
-		return;
-	rules->held = NULL;
-	rules->due_ns = time_monotonic_ns() + rules->interval_ns;
-	region->meta->coalesced--;
-	watcher->ledger.coalesced--;
-	if (is_back(&event->shown)) {
-		rules->n_behind = 0;
-		region->unchanged++;
-		watcher->ledger.unchanged++;
-		memwatch_event_unref(&event->shown);
-		return;
-	}
-	emit_append(watcher, region, event);
-	rules->n_behind = 0;
-}
-
-/* Puts an event where an earlier one may wait; it then tells both changes. */
-static void hold(struct engine *engine, struct memwatch *watcher, struct region *region, struct event *event)
-{
-	struct region_rules *rules = region_rules(region);
-	const struct memwatch_event *earlier = rules->held ? &rules->held->shown : NULL;
-	if (earlier) {
-		if (has_excerpt(watcher, region)) {
-			excerpt_merge(&engine->pass.excerpt, earlier, &event->shown, region->shadow);
-			set_excerpt(event, &engine->pass.excerpt);
-		}
-		merge_event(event, earlier, &engine->diff, engine->pass.head); /* which is as large as the old value */
-		memwatch_event_unref(earlier);
-	} else if (!region_list_add(&engine->held, region)) {
-		emit_append(watcher, region, event);
-		return;
-	}
-	rules->held = event;
-	rules->n_behind = 0;
-	region->meta->coalesced++;
-	watcher->ledger.coalesced++;
-}
-
-uint64_t emit_due(struct engine *engine, bool all)
-{
-	uint64_t now_ns = time_monotonic_ns(), next_ns = 0;
-	size_t kept = 0;
-	for (size_t i = 0; i < engine->held.n; i++) {
-		struct region *region = region_by_ticket(&engine->regions, engine->held.tickets[i]);
-		const struct region_rules *rules = region ? region_rules(region) : NULL;
-		if (!rules || !rules->held)
-			continue;
-		if (all || rules->due_ns <= now_ns) {
-			emit_held(engine, region);
-			continue;
-		}
-		next_ns = next_ns ? min_u64(next_ns, rules->due_ns) : rules->due_ns;
-		engine->held.tickets[kept++] = engine->held.tickets[i];
-	}
-	engine->held.n = kept;
-	return next_ns;
-}
-
 /* --- a region in a pass --- */
 
 static void keep_version(struct engine *engine, struct memwatch *watcher, struct region *region)
 {
 	if (region->values == MEMWATCH_VALUES_FULL && !is_hashed(region))
 		history_add(&watcher->history, region, &engine->diff);
-}
-
-static bool is_early(const struct region *region)
-{
-	return is_limited(region) && (region_rules(region)->held || time_monotonic_ns() < region_rules(region)->due_ns);
 }
 
 static void emit_change(struct engine *engine, struct memwatch *watcher, struct region *region, uint64_t old_hash,
@@ -400,20 +254,24 @@ static void emit_change(struct engine *engine, struct memwatch *watcher, struct 
 	}
 	shown->merged = author->merged;
 	attribute_event(engine, watcher, region, author, event);
-	if (is_early(region)) {
-		hold(engine, watcher, region, event);
-		return;
-	}
-	if (is_limited(region))
-		region_rules(region)->due_ns = time_monotonic_ns() + region_rules(region)->interval_ns;
-	emit_append(watcher, region, event);
+	if (!held_put(engine, region, event))
+		deliver_event(watcher, region, event);
+}
+
+/* NULL without memory. */
+static struct event *ranges_alone(const struct diff *diff, const struct region *region)
+{
+	struct event *event = event_new(MEMWATCH_CHANGES_MAX, 0);
+	if (event)
+		fill_changes(diff, region, event);
+	return event;
 }
 
 static void emit_filtered(struct engine *engine, struct memwatch *watcher, struct region *region)
 {
 	keep_version(engine, watcher, region);
-	if (region->meta->rules->held)
-		region->meta->rules->n_behind++;
+	if (held_is(region))
+		held_pass_by(region, is_inline(watcher, region) ? NULL : ranges_alone(&engine->diff, region));
 	region->meta->filtered++;
 	watcher->ledger.filtered++;
 }
@@ -582,7 +440,7 @@ void emit_lost(struct engine *engine, struct region *region)
 {
 	struct memwatch *watcher = engine->watchers[region->watcher];
 	struct event *event = region_meta(region) ? event_begin(watcher, region, 0) : NULL;
-	emit_held(engine, region);
+	held_release(engine, region);
 	guard_remove(engine, region);
 	region_erase(&engine->regions, region);
 	history_forget(&watcher->history, region);
@@ -596,5 +454,5 @@ void emit_lost(struct engine *engine, struct region *region)
 	event->shown.kind = MEMWATCH_EVENT_LOST;
 	event->shown.time_ns = event->shown.detected_ns = time_realtime_ns();
 	event->shown.where.reason = MEMWATCH_REASON_UNKNOWN;
-	emit_append(watcher, region, event);
+	deliver_event(watcher, region, event);
 }

@@ -67,6 +67,16 @@ void excerpt_find(struct excerpt *excerpt, const struct diff *diff, const uint8_
 	}
 }
 
+void excerpt_set(const struct excerpt *excerpt, struct event *event)
+{
+	struct memwatch_event *shown = &event->shown;
+	if (!shown->old_excerpt || !shown->new_excerpt)
+		return;
+	memcpy((uint8_t *)(uintptr_t)shown->old_excerpt, excerpt->old, excerpt->n_bytes);
+	memcpy((uint8_t *)(uintptr_t)shown->new_excerpt, excerpt->now, excerpt->n_bytes);
+	shown->excerpt_bytes = excerpt->n_bytes;
+}
+
 /* --- merged events --- */
 
 /* Goes through the items of an event's excerpt. */

@@ -5,6 +5,7 @@
 #ifndef EXCERPT_H
 #define EXCERPT_H
 
+#include "../base/event.h"
 #include "diff.h"
 
 enum {
@@ -29,6 +30,9 @@ size_t excerpt_room(uint64_t item_bytes);
 /* What the diff found in the `size_bytes` behind `shadow`, from `from` on: items that end before it are left out. */
 void excerpt_find(struct excerpt *excerpt, const struct diff *diff, const uint8_t *shadow, uint64_t size_bytes,
 		  uint64_t item_bytes, uint64_t from);
+
+/* Puts it into an event that has room for it. */
+void excerpt_set(const struct excerpt *excerpt, struct event *event);
 
 /*
  * What `later` and `earlier`, events of the same region, tell together: from the value before `earlier` to that in

@@ -19,24 +19,34 @@ static void add_range(struct memwatch_range *ranges, uint32_t *n, struct memwatc
 		ranges[(*n)++] = next;
 }
 
+/* Are all bytes in the list that changed, and no others? */
+static bool lists_all(const struct memwatch_event *event)
+{
+	uint64_t n_bytes = 0;
+	for (uint32_t i = 0; i < event->n_changes; i++)
+		n_bytes += event->changes[i].size_bytes;
+	return n_bytes == event->changed_bytes;
+}
+
 /* Both lists are in order. */
-static void join_ranges(struct event *event, const struct memwatch_event *earlier)
+void merge_ranges(struct event *event, const struct memwatch_event *earlier)
 {
 	struct memwatch_event *shown = &event->shown;
 	struct memwatch_range mine[MEMWATCH_CHANGES_MAX];
 	uint32_t n = 0, n_mine = shown->n_changes, i = 0, j = 0;
-	uint64_t n_bytes = 0;
+	uint64_t n_bytes = 0, end = 0;
+	bool all = lists_all(shown) && lists_all(earlier);
 	memcpy(mine, event->ranges, n_mine * sizeof *mine);
 	while (i < n_mine || j < earlier->n_changes) {
 		bool first = j == earlier->n_changes || (i < n_mine && mine[i].offset <= earlier->changes[j].offset);
-		add_range(event->ranges, &n, first ? mine[i++] : earlier->changes[j++]);
+		struct memwatch_range next = first ? mine[i++] : earlier->changes[j++];
+		add_range(event->ranges, &n, next);
+		end = max_u64(end, next.offset);
+		n_bytes += max_u64(end, next.offset + next.size_bytes) - end;
+		end = max_u64(end, next.offset + next.size_bytes);
 	}
-	for (i = 0; i < n; i++)
-		n_bytes += event->ranges[i].size_bytes;
 	shown->n_changes = n;
-	/* What the last of too many ranges spans is not all changed. */
-	shown->changed_bytes = n && n < MEMWATCH_CHANGES_MAX ? n_bytes
-							     : max_u64(shown->changed_bytes, earlier->changed_bytes);
+	shown->changed_bytes = all ? n_bytes : max_u64(shown->changed_bytes, earlier->changed_bytes);
 }
 
 static void compare_values(struct event *event, struct diff *diff, uint8_t *before)
@@ -84,6 +94,6 @@ void merge_event(struct event *event, const struct memwatch_event *earlier, stru
 	if (shown->old_value && shown->new_value)
 		compare_values(event, diff, before);
 	else
-		join_ranges(event, earlier);
+		merge_ranges(event, earlier);
 	demote_author(event);
 }

@@ -4,7 +4,7 @@
  */
 #include "post.h"
 
-#include "emit.h"
+#include "deliver.h"
 #include "resolver.h"
 
 #include <string.h>
@@ -86,7 +86,7 @@ int post_event(struct engine *engine, struct region *region, const struct memwat
 	fill_where(event, post);
 	region->detected++;
 	watcher->ledger.detected++;
-	emit_append(watcher, region, event);
+	deliver_event(watcher, region, event);
 	resolver_announce(engine->resolver, watcher->log);
 	*ret_seq = region->meta->last_seq;
 	return 0;

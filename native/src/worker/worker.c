@@ -21,6 +21,7 @@
 
 #include "emit.h"
 #include "guard.h"
+#include "held.h"
 #include "precise.h"
 #include "proof.h"
 #include "resolver.h"
@@ -448,7 +449,7 @@ static void look(struct engine *engine, struct plan *plan)
 			plan->tick_ns = earlier(plan->tick_ns, engine->backends[b]->tick(now_ns));
 	if (!plan->next_poll_ns && has_polled(engine))
 		plan->next_poll_ns = now_ns;
-	plan->due_ns = emit_due(engine, false);
+	plan->due_ns = held_due(engine, false);
 	announce(engine);
 }
 
@@ -498,7 +499,7 @@ static bool work(struct engine *engine, struct plan *plan)
 		pthread_mutex_lock(&engine->lock);
 		uint64_t n_notes = engine->who.n, n_written = atomic_load(&engine->n_pages_written);
 		pass(engine, request.flush || sweep, request.flush, (struct span){ 0 });
-		plan->due_ns = emit_due(engine, request.flush);
+		plan->due_ns = held_due(engine, request.flush);
 		announce(engine);
 		uint64_t now_ns = time_monotonic_ns(), spent_ns = time_cpu_ns(), took_ns = spent_ns - plan->spent_ns;
 		plan->spent_ns = spent_ns;
@@ -515,7 +516,7 @@ static bool work(struct engine *engine, struct plan *plan)
 		pthread_mutex_lock(&engine->pass_lock);
 		pthread_mutex_lock(&engine->lock);
 		poll_in_turn(engine, plan);
-		plan->due_ns = emit_due(engine, false);
+		plan->due_ns = held_due(engine, false);
 		pthread_mutex_unlock(&engine->lock);
 		pthread_mutex_unlock(&engine->pass_lock);
 	} else if (plan->next_poll_ns) {
