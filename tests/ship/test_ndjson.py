@@ -120,6 +120,62 @@ def test_a_torn_line_is_cut_off(watch: Watch, ship: Start, runtime: Path) -> Non
     assert [each["id"] for each in lines(file)] == ["of before", f"{watched.epoch}-1"]
 
 
+def test_a_last_line_of_somebody_else_stays(runtime: Path) -> None:
+    file = runtime / "notes"
+    for text, left in (
+        (b"notes\nof mine", b"notes\nof mine\n"),
+        (b'{"mine": 1}', b'{"mine": 1}\n'),
+        (b"whole\n", b"whole\n"),
+        (b'whole\n{"id":"x-1","se', b"whole\n"),
+        (b"whole\n{", b"whole\n"),
+        (b"whole\n" + bytes(70000), b"whole\n"),
+        (b"", b""),
+    ):
+        file.write_bytes(text)
+        file.chmod(0o600)
+        Ndjson(str(file), Numbers(), lambda sentence: None).close()
+        assert file.read_bytes() == left
+
+
+def test_a_new_watcher_in_the_place_of_one_before_is_read(watch: Watch, ship: Start, runtime: Path) -> None:
+    """It has another token, and the process is the same."""
+    watched, file = watch(), runtime / "events.ndjson"
+    watched.write(2)
+    shipper = ship("--to", file).start()
+    wait_for(lambda: len(lines(file)) == 2)
+    watched.say("again")
+    assert watched.write(3) == 3
+    wait_for(lambda: len(lines(file)) == 6, what="two events, a restart, three events")
+    first, _, restart, *events = lines(file)
+    assert (restart["kind"], restart["previous_epoch"], restart["previous_seq"]) == ("restart", first["epoch"], 2)
+    assert [(each["epoch"], each["seq"]) for each in events] == [(restart["epoch"], seq) for seq in (1, 2, 3)]
+    assert shipper.end() == 0
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        {"seq": 1, "source": "s"},
+        {"seq": 1, "source": "s", "time": "now"},
+        {"seq": 1, "source": "s", "time": float("nan")},
+        {"seq": -1, "source": "s", "time": 1.0},
+        {"seq": True, "source": "s", "time": 1.0},
+        {"seq": 2**70, "source": "s", "time": 1.0},
+        [],
+    ],
+    ids=str,
+)
+def test_a_cursor_that_is_damaged_is_none(runtime: Path, cursor: object) -> None:
+    """At the start, with a sentence: later everything would be sent again and again."""
+    state = runtime / "state.json"
+    state.write_text(json.dumps({"version": 1, "cursors": {"0123456789abcdef": cursor}}))
+    with pytest.raises(ValueError, match="holds no cursors"):
+        Cursors(str(state))
+    state.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="holds no cursors"):
+        Cursors(str(state))
+
+
 def test_two_shippers_with_the_same_cursors(watch: Watch, ship: Start, runtime: Path) -> None:
     watch().write(1)
     shipper = ship("--to", runtime / "file").start()

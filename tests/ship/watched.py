@@ -55,6 +55,11 @@ with contextlib.suppress(BrokenPipeError):
         command, _, argument = line.strip().partition(" ")
         if command == "write":
             write(int(argument))
+        elif command == "again":  # another watcher at the same place
+            watcher.close()
+            watcher = memwatch.MemoryWatcher(event_capacity=capacity, window_ms=1)
+            watcher.watch(counter, "counter")
+            server = watcher.serve(port=server.port, service=service)
         elif command == "other":
             other[0] = (other[0] + 1) % 256
             watcher.flush()

@@ -165,7 +165,11 @@ class Client:
         return answer
 
     def _refuse(self, answer: http.client.HTTPResponse) -> None:
-        body = answer.read(ERROR_BYTES)
+        try:
+            body = answer.read(ERROR_BYTES)
+        except BROKEN as error:
+            self._connection.close()
+            raise Gone(f"{self.found.title} broke off: {error}") from None
         try:
             said = json.loads(body)
             sentence = said["error"]

@@ -94,7 +94,8 @@ class Reader:
         """Hands a line on; the place behind it."""
         kind = said.get("kind")
         if kind == "bookmark":
-            return place._replace(seq=max(place.seq, said["seq"]))
+            epoch = said.get("epoch") or place.epoch  # events do not say it; a number is one of an epoch's only
+            return place._replace(epoch=epoch, seq=max(place.seq, said["seq"]))
         self._lines.put(Line(self.found, said))
         if kind == "reset":
             return Since(said["epoch"], 0, place.from_ms)
@@ -221,13 +222,17 @@ def _print_once(options: argparse.Namespace) -> None:
         begin: Since = options.since or Since(from_ms=0)
         events: list[dict[str, Any]] = []
         missed, place, epoch = 0, begin.seq, begin.epoch
+        end: Optional[int] = None  # what is written meanwhile may have none
         while True:
             query = {"since": place, "epoch": epoch, "from_ms": begin.from_ms, "name": options.name or None}
             page = client.json("/api/v1/events", **query, limit=1000)
-            events += page["events"]
-            missed += page["missed"] if begin.epoch or place else 0
-            if page["next"] == place or page["next"] >= page["newest"]:
-                return events if options.since else events[-options.lines :], missed
+            end = page["newest"] if end is None else end
+            events += [event for event in page["events"] if event["seq"] <= end]
+            missed += page["missed"] if options.since or place else 0
+            if options.since is None:
+                del events[: max(len(events) - options.lines, 0)]
+            if page["next"] == place or page["next"] >= end:
+                return events, missed
             place, epoch = page["next"], page["epoch"]
 
     streams = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -27,6 +28,12 @@ def default_path(destination: str) -> str:
     return os.path.join(base, "memwatch", f"ship-{hashlib.sha256(destination.encode()).hexdigest()[:12]}.json")
 
 
+def _is_cursor(said: dict[str, Any]) -> bool:
+    seq, moment = said["seq"], said["time"]
+    is_seq = type(seq) is int and 0 <= seq < 2**64
+    return is_seq and isinstance(said["source"], str) and type(moment) in (int, float) and math.isfinite(moment)
+
+
 class Cursors:
     """By epoch, the seq up to which all is delivered; and which epoch a source had last. Any thread may ask."""
 
@@ -42,7 +49,11 @@ class Cursors:
         except BlockingIOError:
             os.close(self._lock)
             raise ValueError(f"{path} is another shipper's now: give this one a --state of its own") from None
-        self._cursors: dict[str, dict[str, Any]] = self._read()
+        try:
+            self._cursors: dict[str, dict[str, Any]] = self._read()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def close(self) -> None:
         """Lets others have them."""
@@ -53,11 +64,11 @@ class Cursors:
             with open(self.path, encoding="utf-8") as file:
                 said = json.load(file)
             cursors = said["cursors"]
-            if not all(isinstance(each["seq"], int) and isinstance(each["source"], str) for each in cursors.values()):
+            if not all(map(_is_cursor, cursors.values())):
                 raise ValueError
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(
                 f"{self.path} holds no cursors: move it away, and everything that is kept is shipped again"
             ) from None

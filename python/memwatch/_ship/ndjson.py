@@ -1,6 +1,7 @@
 """A file of lines: each record a line of JSON, on the disk before it counts as delivered.
 
 What a crash left of a last line is cut off when the file is opened again: it was never acknowledged, and comes again.
+A last line of somebody else stays, and has its end put behind it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from memwatch._ship.retry import Waiting
 from memwatch._ship.sink import Say
 
 BLOCK = 1 << 16
+BEGIN = b'{"id"'
 
 
 class Ndjson:
@@ -46,8 +48,13 @@ class Ndjson:
                 end = begin + at + 1
                 break
             end = begin
-        if end != size:
+        if end == size:
+            return
+        first = os.pread(descriptor, len(BEGIN), end)
+        if BEGIN.startswith(first) or not first.strip(b"\0"):  # or what was never written, after a crash of the machine
             os.ftruncate(descriptor, end)
+        else:
+            os.write(descriptor, b"\n")
 
     def close(self) -> None:
         """All is on the disk by now."""

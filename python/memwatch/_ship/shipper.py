@@ -39,12 +39,17 @@ class Reader(threading.Thread):
     def __init__(self, plan: Plan, found: Found, stop: threading.Event) -> None:
         super().__init__(name=f"memwatch-ship-{found.pid}", daemon=True)
         self.found, self.failure = found, ""
+        self._replaced = threading.Event()
         self._plan, self._stop_asked = plan, stop
         self._source = Source(found, plan.names)
 
     def cancel(self) -> None:
         """Any thread, after the stop was asked for: nobody waits for the next event."""
         self._source.cancel()
+
+    def replace(self) -> None:
+        """Another watcher is at this place, with a token of its own: who is refused from now on ends."""
+        self._replaced.set()
 
     def run(self) -> None:
         """Until there is nobody to read, or nothing more to read, or the end."""
@@ -70,7 +75,7 @@ class Reader(threading.Thread):
             except Another:
                 waiting = self._waiting()
             except (Gone, Refused) as error:
-                if self._has_ended():
+                if self._has_ended() or self._replaced.is_set():
                     return
                 self._plan.numbers.failed("source", str(error))
                 self._plan.say(str(error))
@@ -143,6 +148,7 @@ class Shipper:
         failures: list[str] = []
         while not self._stop.is_set():
             found = self._find()
+            self._reap()
             for each in found:
                 self._begin(each)
             self._plan.numbers.sources(sum(reader.is_alive() for reader in self._readers.values()))
@@ -151,7 +157,6 @@ class Shipper:
                 failures += [reader.failure for reader in self._readers.values() if reader.failure]
                 every_round()
                 return failures
-            self._reap()
             every_round()
             self._stop.wait(LOOK_S)
         for reader in self._readers.values():
@@ -162,12 +167,15 @@ class Shipper:
 
     def _begin(self, found: Found) -> None:
         key = (found.container, found.address)  # one reader for each place, whoever is there
-        if key not in self._readers:
+        if key in self._readers:
+            if self._readers[key].found.epoch != found.epoch:
+                self._readers[key].replace()
+        else:
             self._readers[key] = Reader(self._plan, found, self._stop)
             self._readers[key].start()
 
     def _reap(self) -> None:
-        """Readers that have ended are forgotten; one whose watcher is still there begins anew in the next round."""
+        """Readers that have ended are forgotten; one whose watcher is still there begins anew."""
         for key, reader in list(self._readers.items()):
             if not reader.is_alive():
                 if reader.failure:
