@@ -90,6 +90,21 @@ elif how == "deep":
     sum(range(250_000_000))  # no other Python runs meanwhile
     print("back", flush=True)
     work()
+elif how == "gil":
+    sys.setswitchinterval(1000)  # who waits for the GIL wakes up as seldom
+
+    end = time.monotonic() + 8
+
+    def hold():
+        while time.monotonic() < end:
+            sum(range(1_000_000))
+            time.sleep(0)
+        work()
+
+    for _ in range(8):
+        threading.Thread(target=hold, daemon=True).start()
+    while True:
+        time.sleep(0.001)
 elif how == "busy":
     while True:
         settings.change()
@@ -207,6 +222,18 @@ def test_a_storm_of_signals_ends_nobody(start, shell):
         assert done.returncode == 0, done.stderr
         done = shell("detach", process.pid, "--timeout", 90)
         assert (done.returncode, process.poll()) == (0, None), done.stderr
+
+
+@needs_a_way
+@needs_parts
+@pytest.mark.timeout(300)
+def test_a_main_thread_that_waits_for_the_gil_is_not_called_into(start, shell):
+    """Its lock is taken: it would wait within the wait, and so would everybody."""
+    process = start("gil")
+    done = shell("attach", process.pid, "--no-serve", "--timeout", 90, "--watch", "settings:data")
+    assert (done.returncode, process.poll()) == (0, None), done.stderr
+    done = shell("detach", process.pid, "--timeout", 90)
+    assert (done.returncode, process.poll()) == (0, None), done.stderr
 
 
 @needs_a_way

@@ -7,10 +7,12 @@ the program.
 
 Before 3.14 it is gdb, which stops the process, calls two or three functions in it and lets go. It sets no breakpoint of
 its own and waits for nothing, so that it is soon out again, also when we are killed meanwhile. A main thread that waits
-in the kernel has let go of the GIL and holds no lock of the allocator: the lines run there. One that is busy gets a
-pending call, which the interpreter makes between two instructions, where nothing is half done. A main thread that has
-gone to wait meanwhile is asked once more: who of the lines comes first takes the answer's place, and the others do
-nothing. All that the main thread does is to start a thread, which waits until gdb has gone.
+in the kernel has let go of the GIL and holds no lock of the allocator: the lines run there, if it is still in the call
+that it was seen in when gdb has stopped it. One that waits for the GIL is within the very lock that it would wait for
+once more, and the whole process would stand still. It gets a pending call, as one that is busy, which the interpreter
+makes between two instructions, where nothing is half done. A main thread that has gone to wait meanwhile is asked once
+more: who of the lines comes first takes the answer's place, and the others do nothing. All that the main thread does is
+to start a thread, which waits until gdb has gone.
 
 The lines are in a folder that only the process's user can enter, below its own root. It answers on a socket there.
 """
@@ -27,7 +29,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 from memwatch._cli.frame import Failure
 from memwatch._cli.preflight import Target
@@ -41,7 +43,8 @@ _CALLS, _SIGNAL = "memwatch: calls", "received signal"  # said by gdb
 _PAGE_BYTES = 4096
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _SEM_WAIT = (0x89, 0x189)  # operations of futex(2) that are no lock's: semaphores and conditions
-_FUTEX = 202
+_FUTEX = 202 if platform.machine() == "x86_64" else 98
+_BSS_BYTES = 4 << 20  # more than any Python has
 _SEIZE, _INTERRUPT, _DETACH, _PEEKUSER, _POKEUSER = 0x4206, 0x4207, 17, 3, 6
 _RAX, _ORIG_RAX = 80, 120
 _RESTARTS = range(-516, -511)
@@ -229,12 +232,12 @@ def run_inside(target: Target, function: str, argument: Any, timeout_s: float) -
             _by_interpreter(target, script, deadline)
             return _answer(target, listener, deadline, lambda: wake(target.pid))
         lines = _lines(script, report)
-        waits = _waits(target.pid)
-        _by_gdb(target, lines, waits, deadline)
+        _by_gdb(target, lines, _wait_of(target.pid), deadline)
 
         def ask_again() -> None:
-            if os.path.exists(report) and _waits(target.pid):  # gdb and an import of theirs do not go together
-                _by_gdb(target, lines, True, deadline)
+            wait = _wait_of(target.pid) if os.path.exists(report) else None
+            if wait is not None:  # gdb and an import of theirs do not go together
+                _by_gdb(target, lines, wait, deadline)
 
         return _answer(target, listener, deadline, ask_again)
 
@@ -307,10 +310,19 @@ def wake(pid: int) -> None:
 # --- before 3.14 ------------------------------------------------------------------------------------------------------
 
 
-def _waits(pid: int) -> bool:
-    """Whether the main thread waits in the kernel, where it holds no lock: three looks see the same call.
+class Wait(NamedTuple):
+    """The system call that a thread waits in: its number, its first argument, and the thread's registers."""
 
-    A thread that waits for the GIL waits for a condition, and wakes up often; we would take the GIL in its midst.
+    number: int
+    first: int
+    stack: int
+    code: int
+
+
+def _wait_of(pid: int) -> Optional[Wait]:
+    """Where the main thread waits in the kernel without a lock: three looks see the same call. None: it does not.
+
+    A thread that waits for the GIL waits for a condition, wakes up often, and that condition is the runtime's.
     """
     seen = set()
     for _ in range(3):
@@ -320,15 +332,30 @@ def _waits(pid: int) -> bool:
             with open(f"/proc/{pid}/task/{pid}/status", encoding="utf-8", errors="replace") as file:
                 waits = next((line for line in file if line.startswith("voluntary_ctxt_switches")), "")
         except OSError:
-            return False
+            return None
         seen.add((call, waits if call.startswith(f"{_FUTEX} ") else ""))
         time.sleep(0.03)
-    if len(seen) > 1:
-        return False
     words = seen.pop()[0].split()
-    if words[0] in ("running", "-1"):
-        return False
-    return int(words[0]) != _FUTEX or int(words[2], 16) in _SEM_WAIT
+    if seen or len(words) < 9:  # it runs, or waits outside of a call
+        return None
+    wait = Wait(int(words[0]), *(int(words[n], 16) for n in (1, 7, 8)))
+    is_lock = wait.number == _FUTEX and (int(words[2], 16) not in _SEM_WAIT or _is_static(pid, wait.first))
+    return None if is_lock else wait
+
+
+def _is_static(pid: int, address: int) -> bool:
+    """Whether it is in the data of a program or a library, as the lock of the GIL is; others are allocated."""
+    file_end = 0
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            span, _, _, _, _, *path = line.split(maxsplit=5)
+            start, end = (int(word, 16) for word in span.split("-"))
+            is_file = bool(path) and path[0].startswith("/")
+            if start <= address < end:
+                is_bss = not path and start == file_end and address < start + _BSS_BYTES
+                return is_file or is_bss
+            file_end = end if is_file else 0
+    return True
 
 
 def _gdb_script(calls: str) -> str:
@@ -342,20 +369,29 @@ detach
 """
 
 
-def _gdb_calls(lines: str, waits: bool) -> str:
+def _still(wait: Optional[Wait]) -> str:
+    """For gdb: whether the thread that it has stopped waits where it was seen to wait."""
+    if wait is None:
+        return "0"
+    place = f"(unsigned long)$sp == {wait.stack} && (unsigned long)$pc == {wait.code}"
+    if platform.machine() != "x86_64":
+        return place
+    call = f"$orig_rax == {wait.number} && (unsigned long)$rdi == {wait.first}"
+    return f"{place} && {call} && ($rax == -4 || ($rax >= {_RESTARTS[0]} && $rax <= {_RESTARTS[-1]}))"
+
+
+def _gdb_calls(lines: str, wait: Optional[Wait]) -> str:
     """What gdb calls in the process.
 
     The lines come into a page of their own: where gdb would put them, malloc, the thread may just be.
     """
-    x86 = platform.machine() == "x86_64"
-    still = f"$orig_rax >= 0 && ($rax == -4 || ($rax >= {_RESTARTS[0]} && $rax <= {_RESTARTS[-1]}))"  # as it is stopped
     prototype = "unsigned long(*)(void*,unsigned long,int,int,int,long)"
     mmap = f"(({prototype})mmap)((void*)0,{_PAGE_BYTES},3,{_MAP_PRIVATE_ANONYMOUS},-1,0)"
     return f"""\
 echo {_CALLS}\\n
 set $memwatch_lines = {mmap}
 restore {lines} binary $memwatch_lines
-if {int(waits)} && {still if x86 else "1"}
+if {_still(wait)}
 set $memwatch_state = ((int(*)(void))PyGILState_Ensure)()
 call ((int(*)(const char*))PyRun_SimpleString)((char*)$memwatch_lines)
 call ((void(*)(int))PyGILState_Release)($memwatch_state)
@@ -365,7 +401,7 @@ end
 """
 
 
-def _by_gdb(target: Target, lines: bytes, waits: bool, deadline: float) -> None:
+def _by_gdb(target: Target, lines: bytes, wait: Optional[Wait], deadline: float) -> None:
     """No signal is gdb's: the process would not come back from a call in which one came, a SIGTRAP of ours say."""
     command = ["gdb", "-batch", "-nx", "-nw", "-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
     command += ["-ex", "set confirm off", "-ex", "handle all nostop print pass"]
@@ -377,11 +413,11 @@ def _by_gdb(target: Target, lines: bytes, waits: bool, deadline: float) -> None:
         with open(steps, "w", encoding="utf-8") as file:
             file.write(_gdb_script(calls))
         with open(calls, "w", encoding="utf-8") as file:
-            file.write(_gdb_calls(f"{own}/lines", waits))
+            file.write(_gdb_calls(f"{own}/lines", wait))
         said = _run([*command, "-x", steps], target.pid, deadline, "gdb", calls)
     if "No symbol" in said or "Error in sourced" in said:
         raise Failure(f"gdb cannot call into {target.executable}: {_last_line(said)}")
-    if waits and _SIGNAL in said:
+    if wait is not None and _SIGNAL in said:
         wake(target.pid)  # the call that it waits in goes on as if there had been none
 
 
