@@ -312,6 +312,43 @@ BACKEND_TEST(half_of_the_memory_may_vanish)
 	memwatch_close(watcher);
 }
 
+static void check_written(memwatch *watcher, uint64_t id, uint8_t *memory, uint8_t value)
+{
+	poke(memory, value);
+	const struct memwatch_event *event = last_event(watcher, id);
+	CHECK(event && event->kind == MEMWATCH_EVENT_CHANGE);
+	CHECK_EQ(event->new_value[memory - (uint8_t *)(uintptr_t)info_of(watcher, id).address], value);
+	memwatch_event_unref(event);
+}
+
+BACKEND_TEST(what_the_host_opens_itself_is_seen)
+{
+	uint8_t *memory = map_pages(3);
+	memwatch *watcher = open_backend(backend);
+	uint64_t id = add_region(watcher, memory, PAGE, "a");
+	OK(mprotect(memory, PAGE, PROT_READ | PROT_WRITE));
+	check_written(watcher, id, memory, 1);
+	check_written(watcher, id, memory, 2);
+	OK(mprotect(memory, PAGE, PROT_READ));
+	OK(mprotect(memory, PAGE, PROT_READ | PROT_WRITE));
+	check_written(watcher, id, memory + 8, 3);
+	memwatch_close(watcher);
+}
+
+/* uffd ends the region, since what lies there is not what was watched. */
+TEST(what_the_host_lays_over_it_is_seen)
+{
+	uint8_t *memory = map_pages(1);
+	memwatch *watcher = open_backend("mprotect");
+	uint64_t id = add_region(watcher, memory, PAGE, "a");
+	poke(memory, 1);
+	flush(watcher);
+	CHECK(mmap(memory, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory);
+	check_written(watcher, id, memory, 2);
+	check_written(watcher, id, memory, 3);
+	memwatch_close(watcher);
+}
+
 /* With mprotect the moved pages are still protected, and nobody knows them: the host would die. */
 static void moved_memory_ends_the_region(const char *backend)
 {

@@ -116,6 +116,8 @@ struct backend {
 	 * read afterwards is not older than any write that was collected. -ENOMEM: nothing is lost, ask again.
 	 */
 	int (*collect)(struct span span, struct span_list *written);
+	/* The same for pages that somebody else has opened, which it leaves open. Of a full pass; may be NULL. */
+	int (*collect_opened)(struct span_list *opened);
 	/* Appends those that were written since, without arming them; may be NULL. */
 	void (*peek)(struct span span, struct span_list *written);
 	/* Now and then, on the worker; may be NULL. Returns when to come again at the latest, 0: no wish. */

@@ -12,7 +12,7 @@
  * Its price: a system call that writes into a closed page fails with EFAULT, and a thread that blocks SIGSEGV is killed
  * by its own write, and one whose alternate signal stack shares a page with a region by its next fault. Pages of
  * mappings that are not plain read-write memory, of the caller's stack, and of the alternate signal stacks of threads
- * that have watched or opened, are refused.
+ * that have watched or opened, are refused. What the host opens itself is left open, and compared by every sweep.
  *
  * Loss: none; a full ring loses the author.
  */
@@ -230,6 +230,34 @@ static int arm(struct span span)
 	return error;
 }
 
+struct finding {
+	struct span_list *opened;
+	int error;
+};
+
+static bool find_opened(const struct mapping *mapping, const char *path, void *arg)
+{
+	struct finding *finding = arg;
+	struct span run;
+	(void)path;
+	for (uint64_t at = mapping->start;
+	     mapping->writable && !finding->error && page_set_next(&pages, at, mapping->end, &run); at = run.end)
+		finding->error = span_list_add(finding->opened, run.start, run.end);
+	return !finding->error;
+}
+
+/*
+ * Pages that somebody else has opened, by mprotect or with a mapping in their place. They stay as they are, since we do
+ * not know what for. Pages that are marked are open as well.
+ */
+static int collect_opened(struct span_list *opened)
+{
+	struct finding finding = { opened, 0 };
+	if (atomic_load(&pages.n_pages))
+		maps_each(0, ADDRESS_END, find_opened, &finding);
+	return finding.error;
+}
+
 static int collect(struct span span, struct span_list *written)
 {
 	struct span run;
@@ -335,6 +363,7 @@ const struct backend fault_mprotect = {
 	.arm = arm,
 	.disarm = disarm,
 	.collect = collect,
+	.collect_opened = collect_opened,
 	.tick = tick,
 	.handler_lost = handler_lost,
 	.fork_child = fork_child,

@@ -282,6 +282,9 @@ static void begin_full(struct engine *engine)
 	engine->pass.dropped_now = atomic_load(&engine->ring.dropped);
 	if (engine->source)
 		engine->source->mark();
+	for (unsigned b = 0; b < engine->n_backends; b++)
+		if (engine->backends[b]->collect_opened)
+			engine->backends[b]->collect_opened(&engine->pass.written);
 }
 
 /* Which of the window's stores have run. Others may have the lock meanwhile. */
