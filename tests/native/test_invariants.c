@@ -219,6 +219,36 @@ static void apply_patch(const struct memwatch_event *event, uint8_t *mirror)
 	}
 }
 
+/* What no range lists is as it was. */
+static void check_preview(const struct memwatch_event *event)
+{
+	uint64_t at = 0, head = event->old_preview && event->new_preview ? event->preview_bytes : 0;
+	for (uint32_t i = 0; at < head; i++) {
+		uint64_t from = i < event->n_changes ? event->changes[i].offset : head, to = from < head ? from : head;
+		IS(to <= at || memcmp(event->old_preview + at, event->new_preview + at, to - at) == 0);
+		at = i < event->n_changes ? from + event->changes[i].size_bytes : head;
+	}
+}
+
+/* Both sides have the same items, and each is in a range. */
+static void check_excerpt(const struct memwatch_event *event)
+{
+	uint64_t run[2], other[2];
+	for (uint64_t at = 0; at < event->excerpt_bytes; at += sizeof run + run[1]) {
+		memcpy(run, event->old_excerpt + at, sizeof run);
+		memcpy(other, event->new_excerpt + at, sizeof other);
+		IS(run[0] == other[0] && run[1] == other[1] && run[1] > 0);
+		IS(run[0] % event->item_bytes == 0 && run[1] % event->item_bytes == 0);
+		IS(run[0] + run[1] <= event->size_bytes && run[0] + run[1] > event->preview_bytes);
+		for (uint64_t item = run[0]; item < run[0] + run[1]; item += event->item_bytes) {
+			uint32_t i = 0;
+			while (i < event->n_changes && event->changes[i].offset + event->changes[i].size_bytes <= item)
+				i++;
+			IS(i < event->n_changes && event->changes[i].offset < item + event->item_bytes);
+		}
+	}
+}
+
 static void check_where(const struct memwatch_event *event)
 {
 	const struct memwatch_where *where = &event->where;
@@ -348,6 +378,8 @@ static void check_event(struct table *table, const struct memwatch_event *event)
 	IS(event->size_bytes == watched->kind.size_bytes);
 	IS(event->time_ns <= event->detected_ns);
 	check_ranges(event);
+	check_preview(event);
+	check_excerpt(event);
 	check_where(event);
 	check_policy(table, watched, event);
 	if (table->options.values == MEMWATCH_VALUES_FULL && !is_hashed(watched)) {
@@ -536,6 +568,8 @@ static void watch_row(struct options row)
 BACKENDS_ROW(by_default, .patches = 0)
 BACKENDS_ROW(with_patches_alone, .patches = 1, .inline_threshold = 1, .history_budget = 100000)
 BACKENDS_ROW(with_a_condition_and_a_rate, .inline_threshold = 1 << 20, .max_rate = 50, .when = MEMWATCH_WHEN_GT)
+ROW(with_a_condition_a_rate_and_keys, .inline_threshold = 16, .max_rate = 50, .when = MEMWATCH_WHEN_GT)
+ROW(with_previews_a_condition_and_a_rate, .values = MEMWATCH_VALUES_PREVIEW, .max_rate = 50, .when = MEMWATCH_WHEN_GT)
 ROW(by_one_writer, .alone = true)
 ROW(with_patches, .patches = 1)
 ROW(with_a_small_ring, .patches = 1, .ring_capacity = 16)
