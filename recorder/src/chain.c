@@ -184,11 +184,6 @@ static const uint8_t *load(struct run *run, const struct memwatch_event *event, 
 	return n == (int64_t)event->size_bytes ? bytes : NULL;
 }
 
-static const uint8_t *old_value(struct run *run, const struct memwatch_event *event)
-{
-	return load(run, event, event->old_value, event->storage_key_old, &run->before);
-}
-
 static const uint8_t *new_value(struct run *run, const struct memwatch_event *event)
 {
 	return load(run, event, event->new_value, event->storage_key_new, &run->after);
@@ -199,6 +194,21 @@ static const uint8_t *new_value(struct run *run, const struct memwatch_event *ev
 static bool has_patch(const struct run *run, const struct memwatch_event *event)
 {
 	return event->patch && event->patch_bytes <= base_max_bytes(run);
+}
+
+/*
+ * What the event before left; NULL when it cannot be had. An event without a patch may begin with another value: with
+ * what its condition has kept back since.
+ */
+static const uint8_t *value_before(struct run *run, const struct memwatch_event *event)
+{
+	if (has_patch(run, event))
+		return load(run, event, event->old_value, event->storage_key_old, &run->before);
+	uint8_t *bytes = room(run, &run->before, event->size_bytes);
+	int64_t size = (int64_t)event->size_bytes;
+	bool is_kept = bytes && memwatch_version_read(run->watcher, event->region_id, event->seq - 1, bytes,
+						      (size_t)event->size_bytes) == size;
+	return is_kept ? bytes : NULL;
 }
 
 /* The value is taken anew: as it is after this event or, where that is gone, as it is now. */
@@ -227,7 +237,7 @@ static int begin(struct run *run, struct known *variable, const struct memwatch_
 	int64_t first = run_id_of(run, event->seq) - 1, gap = run_id_of(run, run->now.gap_seq);
 	int64_t last = variable->now.last_id, id = gap > last ? gap : last;
 	int fits = base_fits(run, event->size_bytes);
-	const uint8_t *value = fits > 0 ? old_value(run, event) : NULL;
+	const uint8_t *value = fits > 0 ? value_before(run, event) : NULL;
 	if (!value)
 		return fits < 0 ? fits : 0;
 	if (variable->now.chain == CHAIN_NONE || id > first)
@@ -246,9 +256,10 @@ static int add_patched(struct run *run, struct known *variable, const struct mem
 	if (has_patch(run, event)) {
 		error = put_event_patch(run, event, cells);
 	} else {
-		const uint8_t *after = new_value(run, event), *before = after ? old_value(run, event) : NULL;
-		if (before)
-			error = put_value_patch(run, event, before, after, cells);
+		const uint8_t *after = new_value(run, event), *before = after ? value_before(run, event) : NULL;
+		const uint8_t *from = before ? before : event->old_value; /* which the event itself shows */
+		if (after && from)
+			error = put_value_patch(run, event, from, after, cells);
 		begun = begun && before;
 	}
 	return error || begun ? error : take_anew(run, variable, event);

@@ -190,19 +190,20 @@ def test_what_is_decoded_live_is_decoded_in_a_recording(path):
 
 def test_changes_that_a_condition_kept_back_are_in_later_values(watch, path, opened):
     watched = watch()
-    large, small = numpy.zeros(2000), numpy.zeros(())
+    large, few, small = numpy.zeros(2000), numpy.zeros(10), numpy.zeros(())
     watched.add(large, "large", when=("gt", 5.0))
+    watched.add(few, "few", when=("gt", 5.0))
     watched.add(small, "small", when=("gt", 5.0))
     copies = {}
     for value in (1.0, 6.0, 2.0, 3.0, 7.0):
-        large[int(value) * 100], small[...] = value, value
-        copies[watched.settle()] = (large.tobytes(), small.tobytes())
+        large[int(value) * 100], few[int(value)], small[...] = value, value, value
+        copies[watched.settle()] = (large.tobytes(), few.tobytes(), small.tobytes())
     watched.commit()
     history = opened(path)
     told = [event.seq for event in history.events()]
-    assert len(told) == 4
-    assert history.value_at("large", seq=told[-1], raw=True) == copies[told[-1]][0]
-    assert history.value_at("small", seq=told[-1], raw=True) == copies[told[-1]][1]
+    assert len(told) == 6
+    for name, copy in zip(("large", "few", "small"), copies[told[-1]]):
+        assert history.value_at(name, seq=told[-1], raw=True) == copy, name
 
 
 def test_merged_changes_are_in_the_value(watch, path, opened):
