@@ -3,7 +3,7 @@
  *
  *   exporter.c options.c error.c clock.c   open and close                        any thread
  *   routes.c                               libmicrohttpd, routing, checks        HTTP thread
- *   status.c values.c                      what is watched, its past             HTTP thread
+ *   status.c values.c sinks.c              what is watched, its past             HTTP thread
  *   discovery.c stale.c identity.c         how tools find us, and our names      opening thread
  *   metrics/                               /metrics                              HTTP thread
  *   feeds/                                 /api/v1/events and its stream         HTTP thread, woken by the pump

@@ -10,6 +10,7 @@
 #include "text/json.h"
 #include "http/reply.h"
 #include "server.h"
+#include "sinks.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -140,11 +141,10 @@ static void add_feeds(const struct memwatch_exporter *exporter, cJSON *root)
 
 static void add_recorders(const struct memwatch_exporter *exporter, cJSON *root)
 {
-	enum { SINKS_MAX = 32 };
-	struct memwatch_sink_info sinks[SINKS_MAX];
+	struct memwatch_sink_info *sinks = NULL;
 	cJSON *list = cJSON_AddArrayToObject(root, "recorders");
-	int n = memwatch_sink_list(exporter->watcher, sinks, SINKS_MAX);
-	for (int i = 0; i < n && i < SINKS_MAX; i++) {
+	int n = sinks_list(exporter->watcher, &sinks);
+	for (int i = 0; i < n; i++) {
 		const struct memwatch_sink_status *status = &sinks[i].status;
 		cJSON *item = sinks[i].has_status ? cJSON_CreateObject() : NULL;
 		if (!item)
@@ -158,6 +158,7 @@ static void add_recorders(const struct memwatch_exporter *exporter, cJSON *root)
 		add_u64(item, "max_bytes", status->max_bytes);
 		add_string(item, "message", status->message);
 	}
+	free(sinks);
 }
 
 static cJSON *build_status(const struct memwatch_exporter *exporter, const struct memwatch_stats *stats)

@@ -134,12 +134,21 @@ static PyObject *append(PyObject *list, PyObject *item)
 
 static PyObject *sinks_list(memwatch *native)
 {
-	enum { SINKS_MAX = 64 };
-	struct memwatch_sink_info infos[SINKS_MAX];
-	int n = memwatch_sink_list(native, infos, SINKS_MAX);
+	size_t room = 0;
+	struct memwatch_sink_info *infos = NULL;
+	int n = 1; /* a program may open any number of them */
+	while (n > 0 && (size_t)n > room) {
+		room = (size_t)n + 16;
+		PyMem_Free(infos);
+		infos = PyMem_Calloc(room, sizeof *infos);
+		if (!infos)
+			return PyErr_NoMemory();
+		n = memwatch_sink_list(native, infos, room);
+	}
 	PyObject *list = PyList_New(0);
-	for (int i = 0; list && i < n && i < SINKS_MAX; i++)
+	for (int i = 0; list && i < n; i++)
 		list = append(list, sink_dict(&infos[i]));
+	PyMem_Free(infos);
 	return list;
 }
 

@@ -173,6 +173,14 @@ def test_a_counter_waits_when_the_library_takes_back() -> None:
     assert result.stdout.split("\n")[:-1] == ["15 5 3", "16 5 3", "16 5 3", "17 5 3", "19 6 3", "19 6 4"]
 
 
+def test_what_closed_sinks_had_counted_stays() -> None:
+    states = ["5 7 0", "5 9 100", "0 2 0", "1 2 30", "1 0 0", "1 1 5"]
+    result = subprocess.run(
+        [compile_program("floor_check.c"), "sinks"], input="\n".join(states), capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split("\n")[:-1] == ["5 7 0", "5 9 100", "5 9 100", "6 9 130", "6 9 130", "6 10 135"]
+
+
 def test_formats_are_negotiated(service: Service) -> None:
     prometheus_2 = (
         "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"

@@ -75,3 +75,26 @@ def test_a_number_is_decoded_from_its_own_bytes_however_few_are_shown(preview: i
         assert (said["number"]["old_number"], said["number"]["new_number"]) == (1.5, 2.5)
         shown = (1.5, 2.5) if preview >= 8 else (None, None)
         assert (said["hidden"].get("old_number"), said["hidden"].get("new_number")) == shown
+
+
+def test_a_crowd_of_iterators_hides_no_callback() -> None:
+    """The newest sinks are listed first."""
+
+    def samples() -> dict[str, float]:
+        with urllib.request.urlopen(server.url.split("#")[0] + "metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    with MemoryWatcher() as watcher, watcher.serve(port=0) as server:
+        array = np.zeros(1)
+        watcher.watch(array, name="array")
+        watcher.set_callback(lambda event: None)
+        array[0] = 1
+        watcher.flush()
+        before = samples()
+        iterators = [watcher.events() for _ in range(100)]
+        after = samples()
+        assert after["memwatch_sinks"] == len(watcher.get_stats()["sinks"]) == 1 + len(iterators)
+        assert after["memwatch_callback_duration_seconds_count"] == 1
+        counters = {name for name in before if re.search(r"_(total|count|sum|bucket)(\{|$)", name)}
+        assert {name for name in counters if after[name] < before[name]} == set()

@@ -12,8 +12,10 @@
 #include "family.h"
 #include "variables.h"
 #include "http/reply.h"
+#include "sinks.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #ifdef __clang__
 #define COMPILER "clang " __clang_version__
@@ -21,7 +23,7 @@
 #define COMPILER "gcc " __VERSION__
 #endif
 
-enum { SINKS_MAX = 64, OPEN_SCRAPE_MS = 100 };
+enum { OPEN_SCRAPE_MS = 100 };
 
 /* --- samples ---------------------------------------------------------------------------------------------------- */
 
@@ -291,12 +293,14 @@ static void add_recorder(struct scrape *scrape, const struct memwatch_sink_statu
 		sum->last_commit_ns = status->last_commit_ns;
 }
 
-static void collect_sinks(struct scrape *scrape)
+static int collect_sinks(struct scrape *scrape)
 {
-	struct memwatch_sink_info sinks[SINKS_MAX];
-	int n = memwatch_sink_list(scrape->exporter->watcher, sinks, SINKS_MAX);
-	scrape->n_sinks = n < 0 ? 0 : (uint64_t)n;
-	for (int i = 0; i < n && i < SINKS_MAX; i++) {
+	struct memwatch_sink_info *sinks = NULL;
+	int n = sinks_list(scrape->exporter->watcher, &sinks);
+	if (n < 0)
+		return n;
+	scrape->n_sinks = (uint64_t)n;
+	for (int i = 0; i < n; i++) {
 		if (sinks[i].has_status)
 			add_recorder(scrape, &sinks[i].status);
 		if (strcmp(sinks[i].name, "callback") != 0)
@@ -306,6 +310,9 @@ static void collect_sinks(struct scrape *scrape)
 		scrape->callback.lag += sinks[i].lag;
 		add_histogram(&scrape->callback.duration, &sinks[i].duration);
 	}
+	free(sinks);
+	floor_sinks(&scrape->exporter->floor, &scrape->callback, &scrape->recorder);
+	return 0;
 }
 
 /* The stats last: then the total is never less than the sum of the variables. */
@@ -314,12 +321,13 @@ static int collect(struct scrape *scrape)
 	struct memwatch_exporter *exporter = scrape->exporter;
 	int error = labels_collect(&exporter->labels, exporter->watcher);
 	if (!error)
+		error = collect_sinks(scrape);
+	if (!error)
 		error = memwatch_stats_get(exporter->watcher, &scrape->stats);
 	if (error)
 		return error;
 	floor_raise(&exporter->floor, &scrape->stats);
 	labels_overflow(&exporter->labels, scrape->stats.ledger.delivered);
-	collect_sinks(scrape);
 	connections_count(&exporter->connections, &scrape->n_connections, &scrape->n_slow);
 	return 0;
 }
