@@ -89,6 +89,14 @@ def bytes_of(cell: Any, variable: Variable) -> Optional[bytes]:
 Piece = tuple[int, bytes, bytes]  # offset, old, new
 
 
+def _undone(value: bytes, pieces: list[Piece]) -> bytes:
+    """The value before what was written."""
+    before = bytearray(value)
+    for offset, old, _ in pieces:
+        before[offset : offset + len(old)] = old
+    return bytes(before)
+
+
 def _ranges(pieces: list[Piece]) -> list[tuple[int, int]]:
     """What differs in the pieces, as an event lists it: exact, but that the last range spans the rest."""
     ranges: list[tuple[int, int]] = []
@@ -156,7 +164,10 @@ class StoredEvent:
         if self.variable.whole:
             return bytes_of(self.new if after else self.old, self.variable)
         try:
-            return self.reader.value(self.variable, self.id if after else self.id - 1)
+            with self.reader.file.moment():
+                value = self.reader.value(self.variable, self.id)
+                pieces = [] if after else self.pieces  # none: they are not known, or have left
+                return value if after else _undone(value, pieces) if value and pieces else None
         except (KeyError, Error):
             return None
 
@@ -351,17 +362,17 @@ class Reader:
         )  # fmt: skip
         if last and not self._lost_between(variable, last[0], until):
             return bytes_of(last[1], variable)
+        base = None if last else self.file.row(
+            "SELECT id, value FROM bases WHERE variable = ? AND id <= ? ORDER BY id DESC LIMIT 1", number, until
+        )  # fmt: skip
+        if base and not self._lost_between(variable, base[0], until):
+            return bytes_of(base[1], variable)
         if until < variable.last_id:
             later = self.file.row(
                 "SELECT id, old FROM changes WHERE variable = ? AND id > ? ORDER BY id LIMIT 1", number, until
             )
             if later and not self._lost_between(variable, until, later[0]):
                 return bytes_of(later[1], variable)
-        base = None if last else self.file.row(
-            "SELECT id, value FROM bases WHERE variable = ? AND id <= ? ORDER BY id DESC LIMIT 1", number, until
-        )  # fmt: skip
-        if base and not self._lost_between(variable, base[0], until):
-            return bytes_of(base[1], variable)
         raise self._unknown(variable, until)
 
     def _base(self, variable: Variable, until: int) -> tuple[int, Optional[bytes]]:

@@ -4,8 +4,9 @@
  * event is the newest base up to it and the patches since. What eviction overtakes is folded into the base (evict.c).
  *
  * Runs on the recorder's thread. Loss: a chain breaks when an event of the variable was missed, or carried neither
- * patch nor values. Then the value is taken anew, from the event, the watcher's history or the last bytes known. What
- * lies between has a base without a value: never a wrong one.
+ * patch nor values. It also breaks by changes that no event tells (filtered ones): the next event has no patch, and its
+ * old value is not what the last one left, which a hash tells. Then the value is taken anew, from the event, the
+ * watcher's history or the last bytes known. What lies between has a base without a value: never a wrong one.
  */
 #include "chain.h"
 
@@ -15,6 +16,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 enum {
 	ROW_BYTES = 24,            /* about what a patch takes beside its bytes */
@@ -184,6 +188,11 @@ static const uint8_t *load(struct run *run, const struct memwatch_event *event, 
 	return n == (int64_t)event->size_bytes ? bytes : NULL;
 }
 
+static const uint8_t *old_value(struct run *run, const struct memwatch_event *event)
+{
+	return load(run, event, event->old_value, event->storage_key_old, &run->before);
+}
+
 static const uint8_t *new_value(struct run *run, const struct memwatch_event *event)
 {
 	return load(run, event, event->new_value, event->storage_key_new, &run->after);
@@ -194,21 +203,6 @@ static const uint8_t *new_value(struct run *run, const struct memwatch_event *ev
 static bool has_patch(const struct run *run, const struct memwatch_event *event)
 {
 	return event->patch && event->patch_bytes <= base_max_bytes(run);
-}
-
-/*
- * What the event before left; NULL when it cannot be had. An event without a patch may begin with another value: with
- * what its condition has kept back since.
- */
-static const uint8_t *value_before(struct run *run, const struct memwatch_event *event)
-{
-	if (has_patch(run, event))
-		return load(run, event, event->old_value, event->storage_key_old, &run->before);
-	uint8_t *bytes = room(run, &run->before, event->size_bytes);
-	int64_t size = (int64_t)event->size_bytes;
-	bool is_kept = bytes && memwatch_version_read(run->watcher, event->region_id, event->seq - 1, bytes,
-						      (size_t)event->size_bytes) == size;
-	return is_kept ? bytes : NULL;
 }
 
 /* The value is taken anew: as it is after this event or, where that is gone, as it is now. */
@@ -228,16 +222,30 @@ static int take_anew(struct run *run, struct known *variable, const struct memwa
 	return seq > event->seq ? put_base(run, variable, run_id_of(run, seq), now, n) : 0;
 }
 
+static uint64_t hash_of(const uint8_t *value, uint64_t n)
+{
+	return value ? XXH3_64bits(value, (size_t)n) : 0;
+}
+
+/* Whether the value that this event found is what the file has after the one before it. */
+static bool goes_on(struct run *run, const struct known *variable, const struct memwatch_event *event)
+{
+	if (variable->now.chain != CHAIN_KNOWN || run_id_of(run, run->now.gap_seq) > variable->now.last_id)
+		return false;
+	return event->patch || hash_of(old_value(run, event), event->size_bytes) == variable->now.hash;
+}
+
 /*
- * A first event, or one whose value before is not known from what the file has: it has had that since its last event,
- * or since the gap. 1; 0 when it cannot be had: then it has to be taken anew.
+ * A first event, or one with a patch: then the value before it is as old as the last event, or as the gap. 1; 0 when
+ * that is not so, or it cannot be had: then it has to be taken anew.
  */
 static int begin(struct run *run, struct known *variable, const struct memwatch_event *event)
 {
 	int64_t first = run_id_of(run, event->seq) - 1, gap = run_id_of(run, run->now.gap_seq);
 	int64_t last = variable->now.last_id, id = gap > last ? gap : last;
-	int fits = base_fits(run, event->size_bytes);
-	const uint8_t *value = fits > 0 ? value_before(run, event) : NULL;
+	bool may = variable->now.chain == CHAIN_NONE || event->patch;
+	int fits = may ? base_fits(run, event->size_bytes) : 0;
+	const uint8_t *value = fits > 0 ? old_value(run, event) : NULL;
 	if (!value)
 		return fits < 0 ? fits : 0;
 	if (variable->now.chain == CHAIN_NONE || id > first)
@@ -249,17 +257,17 @@ static int begin(struct run *run, struct known *variable, const struct memwatch_
 static int add_patched(struct run *run, struct known *variable, const struct memwatch_event *event,
 		       struct chain_cells *cells)
 {
-	bool goes_on = variable->now.chain == CHAIN_KNOWN && run_id_of(run, run->now.gap_seq) <= variable->now.last_id;
-	int begun = goes_on ? 1 : begin(run, variable, event), error = 0;
+	int begun = goes_on(run, variable, event) ? 1 : begin(run, variable, event), error = 0;
 	if (begun < 0)
 		return begun;
+	variable->now.hash = hash_of(event->new_value, event->size_bytes);
 	if (has_patch(run, event)) {
 		error = put_event_patch(run, event, cells);
 	} else {
-		const uint8_t *after = new_value(run, event), *before = after ? value_before(run, event) : NULL;
-		const uint8_t *from = before ? before : event->old_value; /* which the event itself shows */
-		if (after && from)
-			error = put_value_patch(run, event, from, after, cells);
+		const uint8_t *after = new_value(run, event), *before = after ? old_value(run, event) : NULL;
+		variable->now.hash = hash_of(after, event->size_bytes);
+		if (before)
+			error = put_value_patch(run, event, before, after, cells);
 		begun = begun && before;
 	}
 	return error || begun ? error : take_anew(run, variable, event);

@@ -60,8 +60,8 @@ static const char drop_old_bases[] = "DELETE FROM bases WHERE id <= ?1 AND EXIST
 static const char drop_events[] =
 	"DELETE FROM bases WHERE variable IN "
 	"  (SELECT variable FROM changes JOIN variables USING (variable) WHERE changes.id <= ?1 AND whole);"
-	"INSERT INTO bases SELECT NULL, variable, id, new FROM variables JOIN changes USING (variable) "
-	"  WHERE whole AND last_id <= ?1 AND changes.id = last_id;"
+	"INSERT INTO bases SELECT NULL, variable, max(id), new FROM changes JOIN variables USING (variable) "
+	"  WHERE whole AND id <= ?1 GROUP BY variable;"
 	"UPDATE runs SET kept_id = ?1, "
 	"  kept_ns = coalesce((SELECT time_ns FROM changes WHERE id <= ?1 ORDER BY id DESC LIMIT 1), kept_ns), "
 	"  events_evicted = events_evicted + "

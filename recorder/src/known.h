@@ -17,6 +17,7 @@ struct known_key {
 struct known_state {
 	int64_t last_id; /* of the last event that had it */
 	int chain;       /* of a variable: see chain.c */
+	uint64_t hash;   /* of its value after that event, 0: not known */
 };
 
 struct known {

@@ -79,7 +79,7 @@ static void shape_text(const struct memwatch_event *event, char text[TEXT_BYTES]
 
 /*
  * Since when the variable has had the value that its first event found: it is watched, the run began, or events were
- * missed.
+ * missed. If changes were filtered, nobody knows.
  */
 static void since(const struct run *run, const struct memwatch_event *event, uint64_t *ret_seq, uint64_t *ret_ns)
 {
@@ -88,6 +88,10 @@ static void since(const struct run *run, const struct memwatch_event *event, uin
 	*ret_ns = event->time_ns;
 	if (memwatch_region_info_get(run->watcher, event->region_id, &info) < 0)
 		return;
+	if (info.ledger.filtered) {
+		*ret_seq = event->seq;
+		return;
+	}
 	bool before = info.added_seq < run->start_seq;
 	*ret_seq = before ? run->start_seq : info.added_seq;
 	*ret_ns = before ? run->start_ns : info.added_ns;

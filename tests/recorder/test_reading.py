@@ -93,3 +93,31 @@ def test_names_have_any_bytes(watch, path, opened):
     assert history.value_at(event.variable_name) == data
     with pytest.raises(KeyError):
         history.value_at("A")
+
+
+@pytest.mark.parametrize("patches", [True, False])
+def test_changes_that_no_event_tells_are_in_the_values_after_the_next_one(watch, path, opened, patches):
+    watched = watch(patches=patches)
+    array, slow, number = numpy.zeros(6), bytearray(8), numpy.zeros(1)
+    watched.add(array, "array", when=("gt", 100.0))
+    watched.add(number, "number", when=("gt", 100.0))
+    watched.add(slow, "slow", max_rate=1000.0)
+    array[1] = number[0] = 1  # filtered
+    watched.settle()
+    truth = {}
+    for step in range(1, 6):
+        array[step] = 200 + step
+        number[0] = 200 + step
+        slow[step] = step
+        seq = watched.settle()
+        truth[seq] = array.tobytes(), number.tobytes()
+        array[0] = number[0] = step
+        watched.settle()
+    slow[7] = 1
+    watched.commit()
+    history = opened(path)
+    for seq, values in truth.items():
+        assert tuple(history.value_at(name, seq=seq, raw=True) for name in ("array", "number")) == values
+    assert history.value_at("slow") == slow
+    with pytest.raises(KeyError):
+        history.value_at("array", seq=0)
