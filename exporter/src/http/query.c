@@ -143,6 +143,20 @@ int query_u64(const char *text, uint64_t max, uint64_t *ret_value)
 
 /* --- globs ------------------------------------------------------------------------------------------------------ */
 
+/* The character at `text`, and its bytes. What is no UTF-8 is a byte, and beyond all characters. */
+static uint32_t character(const char *text, size_t n_bytes, size_t *ret_step)
+{
+	const uint8_t *bytes = (const uint8_t *)text;
+	size_t n = bytes[0] < 0x80 ? 1 : memwatch_utf8_length(text, n_bytes);
+	*ret_step = n == 0 ? 1 : n;
+	if (n == 0)
+		return 0x110000 + (uint32_t)bytes[0];
+	uint32_t code = n == 1 ? bytes[0] : bytes[0] & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++)
+		code = code << 6 | (bytes[i] & 0x3fu);
+	return code;
+}
+
 /* Bytes of the set that begins at pattern[0] == '[', 0 when it has no end (then `[` stands for itself). */
 static size_t set_bytes(const char *pattern, size_t n_bytes)
 {
@@ -156,17 +170,17 @@ static size_t set_bytes(const char *pattern, size_t n_bytes)
 	return i < n_bytes ? i + 1 : 0;
 }
 
-static bool set_matches(const char *set, size_t n_bytes, char c)
+static bool set_matches(const char *set, size_t n_bytes, uint32_t c)
 {
-	size_t i = 1, end = n_bytes - 1;
-	bool negated = set[i] == '!' || set[i] == '^', found = false;
-	for (i += (size_t)negated; i < end; i++) {
-		uint8_t low = (uint8_t)set[i], high = low;
-		if (i + 2 < end && set[i + 1] == '-') {
-			high = (uint8_t)set[i + 2];
-			i += 2;
+	size_t end = n_bytes - 1, step;
+	bool negated = set[1] == '!' || set[1] == '^', found = false;
+	for (size_t i = negated ? 2 : 1; i < end; i += step) {
+		uint32_t low = character(set + i, end - i, &step), high = low;
+		if (i + step + 1 < end && set[i + step] == '-') {
+			i += step + 1;
+			high = character(set + i, end - i, &step);
 		}
-		found |= low <= (uint8_t)c && (uint8_t)c <= high;
+		found |= low <= c && c <= high;
 	}
 	return found != negated;
 }
@@ -175,19 +189,17 @@ static bool set_matches(const char *set, size_t n_bytes, char c)
 static bool step_matches(const char *pattern, size_t pattern_bytes, const char *text, size_t text_bytes,
 			 size_t *ret_pattern_step, size_t *ret_text_step)
 {
-	size_t n;
 	*ret_pattern_step = *ret_text_step = 1;
 	if (text_bytes == 0)
 		return false;
 	if (*pattern == '?') {
-		n = memwatch_utf8_length(text, text_bytes);
-		*ret_text_step = n == 0 ? 1 : n;
+		character(text, text_bytes, ret_text_step);
 		return true;
 	}
-	n = *pattern == '[' ? set_bytes(pattern, pattern_bytes) : 0;
+	size_t n = *pattern == '[' ? set_bytes(pattern, pattern_bytes) : 0;
 	if (n != 0) {
 		*ret_pattern_step = n;
-		return set_matches(pattern, n, *text);
+		return set_matches(pattern, n, character(text, text_bytes, ret_text_step));
 	}
 	if (*pattern == '\\' && pattern_bytes > 1) {
 		*ret_pattern_step = 2;
@@ -210,7 +222,8 @@ bool query_glob(const char *pattern, size_t pattern_bytes, const char *text, siz
 			t += t_step;
 		} else if (star != SIZE_MAX && star_text < text_bytes) {
 			p = star;
-			t = ++star_text;
+			character(text + star_text, text_bytes - star_text, &t_step);
+			t = star_text += t_step;
 		} else {
 			return false;
 		}
