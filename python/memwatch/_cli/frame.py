@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import json
 import os
 import sys
@@ -132,6 +133,13 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the end
 
 
+def take_any_text() -> None:
+    """Names may hold letters that the user's locale has not: they are shown by their numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def quiet_stdout() -> None:
     """After a broken pipe: what is left in the buffer goes nowhere, and nothing complains at exit."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
@@ -158,6 +166,7 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Runs what was typed; the exit status."""
     open_closed_streams()
+    take_any_text()
     options = parsed(parser, arguments)
     try:
         status = int(options.run_command(options))
