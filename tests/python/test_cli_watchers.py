@@ -278,11 +278,10 @@ def test_show_lists_values_and_writers(start, shell):
     assert "na\\x1b[31m\\nme" in rows
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_letters_that_the_locale_has_not_are_shown_by_their_numbers(start, shell, encoding):
+def test_letters_that_the_locale_has_not_are_shown_by_their_numbers(start, shell):
     service = start("sérv語")
     for command in (("ps",), ("show", service.pid), ("tail", service.pid, "--once"), ("top", service.pid)):
-        done = shell(*command, PYTHONIOENCODING=encoding)
+        done = shell(*command, PYTHONIOENCODING="ascii")
         assert done.returncode == 0, (command, done.stderr)
         assert command[0] != "ps" or "v\\u8a9e" in done.stdout
 
