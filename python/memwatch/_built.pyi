@@ -1,2 +1,3 @@
-# Written by setup.py when the package is built: what could not be, and why.
+"""What setup.py writes when the package is built."""
+
 MISSING: dict[str, str]
