@@ -293,8 +293,8 @@ class Reader:
         self.file = file
         self._event = _EVENT.format(libc_function="libc_function" if file.version > 1 else "NULL")
         self._variables: dict[int, Variable] = {}
-        # by run and variable, a number that comes again: as it was after that event
-        self._values: dict[tuple[int, int], tuple[int, bytearray]] = {}
+        # by run, region and variable, a number that comes again: as it was after that event
+        self._values: dict[tuple[int, int, int], tuple[int, bytearray]] = {}
         self._lock = threading.RLock()
 
     def variables(self, condition: str = "", *parameters: Any) -> list[Variable]:
@@ -392,7 +392,7 @@ class Reader:
         base_id, base = self._base(variable, until)
         if base is None or self._lost_between(variable, base_id, until):
             raise self._unknown(variable, until)
-        key = variable.run, variable.variable
+        key = variable.run, variable.region_id, variable.variable
         at, value = self._values.get(key, (-1, bytearray()))
         if not base_id <= at <= until or at < variable.kept_id:
             at, value = base_id, bytearray(base)

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEADER_BYTES = 100, APPLICATION_AT = 68 };
+enum { HEADER_BYTES = 100, MODE_AT = 18, APPLICATION_AT = 68 };
 
 struct db_prepared {
 	struct db_prepared *next;
@@ -167,18 +167,30 @@ int db_script(struct db *db, const char *sql, int64_t number)
 
 /* --- opening --- */
 
-/* Whether a file that SQLite cannot read is a recording all the same, by its header. */
+/* The header of a file that SQLite cannot read. */
+static bool read_header(const char *path, char header[HEADER_BYTES])
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : read(fd, header, HEADER_BYTES);
+	if (fd >= 0)
+		close(fd); /* no lock is lost: ours belong to their own open files */
+	return n == HEADER_BYTES && memcmp(header, "SQLite format 3", 16) == 0;
+}
+
+/* Whether it is a recording all the same. */
 static bool was_recording(const char *path)
 {
 	static const uint8_t id[] = { SCHEMA_APPLICATION >> 24, SCHEMA_APPLICATION >> 16 & 255,
 				      SCHEMA_APPLICATION >> 8 & 255, SCHEMA_APPLICATION & 255 };
 	char header[HEADER_BYTES];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	ssize_t n = fd < 0 ? -1 : read(fd, header, sizeof header);
-	if (fd >= 0)
-		close(fd); /* no lock is lost: ours belong to their own open files */
-	return n == (ssize_t)sizeof header && memcmp(header, "SQLite format 3", 16) == 0 &&
-	       memcmp(header + APPLICATION_AT, id, sizeof id) == 0;
+	return read_header(path, header) && memcmp(header + APPLICATION_AT, id, sizeof id) == 0;
+}
+
+/* Somebody switched it to a write-ahead log, which our files do not have. */
+static bool has_wal(const char *path)
+{
+	char header[HEADER_BYTES];
+	return read_header(path, header) && header[MODE_AT] == 2;
 }
 
 static int check_owner(struct db *db)
@@ -209,6 +221,9 @@ static int check_tables(struct db *db)
 		error = db_ask(db, &version, "PRAGMA user_version", "");
 	if (error == -EBADMSG && !was_recording(db->path))
 		return recorder_error_set(-EPROTO, "%s is no recording: name another file", db->path);
+	if (error < 0 && has_wal(db->path))
+		return recorder_error_set(-EPROTO, "%s is in WAL mode: switch it back with PRAGMA journal_mode=DELETE",
+					  db->path);
 	if (error < 0)
 		return error;
 	if (n_pages && application != SCHEMA_APPLICATION)

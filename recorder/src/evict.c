@@ -2,13 +2,13 @@
  * evict.c -- DESIGN: the oldest events leave, whole shares of the file at a time. What they wrote is folded into the
  * value that is kept of their variable (its base), so that the value after every event that stays can still be told,
  * and a variable at rest keeps its value. A run without events leaves as a whole; of this run, variables that nobody
- * watches any more.
+ * watches any more, and where variables alone fill the file, those that rest the longest.
  *
  * Runs on the recorder's thread, in the transaction that needs the room. Nothing of that transaction is evicted.
  */
 #include "evict.h"
 
-enum { SHARES = 24 /* of the events in the file: what goes at once */ };
+enum { SHARES = 24 /* of the events in the file: what goes at first; where that frees little, more */ };
 
 /* --- folding --- */
 
@@ -86,8 +86,8 @@ static const char drop_orphans[] =
 	"DELETE FROM frames WHERE location NOT IN (SELECT location FROM writers);"
 	"DELETE FROM locations WHERE location NOT IN (SELECT location FROM writers)";
 
-/* Variables of this run without events are kept as long as they are watched. */
-static int drop_unwatched(struct run *run, int64_t until)
+/* Variables of this run whose last event went: those that nobody watches any more, or all. */
+static int drop_variables(struct run *run, int64_t until, bool watched_too)
 {
 	struct memwatch_region_info info;
 	sqlite3_stmt *variables =
@@ -99,7 +99,7 @@ static int drop_unwatched(struct run *run, int64_t until)
 	sqlite3_bind_int64(variables, 2, run->number);
 	while (!error && (result = sqlite3_step(variables)) == SQLITE_ROW) {
 		uint64_t region_id = (uint64_t)sqlite3_column_int64(variables, 1);
-		if (memwatch_region_info_get(run->watcher, region_id, &info) < 0) {
+		if (watched_too || memwatch_region_info_get(run->watcher, region_id, &info) < 0) {
 			known_drop(&run->variables, (struct known_key){ region_id, 0 });
 			error = db_run(&run->db, "DELETE FROM variables WHERE variable = ?", "i",
 				       sqlite3_column_int64(variables, 0));
@@ -129,7 +129,7 @@ static int evict(struct run *run, int64_t until)
 		error = db_script(&run->db, drop_events, until);
 	run->now.events_evicted += error ? 0 : (uint64_t)sqlite3_changes(run->db.handle);
 	if (!error)
-		error = drop_unwatched(run, until);
+		error = drop_variables(run, until, false);
 	if (!error)
 		error = db_script(&run->db, drop_orphans, until);
 	if (!error && sqlite3_changes(run->db.handle)) /* locations */
@@ -139,13 +139,32 @@ static int evict(struct run *run, int64_t until)
 }
 
 /* Evicts the share of the events that goes first. 1, 0 when none may go. */
-static int evict_oldest_share(struct run *run)
+static int evict_oldest_share(struct run *run, int64_t shares)
 {
 	int64_t oldest = 0, newest = run_id_of(run, run->committed.last_seq);
 	int found = db_ask(&run->db, &oldest, "SELECT min(id) FROM changes", "");
 	if (found <= 0 || oldest >= newest)
 		return found < 0 ? found : 0;
-	int error = evict(run, oldest + (newest - oldest) / SHARES);
+	int error = evict(run, oldest + (newest - oldest) / shares);
+	return error ? error : 1;
+}
+
+/* Drops some of the variables without events, whose values are kept while there is room. 1, 0 when there are none. */
+static int evict_resting(struct run *run, int64_t shares)
+{
+	static const char longest[] = "SELECT last_id FROM variables WHERE last_id < ?1 ORDER BY last_id "
+				      "LIMIT 1 OFFSET (SELECT count(*) FROM variables WHERE last_id < ?1) / ?2";
+	int64_t oldest = run_id_of(run, run->committed.last_seq), until = 0;
+	int found = db_ask(&run->db, &oldest, "SELECT min(id) FROM changes", "");
+	if (found >= 0)
+		found = db_ask(&run->db, &until, longest, "ii", oldest, shares + 1);
+	if (found <= 0)
+		return found;
+	int error = drop_variables(run, until, true);
+	if (!error)
+		error = db_script(&run->db, drop_orphans, 0);
+	if (!error)
+		error = evict_count_bases(run);
 	return error ? error : 1;
 }
 
@@ -172,12 +191,15 @@ int evict_until(struct run *run, unsigned percent)
 {
 	static const char pages_used[] =
 		"SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count";
-	int64_t limit = (int64_t)(run->max_bytes / DB_PAGE_BYTES * percent / 100), used = 0;
+	int64_t shares = SHARES, limit = (int64_t)(run->max_bytes / DB_PAGE_BYTES * percent / 100), used = 0;
 	int went = 1, error = 0;
 	while (went > 0 && (error = db_ask(&run->db, &used, pages_used, "")) > 0 && used > limit) {
-		went = evict_oldest_share(run);
+		went = evict_oldest_share(run, shares);
 		if (!went)
 			went = evict_oldest_run(run);
+		if (!went)
+			went = evict_resting(run, shares);
+		shares = shares > 1 ? shares / 2 : 1;
 	}
 	run->used_bytes = (uint64_t)used * DB_PAGE_BYTES;
 	return went < 0 ? went : error < 0 ? error : 0;

@@ -216,3 +216,43 @@ def test_the_end_of_a_run_evicts_nothing(watch, path, opened):
     oldest = history.runs[0].oldest_seq
     watched.close()
     assert history.runs[0].oldest_seq == oldest
+
+
+def test_more_variables_than_the_file_has_room_for(watch, opened, path):
+    """Those that rest the longest leave, and may come again; the others are recorded."""
+    watched, array = watch(max_bytes=MIB, commit_ms=200), numpy.zeros(3500)
+    names = [f"{'n' * 240} {at}" for at in range(len(array))]
+    for at, name in enumerate(names):
+        watched.add(array[at : at + 1], name)
+    for step in (1, 2):
+        array[: 1 + step * 1000] += step
+        array[:] += step
+        newest = watched.commit()
+        stats = watched.stats()
+        assert (stats["errors"], stats["events_missed"], stats["events_written"]) == (0, 0, newest), stats
+        assert path.stat().st_size <= MIB
+    history, n_known = opened(path), 0
+    for at in range(0, len(array), 97):
+        with contextlib.suppress(KeyError):
+            assert history.value_at(names[at])[0] == array[at]
+            n_known += 1
+    assert n_known > 5
+
+
+def test_a_file_that_was_switched_to_a_write_ahead_log(watch, path, wait_for):
+    watched, data = watch(), bytearray(8)
+    watched.add(data, "data")
+    data[0] = 1
+    watched.commit()
+    watched.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    watched = watch()
+    watched.add(data, "data")
+    data[0] = 2
+    wait_for(lambda: watched.stats()["errors"])
+    assert watched.stats()["message"].endswith("is in WAL mode: switch it back with PRAGMA journal_mode=DELETE")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    watched.commit()
+    assert watched.stats()["events_missed"] == 0
