@@ -14,6 +14,7 @@ enum { PAGE_LOOKED_AT_MAX = 65536, PAGE_BYTES_MAX = 4 << 20 };
 struct page {
 	struct text lines; /* joined by `separator` */
 	char separator;
+	uint64_t since; /* of the request; what is missed begins behind it */
 	uint64_t next, missed, n_events;
 	bool cut_short;  /* there may be more, but others have their turn first */
 	bool backwards;  /* newest first: `before` is told */

@@ -18,8 +18,9 @@
 #include <errno.h>
 
 /*
- * Gathers up to `limit` events after page->next. 0 or -errno. Who asks for all that is kept has missed nothing, as far
- * as the metrics are concerned.
+ * Gathers up to `limit` events after page->next. 0 or -errno. What a page has missed begins behind its `since`: so it
+ * ends before a gap that lies behind other events, as between what the cache still has and what the log has. Who asks
+ * for all that is kept has missed nothing, as far as the metrics are concerned.
  */
 static int fill_page(struct memwatch_exporter *exporter, struct ask *ask, struct page *page)
 {
@@ -32,6 +33,9 @@ static int fill_page(struct memwatch_exporter *exporter, struct ask *ask, struct
 	       page->lines.n_bytes < PAGE_BYTES_MAX) {
 		more = lines_next(&exporter->lines, page->next, &line, &missed);
 		if (more <= 0)
+			break;
+		page->cut_short = missed > 0 && page->next != page->since;
+		if (page->cut_short)
 			break;
 		page->missed += missed;
 		page->next = line->seq;
@@ -84,7 +88,9 @@ static int wait_for_page(struct request *request, const struct ask *ask, const s
 
 static enum MHD_Result reply_page(struct request *request, struct ask *ask, uint64_t since, bool ndjson)
 {
-	struct page page = { .next = since, .separator = ndjson ? '\n' : ',' };
+	struct page page = { .since = ask->latest ? since : ask->since,
+			     .next = since,
+			     .separator = ndjson ? '\n' : ',' };
 	int error, waiting;
 	do {
 		error = fill_page(request->exporter, ask, &page);
