@@ -302,6 +302,18 @@ static void check_key(const struct table *table, const struct memwatch_event *ev
 	IS(memcmp(loaded, value, event->size_bytes) == 0);
 }
 
+/* What it names is what the event's old value is; the new one differs from it where the ranges say. */
+static void check_old_key(const struct table *table, const struct memwatch_event *event)
+{
+	static uint8_t old[LARGEST], now[LARGEST];
+	if (!*event->storage_key_old || memwatch_load(table->watcher, event->storage_key_old, old, sizeof old) < 0 ||
+	    memwatch_load(table->watcher, event->storage_key_new, now, sizeof now) < 0)
+		return;
+	IS(memcmp(old, event->old_preview, event->preview_bytes) == 0);
+	check_runs(event, event->old_excerpt, event->excerpt_bytes, old);
+	check_difference(event, old, now, !event->merged);
+}
+
 /* The value after the event, from what is there of it. False: it is not known. */
 static bool read_now(const struct table *table, struct watched *watched, const struct memwatch_event *event)
 {
@@ -327,12 +339,13 @@ static void check_values(const struct table *table, struct watched *watched, con
 	if (was_known) {
 		if (event->patch)
 			check_runs(event, event->patch_old, event->patch_bytes, watched->before);
+		check_key(table, event, event->storage_key_old, watched->before);
 		IS(!event->old_value || memcmp(event->old_value, watched->before, event->size_bytes) == 0);
 		IS(memcmp(event->old_preview, watched->before, head) == 0);
 		if (event->excerpt_bytes)
 			check_runs(event, event->old_excerpt, event->excerpt_bytes, watched->before);
-		check_key(table, event, event->storage_key_old, watched->before);
 	}
+	check_old_key(table, event);
 	watched->is_known = read_now(table, watched, event);
 	if (!watched->is_known)
 		return;

@@ -295,7 +295,11 @@ struct memwatch_event {
 	const uint8_t *old_value, *new_value;     /* old_bytes and new_bytes; NULL above the inline threshold */
 	const uint8_t *old_preview, *new_preview; /* the first preview_bytes of them, or all if they are shorter */
 	uint64_t preview_bytes;
-	char storage_key_old[MEMWATCH_KEY_SIZE]; /* "" up to the inline threshold, or when no history is kept */
+	/*
+	 * "" up to the inline threshold, or when no history is kept; the old one also when `when` has filtered
+	 * changes since the region's last event: they made no version.
+	 */
+	char storage_key_old[MEMWATCH_KEY_SIZE];
 	char storage_key_new[MEMWATCH_KEY_SIZE];
 	uint64_t old_hash, new_hash; /* policy HASH only */
 	/* how many bytes differ; of a merged event without values, how many changed, or that many at least */

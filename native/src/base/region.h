@@ -25,6 +25,7 @@ struct region_rules {
 	struct event *held;           /* max_rate: the event that waits, it counts as coalesced meanwhile */
 	struct event *behind;         /* the ranges of changes since, which `when` has filtered; NULL: none are known */
 	uint64_t n_behind;            /* how many these are: the event that waits does not tell them */
+	uint64_t n_told;              /* how many changes it tells */
 	uint64_t interval_ns, due_ns; /* max_rate: between events; when the next may go (CLOCK_MONOTONIC) */
 	double low, high;             /* of `when` */
 	enum memwatch_when when;

@@ -9,13 +9,14 @@
 
 #include "resolver.h"
 
-static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event)
+/* Where changes that no event tells came before this one, the version before them is not its old value. */
+static void fill_keys(const struct memwatch *watcher, const struct region *region, struct event *event, uint64_t n_told)
 {
 	struct memwatch_event *shown = &event->shown;
 	if (region->values != MEMWATCH_VALUES_FULL || region->size_bytes <= watcher->inline_threshold ||
 	    region->flags & MEMWATCH_REGION_HASHED || !watcher->history.budget)
 		return;
-	if (history_has(region, region_last_seq(region)))
+	if (region->meta->unreported <= n_told && history_has(region, region_last_seq(region)))
 		history_key(shown->region_id, region_last_seq(region), shown->storage_key_old);
 	history_key(shown->region_id, shown->seq, shown->storage_key_new);
 }
@@ -30,29 +31,31 @@ static void drop_partial_patch(const struct region *region, struct event *event)
 	event->shown.patch_bytes = 0;
 }
 
-/* How many changes are newer than the one that is told: those that were filtered while its event waited. */
-static uint64_t take_behind(const struct region *region)
+/* How many changes the event tells, and how many came after these: what was filtered while it waited. */
+static uint64_t take_told(const struct region *region, uint64_t *ret_behind)
 {
 	struct region_rules *rules = region_rules(region);
-	uint64_t n = rules ? rules->n_behind : 0;
-	if (n)
-		rules->n_behind = 0;
-	return n;
+	uint64_t n_told = rules && rules->n_told ? rules->n_told : 1;
+	*ret_behind = rules ? rules->n_behind : 0;
+	if (rules)
+		rules->n_told = rules->n_behind = 0;
+	return n_told;
 }
 
 /* Only holders of the engine's lock append, so its seq is known before. */
 void deliver_event(struct memwatch *watcher, struct region *region, struct event *event)
 {
 	struct region_meta *meta = region->meta;
+	uint64_t n_behind, n_told = take_told(region, &n_behind);
 	event->shown.seq = watcher->log->newest + 1;
 	if (event->shown.kind == MEMWATCH_EVENT_CHANGE && region->start)
-		fill_keys(watcher, region, event);
+		fill_keys(watcher, region, event, n_told + n_behind);
 	drop_partial_patch(region, event);
 	if (!event->shown.excerpt_bytes)
 		event->shown.old_excerpt = event->shown.new_excerpt = NULL;
 	resolver_name(watcher->engine->resolver, event);
 	if (region->start)
-		history_name(&watcher->history, region, event, take_behind(region));
+		history_name(&watcher->history, region, event, n_behind);
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) -- whoever has an event has seen to the meta */
 	meta->last_seq = event->shown.seq;
 	meta->last_time_ns = event->shown.time_ns;

@@ -44,7 +44,7 @@ void held_release(struct engine *engine, struct region *region)
 	region->meta->coalesced--;
 	watcher->ledger.coalesced--;
 	if (is_back(&event->shown)) {
-		rules->n_behind = 0;
+		rules->n_behind = rules->n_told = 0;
 		region->unchanged++;
 		watcher->ledger.unchanged++;
 		memwatch_event_unref(&event->shown);
@@ -93,6 +93,7 @@ bool held_put(struct engine *engine, struct region *region, struct event *event)
 	if (rules->held)
 		merge_held(engine, region, event);
 	drop_ranges(rules);
+	rules->n_told += (rules->held ? rules->n_behind : 0) + 1;
 	rules->held = event;
 	rules->n_behind = 0;
 	region->meta->coalesced++;
