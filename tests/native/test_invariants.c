@@ -441,9 +441,9 @@ static void check_versions(struct table *table, struct watched *watched)
 static void check_blame(struct table *table, struct watched *watched)
 {
 	size_t size = watched->kind.size_bytes, at = 0;
-	struct memwatch_blame blames[64];
+	static struct memwatch_blame blames[LARGEST / 2];
 	while (at < size) {
-		int n = memwatch_blame(table->watcher, watched->id, at, size - at, blames, 64);
+		int n = memwatch_blame(table->watcher, watched->id, at, size - at, blames, LARGEST / 2);
 		OK(n);
 		CHECK(n > 0);
 		for (int i = 0; i < n; i++) {
