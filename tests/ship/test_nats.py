@@ -33,8 +33,11 @@ class Server:
         self.url = f"nats://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        command = ["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
+    def start(self, max_payload: int = 1 << 20) -> None:
+        config = self.store.with_suffix(".conf")
+        config.write_text(f"max_payload: {max_payload}\n")
+        command = ["nats-server", "-c", str(config), "-a", "127.0.0.1", "-p", str(self.port)]
+        command += ["-js", "-sd", str(self.store)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.answers, what="nats-server")
 
@@ -48,11 +51,25 @@ class Server:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(LIMIT_S)
 
-    def make_stream(self, window_s: float = 120, subject: str = "memwatch.events") -> None:
+    def make_stream(self, window_s: float = 120, subject: str = "memwatch.events", **limits: int) -> None:
         async def make(context: Any) -> None:
-            await context.add_stream(name="MEMWATCH", subjects=[subject], duplicate_window=window_s)
+            await context.add_stream(name="MEMWATCH", subjects=[subject], duplicate_window=window_s, **limits)
 
         self._run(make)
+
+    def take_sizes(self) -> dict[str, int]:
+        """Of each message, by its id, with its header. The stream is deleted."""
+        found = {}
+
+        async def take(context: Any) -> None:
+            for seq in range(1, (await context.stream_info("MEMWATCH")).state.last_seq + 1):
+                message = await context.get_msg("MEMWATCH", seq)
+                id = message.headers["Nats-Msg-Id"]
+                found[id] = len(message.data) + len(f"NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n")
+            await context.delete_stream("MEMWATCH")
+
+        self._run(take)
+        return found
 
     def messages(self, newest: int = 1 << 60) -> list[tuple[str, dict[str, Any]]]:
         """All that the stream has, or so many of the newest: message id and document."""
@@ -119,6 +136,31 @@ def test_no_stream_is_said(watch: Watch, ship: Start, server: Server) -> None:
     server.make_stream(subject="elsewhere")
     shipper.once()
     assert len(server.messages()) >= 2
+
+
+@pytest.mark.parametrize("whose", ["server", "stream"])
+def test_what_is_too_large_is_refused_for_good_and_holds_up_nothing(
+    watch: Watch, ship: Start, server: Server, runtime: Path, whose: str
+) -> None:
+    watch().write(30)
+    server.make_stream()
+    ship("--to", server.url, "--state", runtime / "one").once()
+    sizes = server.take_sizes()
+    limit = max(sizes.values()) - 1
+    if whose == "stream":
+        server.make_stream(max_msg_size=limit)
+    else:
+        server.make_stream()
+        server.kill()
+        server.start(max_payload=limit)
+    arguments = ("--state", runtime / "two", "--metrics-file", runtime / "m", "--give-up-after", "20")
+    said = ship("--to", server.url, *arguments).once(status=1)
+    fit = [id for id, size in sizes.items() if size <= limit]
+    assert 0 < len(fit) < len(sizes)
+    assert sorted(id for id, _ in server.messages()) == sorted(fit)
+    n_refused = len(sizes) - len(fit)
+    assert said.count("is too large") == n_refused
+    assert f"memwatch_ship_rejected_events_total {n_refused}\n" in (runtime / "m").read_text()
 
 
 def test_nobody_there_is_said(watch: Watch, ship: Start) -> None:

@@ -4,6 +4,7 @@ DESIGN  nats-py, an extra (`pip install memwatch[nats]`), on an event loop in a 
 delivered when the stream has acknowledged it. Up to WINDOW messages wait for that at a time; who waits in vain is sent
 again with the same id. When the connection ends all that waits fails and is sent again on another one. Within the
 stream's duplicate window (two minutes by default) the server drops what came twice; after longer outages the id tells.
+What is larger than server or stream take is refused for good, and holds up nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from memwatch._ship.retry import Stopped, Waiting
 from memwatch._ship.sink import Say
 
 WINDOW, ACK_S, CONNECT_S = 256, 5.0, 5.0
+TOO_LARGE = 10054  # JetStream's error code: the stream's max_msg_size
+HEADER = "Nats-Msg-Id"
+HEADER_BYTES = len(f"NATS/1.0\r\n{HEADER}: \r\n\r\n")
+
+
+class TooLarge(Exception):
+    """More than the server takes in one message."""
 
 
 def _check_credentials(path: str) -> None:
@@ -91,6 +99,7 @@ class Nats:
             window = messages[first : first + WINDOW]
             results = await asyncio.gather(*(self._one(stream, *each) for each in window), return_exceptions=True)
             failed = [(each, result) for each, result in zip(window, results) if isinstance(result, BaseException)]
+            failed = [(each, error) for each, error in failed if not self._is_refused(each[0], error)]
             left += [each for each, _ in failed]
             sentence = f"{self._place}: {_said(failed[0][1])}" if failed and not sentence else sentence
             if failed:
@@ -102,7 +111,20 @@ class Nats:
         return left, sentence, "answer"
 
     async def _one(self, stream: Any, id: str, line: bytes) -> None:
-        await stream.publish(self._subject, line, timeout=ACK_S, headers={"Nats-Msg-Id": id})
+        size, most = HEADER_BYTES + len(id) + len(line), self._client.max_payload
+        if size > most:  # the server would end the connection
+            raise TooLarge(f"{size} bytes with its header, and the server takes {most}")
+        await stream.publish(self._subject, line, timeout=ACK_S, headers={HEADER: id})
+
+    def _is_refused(self, id: str, error: BaseException) -> bool:
+        """Counts what is refused for good."""
+        if not isinstance(error, TooLarge) and getattr(error, "err_code", None) != TOO_LARGE:
+            return False
+        sentence = f"{self._place}: record {id} is too large: {_said(error)}"
+        self._numbers.failed("refused", sentence)
+        self._numbers.add("rejected_events")
+        self._say(f"{sentence}; it is not sent again")
+        return True
 
     async def _stream(self) -> Any:
         async with self._connecting:
