@@ -446,6 +446,8 @@ class MemoryWatcher:
             self._dispatcher.join(max(deadline - time.monotonic(), 0))
         for log in self._logs:
             log.join(max(deadline - time.monotonic(), 0))
+        for entry in list(self._regions.values()):
+            entry.again = None
         _lifetime.forget(self)
 
     def __enter__(self) -> MemoryWatcher:
@@ -593,6 +595,7 @@ class MemoryWatcher:
         entry = self._regions.pop(region_id, None)
         if entry is None:
             return
+        entry.again = None  # else a removed region's object would live on
         self._retired[region_id] = entry
         if len(self._retired) > 2 * RETIRED_MAX:
             # A signal handler or a finaliser may do the same in the midst of it.

@@ -2,8 +2,10 @@
 
 import array
 import ctypes
+import gc
 import mmap
 import tempfile
+import weakref
 
 import pytest
 
@@ -238,3 +240,30 @@ def test_empty_arrays():
         memwatch.empty((0, 3))
     with pytest.raises(ValueError, match="objects"):
         memwatch.empty(3, object)
+
+
+@pytest.mark.parametrize("follow_fork", [False, True])
+@pytest.mark.parametrize("end", ["unwatch", "close"])
+def test_nothing_of_the_users_is_kept_afterwards(follow_fork, end):
+    class Thing:
+        pass
+
+    class Numbers(np.ndarray):
+        pass
+
+    with memwatch.MemoryWatcher(follow_fork=follow_fork) as watcher:
+        data, thing, items = np.zeros(8).view(Numbers), Thing(), [Thing()]
+        thing.x = np.zeros(8).view(Numbers)
+        kept = [weakref.ref(each) for each in (data, thing, thing.x, items[0])]
+        watcher.watch(data, "data")
+        watcher.watch_attr(thing, "x", alias="x")
+        watcher.watch_item(items, 0, alias="item")
+        data[0] = thing.x[0] = 1
+        assert watcher.flush()
+        for name in ("data", "x", "item"):
+            assert end == "close" or watcher.unwatch(name)
+        if end == "close":
+            watcher.close()
+        del data, thing, items
+        gc.collect()
+        assert [ref() for ref in kept] == [None] * 4
