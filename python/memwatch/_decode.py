@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import struct
 import sys
+from itertools import product
 
 from memwatch import _form
 from memwatch._typing import Any, Callable, Iterator, NamedTuple, Optional, Union
@@ -72,7 +74,7 @@ class Layout:
         array = self.array(data, sys.modules.get("numpy")) if self.is_array else None
         if array is not None:
             return array
-        return self.form.values(data) if self.fortran_order else _form.nested(self.form, data, self.shape)
+        return _form.nested(self.form, self._in_c_order(data) if self.fortran_order else data, self.shape)
 
     def array(self, data: bytes, numpy: Any) -> Any:
         """The value as NumPy's array; None when it has no type for the items. Objects are their addresses."""
@@ -80,6 +82,12 @@ class Layout:
         if dtype is None:
             return None
         return numpy.frombuffer(data, dtype).reshape(self.shape, order="F" if self.fortran_order else "C")
+
+    def _in_c_order(self, data: bytes) -> bytes:
+        """The items as nested lists have them: the last index fastest."""
+        size, strides = self.item_bytes, [math.prod(self.shape[:at]) for at in range(len(self.shape))]
+        places = (sum(map(operator.mul, index, strides)) for index in product(*map(range, self.shape)))
+        return b"".join(data[place * size : (place + 1) * size] for place in places)
 
     def index(self, position: int) -> tuple[int, ...]:
         """The index of the element at a position in memory order."""
@@ -117,22 +125,11 @@ def _of_form(form: _form.Form, shape: tuple[int, ...], fortran_order: bool = Fal
     return Layout("" if plain else form.text(), form.size, shape, fortran_order, form, is_array)
 
 
-_NO_LITERALS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
 def read_shown(data: bytes) -> Any:
     """The value of a name from what was shown of it; the text itself when that is no literal, or was cut short."""
-    import ast  # here, because few programs need it
+    from memwatch._literal import read  # here, because few programs need it
 
-    text = data.decode("utf-8", "replace")
-    if text == "set()":
-        return set()
-    if text in _NO_LITERALS:
-        return _NO_LITERALS[text]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    return read(data.decode("utf-8", "replace"))
 
 
 Reader = Callable[[int, int], Optional[tuple[bytes, bytes]]]

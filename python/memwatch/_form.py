@@ -142,7 +142,7 @@ class Number(Form):
     def value(self, data: bytes) -> Any:
         if self._struct is not None:
             return self._struct.unpack(data)[0]
-        if self.letter == "g":
+        if self.letter == "g" or (self.letter == "Zg" and "numpy" in sys.modules):
             return self._long_double(data)
         half = Number(self.order, self.letter[1], self.size // 2)
         return complex(half.value(data[: half.size]), half.value(data[half.size :]))
@@ -150,7 +150,7 @@ class Number(Form):
     def _long_double(self, data: bytes) -> Any:
         numpy = sys.modules.get("numpy")
         if numpy is not None:
-            return numpy.frombuffer(data, f"{self.order}f{self.size}")[0]
+            return numpy.frombuffer(data, self.dtype())[0]
         import ctypes  # here, because few programs need it
 
         if self.order == NATIVE and self.size == ctypes.sizeof(ctypes.c_longdouble):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from memwatch import open_history
-from memwatch._decode import Layout
+from memwatch._decode import Layout, read_shown
 from memwatch._form import Address, Record, of_dtype
 from memwatch._form_ctypes import of_ctypes
 from memwatch._form_text import of_text
@@ -346,3 +346,42 @@ def test_a_nan_is_decoded_once(watched, recorder):
     points[0].y = math.nan
     assert watched.flush()
     assert math.isnan(recorder[0].elements[0].new)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [math.nan, -math.inf, (1, {2: math.inf})],
+        complex(-0.0, -2),
+        complex(0.0, -2),
+        [complex(1, math.inf), complex(-math.inf, math.nan)],
+        [set(), {1}, -0.0, -5, "nan", b"inf", None, True],
+    ],
+)
+def test_shown_values_are_values_again(value):
+    assert repr(read_shown(repr(value).encode())) == repr(value)
+
+
+@pytest.mark.parametrize("text", ["[[[[...]]]]", "{'a': ...}", "[Ellipsis]", "[1, 2", "-nothing", "<it>"])
+def test_what_was_not_shown_whole_stays_text(text):
+    assert read_shown(text.encode()) == text
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_views_read_by_their_indices(order, watched, recorder):
+    numbers = np.arange(24.0).reshape(2, 3, 4).copy(order=order)
+    view = memoryview(numbers)
+    watched.watch(view, "it")
+    before = view.tolist()
+    numbers[1, 2, 0] = -1
+    assert watched.flush()
+    assert (recorder[0].old, recorder[0].new) == (before, view.tolist())
+    assert recorder[0].elements == [((1, 2, 0), 20.0, -1.0)]
+
+
+def test_long_complex_numbers_keep_their_precision(watched, recorder):
+    numbers = np.array([1, 2], np.clongdouble)
+    watched.watch(numbers, "it")
+    numbers[1] = new = np.clongdouble(1) / 3 + 1j * np.longdouble("1e4000")
+    assert watched.flush()
+    assert recorder[0].elements == [((1,), np.clongdouble(2), new)]

@@ -396,6 +396,33 @@ def test_named_tuples_and_exceptions(watched, recorder, thing):
     assert recorder[0].new_object == Point(1, 3)
 
 
+def test_what_is_shown_in_part_is_never_another_value(watched, recorder, thing):
+    loop = [1]
+    loop.append(loop)
+    values = [[[[[1]]]], [[[[[1]]]]], loop, array.array("u", "a" * 800), array.array("d", [1.5, math.inf])]
+    thing.it = None
+    watched.watch_attr(thing, "it", alias="it")
+    for value in values:
+        thing.it = value
+    assert watched.flush()
+    assert [event.new for event in recorder] == [
+        [[[[1]]]],
+        "[[[[...]]]]",
+        "[1, [1, ...]]",
+        "a" * 800,
+        [1.5, math.inf],
+    ]
+
+
+def test_an_equal_frozen_set_is_the_same_value(watched, recorder, thing):
+    thing.it = frozenset(["a", 2])
+    watched.watch_attr(thing, "it", alias="it")
+    thing.it = frozenset([2, "a"])
+    thing.it = frozenset([2, "b"])
+    assert watched.flush()
+    assert [event.new_object for event in recorder] == [{2, "b"}]
+
+
 def test_text_of_events_of_names(watched, recorder, thing):
     thing.api_token, thing.mode = "first", False
     watched.watch_attr(thing, "api_token", alias="api_token")

@@ -243,6 +243,8 @@ def same_value(old: object, new: object, depth: int = 2) -> bool:
         return _same_plain(old, new)
     if depth <= 0:
         return False
+    if kind is frozenset:
+        return len(old) == len(new) <= LIMIT and _same_set(list(old), list(new))  # type: ignore[arg-type, call-overload]
     if issubclass(kind, tuple):
         olds: list[Any] = list(tuple.__iter__(old))  # type: ignore[arg-type]
         news: list[Any] = list(tuple.__iter__(new))  # type: ignore[arg-type]
@@ -253,11 +255,11 @@ def same_value(old: object, new: object, depth: int = 2) -> bool:
     return False
 
 
-def _same_set(frozen: Frozen, now: Frozen) -> bool:
+def _same_set(olds: list[Any], news: list[Any]) -> bool:
     """Sets of equal size, whatever their order."""
-    known = set(map(id, frozen.items))
-    rest = [item for item in now.items if id(item) not in known]
-    scalars = {(type(item), item) for item in frozen.items if type(item) in _SCALARS}
+    known = set(map(id, olds))
+    rest = [item for item in news if id(item) not in known]
+    scalars = {(type(item), item) for item in olds if type(item) in _SCALARS}
     return all(type(item) in _SCALARS and (type(item), item) in scalars for item in rest)
 
 
@@ -273,7 +275,7 @@ def same(frozen: Frozen, value: object, depth: int = 1) -> bool:
     if now is None or now.length != frozen.length:
         return False
     if issubclass(frozen.type, set):
-        return all(map(is_, frozen.items, now.items)) or _same_set(frozen, now)
+        return all(map(is_, frozen.items, now.items)) or _same_set(frozen.items, now.items)
     return (frozen.keys is None or _same_items(frozen.keys, now.keys or [], depth)) and _same_items(
         frozen.items, now.items, depth
     )
@@ -362,7 +364,7 @@ class _Shower:
         elif kind in (list, tuple, set, frozenset, deque):
             self._show_items(value, kind, depth)
         elif kind is array:
-            head = value[: self._left // 2 + 1]
+            head = value[: self._left + 1]
             self._put(repr(head.tounicode() if head.typecode in "uw" else head.tolist()))
         elif issubclass(kind, tuple):
             self._show_named(value, kind, depth)
