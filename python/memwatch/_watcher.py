@@ -447,7 +447,7 @@ class MemoryWatcher:
         for log in self._logs:
             log.join(max(deadline - time.monotonic(), 0))
         for entry in list(self._regions.values()):
-            entry.again = None
+            entry.again = entry.bound = None  # they hold what was watched
         _lifetime.forget(self)
 
     def __enter__(self) -> MemoryWatcher:

@@ -399,7 +399,13 @@ def test_named_tuples_and_exceptions(watched, recorder, thing):
 def test_what_is_shown_in_part_is_never_another_value(watched, recorder, thing):
     loop = [1]
     loop.append(loop)
-    values = [[[[[1]]]], [[[[[1]]]]], loop, array.array("u", "a" * 800), array.array("d", [1.5, math.inf])]
+    values = [
+        [[[[1]]]],
+        [[[[[1]]]]],
+        loop,
+        array.array("w" if sys.version_info >= (3, 13) else "u", "a" * 800),
+        array.array("d", [1.5, math.inf]),
+    ]
     thing.it = None
     watched.watch_attr(thing, "it", alias="it")
     for value in values:

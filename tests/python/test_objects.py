@@ -251,10 +251,9 @@ def test_nothing_of_the_users_is_kept_afterwards(follow_fork, end):
     class Numbers(np.ndarray):
         pass
 
-    with memwatch.MemoryWatcher(follow_fork=follow_fork) as watcher:
+    def watched(watcher):
         data, thing, items = np.zeros(8).view(Numbers), Thing(), [Thing()]
         thing.x = np.zeros(8).view(Numbers)
-        kept = [weakref.ref(each) for each in (data, thing, thing.x, items[0])]
         watcher.watch(data, "data")
         watcher.watch_attr(thing, "x", alias="x")
         watcher.watch_item(items, 0, alias="item")
@@ -262,8 +261,11 @@ def test_nothing_of_the_users_is_kept_afterwards(follow_fork, end):
         assert watcher.flush()
         for name in ("data", "x", "item"):
             assert end == "close" or watcher.unwatch(name)
+        return [weakref.ref(each) for each in (data, thing, thing.x, items[0])]
+
+    with memwatch.MemoryWatcher(follow_fork=follow_fork) as watcher:
+        refs = watched(watcher)
         if end == "close":
             watcher.close()
-        del data, thing, items
         gc.collect()
-        assert [ref() for ref in kept] == [None] * 4
+        assert [type(ref()) for ref in refs] == [type(None)] * 4

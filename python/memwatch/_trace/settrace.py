@@ -215,7 +215,10 @@ class SettraceEngine:
             if plan is None:
                 self._forget(key)
             else:
-                plan.fill({})  # frames that run hold it: it is filled again if its code is watched again
+                plan.fill({})  # it is filled again if its code is watched again
+        for frame in user_frames():
+            if core.is_line_step(frame.f_trace):
+                frame.f_trace = None  # what a line has to check holds what was watched
 
     def _forked(self) -> None:
         self._lock = RLock()
