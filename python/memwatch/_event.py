@@ -413,7 +413,7 @@ class ChangeEvent:
         if self._event.values in ("hash", "none"):
             return f"{name}: changed (hidden)"
         if self._event.backend == "trace":
-            return f"{name}: {_shown(self.old_value)} -> {_shown(self.new_value)}"
+            return f"{name}: {_shown(self.old_preview)} -> {_shown(self.new_preview)}"
         if self.old_value is not None and self.new_value is not None:
             return f"{name}: {_short(self.old)} -> {_short(self.new)}"
         return f"{name}: {self.changed_bytes} of {self.how_big} bytes"

@@ -502,9 +502,8 @@ class MemoryWatcher:
         return self._make_event(event, self._entry(event.region_id), names or ThreadNames(), (None, ""))
 
     def _make_event(self, event: core.Event, entry: Entry, names: ThreadNames, extra: tuple[Any, str]) -> ChangeEvent:
-        name = event.thread_name
-        if entry.adapter is None or not name:
-            name = names.get(event.thread_id, name)
+        told = event.thread_name
+        name = told if told and entry.adapter is not None else names.get(event.thread_id, told)
         return ChangeEvent(event, entry.layout, thread_name=name, objects=extra[0], note=extra[1], load=self._core.load)
 
     def _deliver(self, event: core.Event, names: ThreadNames) -> int:
@@ -563,8 +562,7 @@ class MemoryWatcher:
             region_id = adapter.track(obj, {"name": name, "values": values, "when": when, **metadata})
             if region_id is None:
                 region_id = self._core.region_add_external(name, values=values or "auto")
-            options = {"when": when, "values": values, **metadata}
-            entry = Entry(callback=callback, adapter=adapter)
+            entry, options = Entry(callback=callback, adapter=adapter), {"when": when, "values": values, **metadata}
             self._added(region_id, entry, obj, options, getattr(adapter, "name", ""))
         if callback is not None:
             self._start_dispatcher()
@@ -598,6 +596,5 @@ class MemoryWatcher:
         entry.again = None  # else a removed region's object would live on
         self._retired[region_id] = entry
         if len(self._retired) > 2 * RETIRED_MAX:
-            # A signal handler or a finaliser may do the same in the midst of it.
-            for oldest in list(self._retired)[:-RETIRED_MAX]:
+            for oldest in list(self._retired)[:-RETIRED_MAX]:  # a signal handler may do the same in the midst of it
                 self._retired.pop(oldest, None)
