@@ -132,6 +132,15 @@ def read_shown(data: bytes) -> Any:
     return read(data.decode("utf-8", "replace"))
 
 
+class Shown(Layout):
+    """What was shown of an object, in place of its bytes."""
+
+    __slots__ = ()
+
+    def value(self, data: bytes) -> Any:
+        return read_shown(data)
+
+
 Reader = Callable[[int, int], Optional[tuple[bytes, bytes]]]
 Piece = tuple[int, bytes, bytes]
 """Where it lies, and what it was and is."""

@@ -13,13 +13,15 @@ closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from memwatch._native import core
 from memwatch._threads import RLock
 from memwatch._typing import Any, Optional
 
 OBJECTS_MAX = 4096
+INLINE_THRESHOLD = 4096  # the option's default
+CUT = "\N{HORIZONTAL ELLIPSIS}".encode()
 
 
 class Objects:
@@ -58,12 +60,15 @@ class Emitter:
         objects: Objects,
         retire: Callable[[int], None],
         has_callbacks: Callable[[], bool],
+        options: Optional[Mapping[str, Any]] = None,
     ) -> None:
-        """`retire`: called with the id of a region that has ended. `has_callbacks`: whether anybody wants objects."""
+        """`retire`: called with the id of a region that has ended. `has_callbacks`: whether anybody wants objects.
+        `options`: the watcher's."""
         self._core = watcher
         self._objects = objects
         self._retire = retire
         self._has_callbacks = has_callbacks
+        self._text_max: int = (options or {}).get("inline_threshold", INLINE_THRESHOLD)
 
     def add(self, name: Optional[str], *, values: Optional[str] = None) -> int:
         """A region without memory; its id."""
@@ -99,6 +104,8 @@ class Emitter:
         objects = self._objects
         if self._core.closed:
             return 0
+        if backend == "trace":
+            old, new = self._text(old), self._text(new)
         with objects.lock:
             has_objects = self._has_callbacks()
             objects.used = objects.used or has_objects  # before the dispatcher can ask for what comes
@@ -119,3 +126,9 @@ class Emitter:
             if has_objects:
                 objects.put(seq, (old_object, new_object), note)
         return seq
+
+    def _text(self, text: Optional[bytes]) -> Optional[bytes]:
+        """A name's value as shown, with a mark where the core would cut it: half a number is another number."""
+        if text is None or len(text) <= self._text_max:
+            return text
+        return text[: max(self._text_max - len(CUT), 0)] + CUT

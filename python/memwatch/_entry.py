@@ -41,3 +41,9 @@ class Entry:
         """The name behind which this region lies, or whose binding it is."""
         self.again: Optional[Again] = None
         """How a forked child watches it, where it does."""
+
+    @classmethod
+    def of(cls, adapter: Any, region_id: int, callback: Optional[Callback]) -> Entry:
+        """Of a region that an adapter watches, which may say how its values read."""
+        layout_of = getattr(adapter, "layout_of", None)
+        return cls(None if layout_of is None else layout_of(region_id), callback, adapter=adapter)

@@ -339,8 +339,8 @@ class ChangeEvent:
     def old(self) -> Any:
         """The value before, decoded; of a large region the version that is kept. None when it is not known.
 
-        Of a name: its value where that is numbers, text and lists, tuples, dicts or sets of these; else what is shown
-        of it, as text. `old_object` is the object itself.
+        Of a name, or an object that is polled: its value where that is numbers, text and lists, tuples, dicts or sets
+        of these; else what is shown of it, as text. `old_object` is the object itself.
         """
         return self._value(self.old_value, self.storage_key_old, 0)
 
@@ -413,7 +413,9 @@ class ChangeEvent:
         if self._event.values in ("hash", "none"):
             return f"{name}: changed (hidden)"
         if self._event.backend == "trace":
-            return f"{name}: {_shown(self.old_preview)} -> {_shown(self.new_preview)}"
+            return (
+                f"{name}: {_shown(self.old_value or self.old_preview)} -> {_shown(self.new_value or self.new_preview)}"
+            )
         if self.old_value is not None and self.new_value is not None:
             return f"{name}: {_short(self.old)} -> {_short(self.new)}"
         return f"{name}: {self.changed_bytes} of {self.how_big} bytes"

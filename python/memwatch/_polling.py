@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from memwatch._decode import Layout, Shown
 from memwatch._errors import Error
 from memwatch._native import core
 from memwatch._threads import Periodic, RLock
@@ -35,6 +36,8 @@ class _Bytes:
         old, self.copy = self.copy, now
         return old, now
 
+    layout = None
+
     def shown(self, value: object) -> Optional[bytes]:
         assert isinstance(value, bytes)
         return value[:_INLINE]
@@ -45,6 +48,8 @@ class _Bytes:
 
 class _Object:
     """A container or a plain object: a bounded copy is compared."""
+
+    layout = Shown()
 
     def __init__(self, obj: object, frozen: Frozen) -> None:
         self._obj = obj
@@ -141,6 +146,11 @@ class PollingAdapter(TrackerAdapter):
             self._thread.stop()
         for region_id in list(self._polled):
             self.untrack(region_id)
+
+    def layout_of(self, region_id: int) -> Optional[Layout]:
+        """How the region's events read."""
+        polled = self._polled.get(region_id)
+        return None if polled is None else polled.state.layout
 
     def _look(self, region_id: int, polled: _Polled) -> bool:
         """Posts the change, if there is one."""

@@ -532,7 +532,7 @@ class MemoryWatcher:
     def _bind(self, adapter: Any) -> None:
         bind = getattr(adapter, "bind", None)
         if bind is not None:
-            bind(Emitter(self._core, self._objects, self._retire, self._has_callbacks))
+            bind(Emitter(self._core, self._objects, self._retire, self._has_callbacks, self._options))
         self._adapters[getattr(adapter, "name", type(adapter).__name__)] = adapter
 
     def _adapter_named(self, name: str) -> Any:
@@ -562,7 +562,7 @@ class MemoryWatcher:
             region_id = adapter.track(obj, {"name": name, "values": values, "when": when, **metadata})
             if region_id is None:
                 region_id = self._core.region_add_external(name, values=values or "auto")
-            entry, options = Entry(callback=callback, adapter=adapter), {"when": when, "values": values, **metadata}
+            entry, options = Entry.of(adapter, region_id, callback), {"when": when, "values": values, **metadata}
             self._added(region_id, entry, obj, options, getattr(adapter, "name", ""))
         if callback is not None:
             self._start_dispatcher()

@@ -420,6 +420,26 @@ def test_what_is_shown_in_part_is_never_another_value(watched, recorder, thing):
     ]
 
 
+def test_half_a_number_is_no_number(thing):
+    thing.it = 0
+    with MemoryWatcher(inline_threshold=64) as watcher:
+        watcher.watch_attr(thing, "it", alias="it")
+        thing.it = 10**100
+        thing.it = 7
+        assert watcher.flush()
+        first, second = watcher.events(since=0, timeout=0)
+    assert first.new == second.old == "1" + "0" * 60 + "…"
+    assert (first.old, second.new) == (0, 7)
+
+
+def test_a_preview_of_a_name_is_told(watched, recorder, thing):
+    thing.it = 5
+    watched.watch_attr(thing, "it", alias="it", values="preview")
+    thing.it = 6
+    assert watched.flush()
+    assert recorder[0].summary == "it: 5 -> 6"
+
+
 def test_an_equal_frozen_set_is_the_same_value(watched, recorder, thing):
     thing.it = frozenset(["a", 2])
     watched.watch_attr(thing, "it", alias="it")

@@ -1,6 +1,8 @@
 """Polling: copies are compared at an interval."""
 
 import array
+import copy
+import pickle
 import sys
 import threading
 
@@ -122,6 +124,20 @@ def test_a_flush_looks():
         watcher.watch(items, "items")
         items.append(2)
         assert watcher.flush() and told == [[1, 2]]
+
+
+@pytest.mark.parametrize("obj", [[1, 2], {"a": 1}, {1}])
+def test_objects_read_alike_at_once_and_later(obj):
+    before, told = copy.copy(obj), []
+    with MemoryWatcher(adapter=PollingAdapter(interval_s=3600)) as watcher:
+        watcher.set_callback(lambda event: told.append((event.old, event.new, event.summary)))
+        watcher.watch(obj, "obj")
+        obj.update({"b": 2}) if isinstance(obj, dict) else obj.clear()
+        assert watcher.flush()
+        [event] = watcher.events(since=0, timeout=0)
+    assert told == [(before, obj, f"obj: {before} -> {obj}")]
+    for each in (event, pickle.loads(pickle.dumps(event))):
+        assert (each.old, each.new, each.summary) == told[0]
 
 
 def test_a_large_buffer_is_shown_in_part(slow, recorder):
