@@ -149,6 +149,16 @@ def test_cmp_says_whether_two_values_differ(traced, events):
     assert [(event.name, event.new_object) for event in events] == [("parity", 3)]
 
 
+def test_the_old_is_what_was_there_also_when_it_counts_as_the_same(traced, events):
+    value = 1.0
+    watch_name(traced, here(), "value", cmp=lambda old, new: abs(old - new) > 1)
+    for number in (2.0, 2.5, 5.0, 5.5, 9.0):
+        value = number
+        traced.adapter.check_changes()
+    assert [(event.old_object, event.old) for event in events] == [(2.5, b"2.5"), (5.5, b"5.5")]
+    assert value == 9.0
+
+
 def test_copy(traced, events):
     thing = Thing()
     thing.parts = [[1]]

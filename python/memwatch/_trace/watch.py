@@ -237,6 +237,7 @@ class Watch:
     def _differs_rebound(self, value: object) -> bool:
         if self._options.cmp is not None or self._options.copy is not None:
             differs = self._differs_as_asked(value)
+            self._shown = self._shown if differs else None  # the same as asked may be another value
         elif self._frozen is not None and type(value) in _EXACT_CONTAINERS:
             differs = not same(self._frozen, value, DEPTH if self._deep else 2)
         else:
