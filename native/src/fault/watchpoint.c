@@ -57,7 +57,7 @@ struct point {
 	_Atomic bool exhausted;  /* handlers */
 };
 
-enum { INSIDE_PATIENCE = 1000 };
+#define INSIDE_NS (100 * NS_PER_MS) /* its thread may have to wait for a processor */
 
 /* What handlers write, on pages of its own. */
 static union {
@@ -254,16 +254,29 @@ static int add(uint64_t address, uint32_t size_bytes, uint64_t value, uint32_t l
 	return 0;
 }
 
+/*
+ * A handler may be reading the point, or about to switch its events. One that another signal's handler left by longjmp
+ * never comes out: it is waited for once.
+ */
+static void await_handlers(unsigned index)
+{
+	static uint32_t n_stuck[POINTS];
+	uint64_t end_ns = time_monotonic_ns() + INSIDE_NS;
+	uint32_t n;
+	while ((n = atomic_load(&own.n_inside[index])) > n_stuck[index] && time_monotonic_ns() < end_ns)
+		sched_yield();
+	n_stuck[index] = n;
+}
+
 static void remove_point(uint32_t number)
 {
 	struct point *point = point_of(number);
 	if (atomic_load(&point->number) != number)
 		return;
-	trap_detach(&events[number & (POINTS - 1)]);
+	trap_switch(&events[number & (POINTS - 1)], false);
 	atomic_store(&point->number, 0);
-	/* Bounded: a handler that another signal's handler left by longjmp never comes out. */
-	for (int i = 0; i < INSIDE_PATIENCE && atomic_load(&own.n_inside[number & (POINTS - 1)]); i++)
-		sched_yield();
+	await_handlers(number & (POINTS - 1));
+	trap_detach(&events[number & (POINTS - 1)]);
 	release_sentinel();
 }
 
