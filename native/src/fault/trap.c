@@ -98,7 +98,7 @@ static void bare_on_trap(int place, siginfo_t *info, void *context)
 /* Every set of events that was ever attached; written under the lock, read by handlers. */
 static struct trap_events *_Atomic sets[SETS_MAX];
 static _Atomic bool silent;
-static uint64_t silent_until_ns, returning_ns; /* under the lock; 0: not on the way back */
+static uint64_t silent_until_ns, returning_ns, lost_ns; /* under the lock; 0: not on the way back, never lost */
 
 static void set_add(struct trap_events *events)
 {
@@ -144,6 +144,10 @@ static void end_silence(void)
 	if (!returning_ns) {
 		returning_ns = now_ns;
 		sets_apply(true, true);
+		if (!chain_keep(&chain)) { /* changed in between: the next change would meet somebody else's action */
+			sets_apply(false, false);
+			returning_ns = 0;
+		}
 	} else if (now_ns - returning_ns > RETURN_NS) {
 		returning_ns = 0;
 		silent_until_ns = now_ns;
@@ -157,9 +161,11 @@ int trap_hold(void)
 	if (chain.place < 0)
 		return chain_install(&chain);
 	bool kept = chain_keep(&chain), settled = chain_settled(&chain);
+	if (!kept)
+		lost_ns = time_monotonic_ns(); /* who has taken it may do so again */
 	if (!kept || !settled)
 		returning_ns = 0;
-	if (atomic_load(&silent) && settled)
+	if (atomic_load(&silent) && settled && time_monotonic_ns() - lost_ns > RETURN_NS)
 		end_silence();
 	return 0;
 }
