@@ -146,20 +146,26 @@ TEST(there_and_back_is_unchanged_by_its_hash)
 	memwatch_close(watcher);
 }
 
-/* While an event is held back a change comes that `when` filters: the event's version is what the event tells. */
-TEST(a_version_is_what_its_event_tells)
+static uint64_t add_judged(memwatch *watcher, void *address, size_t size_bytes)
 {
-	static const uint8_t values[] = { 101, 102, 5, 6 };
 	struct memwatch_region_options options;
-	uint8_t *memory = map_pages(1), version = 0;
-	memwatch *watcher = open_backend("uffd");
 	uint64_t id;
 	memwatch_region_options_init(&options);
 	options.format = "B";
 	options.when = MEMWATCH_WHEN_GT;
 	options.low = 100;
 	options.max_rate = 0.01;
-	OK(memwatch_region_add(watcher, memory, 1, &options, &id));
+	OK(memwatch_region_add(watcher, address, size_bytes, &options, &id));
+	return id;
+}
+
+/* While an event is held back a change comes that `when` filters: the event's version is what the event tells. */
+TEST(a_version_is_what_its_event_tells)
+{
+	static const uint8_t values[] = { 101, 102, 5, 6 };
+	uint8_t *memory = map_pages(1), version = 0;
+	memwatch *watcher = open_backend("uffd");
+	uint64_t id = add_judged(watcher, memory, 1);
 	for (unsigned i = 0; i < 4; i++) {
 		poke(memory, values[i]);
 		let_pass(watcher, id, i + 1);
@@ -178,19 +184,6 @@ TEST(a_version_is_what_its_event_tells)
 	check_ledgers(watcher);
 	memwatch_event_unref(event);
 	memwatch_close(watcher);
-}
-
-static uint64_t add_judged(memwatch *watcher, void *address, size_t size_bytes)
-{
-	struct memwatch_region_options options;
-	uint64_t id;
-	memwatch_region_options_init(&options);
-	options.format = "B";
-	options.when = MEMWATCH_WHEN_GT;
-	options.low = 100;
-	options.max_rate = 0.01;
-	OK(memwatch_region_add(watcher, address, size_bytes, &options, &id));
-	return id;
 }
 
 /* What was filtered between two changes that become one event is on the way from its old value to the new one. */

@@ -182,20 +182,26 @@ def test_a_connection_that_breaks_loses_and_doubles_nothing(monkeypatch):
     run(test)
 
 
+async def come_and_go(stream, workers, monkeypatch):
+    """A worker that wrote two events while a client listened, and two since; what the client would go on with."""
+    one = Played("one")
+    come(workers, one)
+    async with Client(stream) as client:
+        one.write(2)
+        await client.seqs(2)
+    wish = ALL._replace(since=stream.newest, epoch=stream.epoch)
+    await idle(stream, monkeypatch)
+    one.write(2)
+    return one, wish
+
+
 def test_who_comes_back_late_goes_on_where_he_was(monkeypatch):
     async def test(stream, workers):
-        one = Played("one")
-        come(workers, one)
-        async with Client(stream) as client:
-            one.write(2)
-            await client.seqs(2)
-        at, epoch = stream.newest, stream.epoch
-        await idle(stream, monkeypatch)
-        one.write(2)
+        _, wish = await come_and_go(stream, workers, monkeypatch)
         new = Played("new")
         new.write()
         come(workers, new)
-        async with Client(stream, ALL._replace(since=at, epoch=epoch)) as client:
+        async with Client(stream, wish) as client:
             assert sorted(await client.seqs(3)) == [("new", 1), ("one", 3), ("one", 4)]
 
     run(test)
@@ -203,18 +209,11 @@ def test_who_comes_back_late_goes_on_where_he_was(monkeypatch):
 
 def test_a_new_client_gets_nothing_old_and_who_comes_back_after_it_is_told(monkeypatch):
     async def test(stream, workers):
-        one = Played("one")
-        come(workers, one)
-        async with Client(stream) as client:
-            one.write(2)
-            await client.seqs(2)
-        at, epoch = stream.newest, stream.epoch
-        await idle(stream, monkeypatch)
-        one.write(2)
+        one, wish = await come_and_go(stream, workers, monkeypatch)
         async with Client(stream) as client:
             one.write()
             assert await client.seqs(1) == [("one", 5)]
-            async with Client(stream, ALL._replace(since=at, epoch=epoch)) as old:
+            async with Client(stream, wish) as old:
                 assert old.first == "reset"
 
     run(test)

@@ -134,6 +134,15 @@ void trap_silence(void)
 	sets_apply(false, false);
 }
 
+/* Puts our handler back in front; false: it was not there. Who has taken the signal may do so again. */
+static bool keep(void)
+{
+	bool kept = chain_keep(&chain);
+	if (!kept)
+		lost_ns = time_monotonic_ns();
+	return kept;
+}
+
 /*
  * The sentinel's events come back first, the others a moment later: a thread that had passed the sentinel's place when
  * it came back has changed the action by then, and it is found.
@@ -144,7 +153,7 @@ static void end_silence(void)
 	if (!returning_ns) {
 		returning_ns = now_ns;
 		sets_apply(true, true);
-		if (!chain_keep(&chain)) { /* changed in between: the next change would meet somebody else's action */
+		if (!keep()) { /* changed in between: the next change would meet somebody else's action */
 			sets_apply(false, false);
 			returning_ns = 0;
 		}
@@ -160,9 +169,7 @@ int trap_hold(void)
 {
 	if (chain.place < 0)
 		return chain_install(&chain);
-	bool kept = chain_keep(&chain), settled = chain_settled(&chain);
-	if (!kept)
-		lost_ns = time_monotonic_ns(); /* who has taken it may do so again */
+	bool kept = keep(), settled = chain_settled(&chain);
 	if (!kept || !settled)
 		returning_ns = 0;
 	if (atomic_load(&silent) && settled && time_monotonic_ns() - lost_ns > RETURN_NS)
